@@ -1,0 +1,15 @@
+//! Names, ports, paths and addresses: the only parser of each.
+//!
+//! Owns the canonical form of everything that a request is judged by. What is judged is what is
+//! forwarded (I3), so nothing above this floor compares a name or a path that did not come
+//! through here. Pure: no I/O.
+
+mod class;
+mod host;
+mod path;
+mod shown;
+
+pub use class::{Class, classify};
+pub use host::{Authority, AuthorityError, Host, HostError, Name, Port};
+pub use path::{Path, PathError, Readings};
+pub use shown::Shown;

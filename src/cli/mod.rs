@@ -1,0 +1,1 @@
+//! Commands, printing, exit codes.

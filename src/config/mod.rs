@@ -1,0 +1,1 @@
+//! The config file: what was typed, made into what it means.

@@ -1,0 +1,3 @@
+//! The `portcullis` binary: everything is in the library.
+
+fn main() {}

@@ -1,0 +1,16 @@
+//! The policy: what a file says (`document`), what it means (`compile`), and how a request is
+//! judged (`judge`).
+//!
+//! Pure: no I/O, no clock. Only this module builds a [`Permit`] (I1).
+
+mod code;
+mod intent;
+mod verdict;
+
+pub use code::{Code, ErrorKind};
+pub use intent::{
+    Ask, Body, Client, GraphqlKind, GraphqlOperation, Intent, Process, RpcCall, Scheme,
+};
+pub use verdict::{
+    Denial, Nearest, Permit, Question, RuleRef, TunnelPermit, TunnelVerdict, Verdict,
+};

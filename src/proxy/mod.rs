@@ -1,0 +1,1 @@
+//! One connection, one request, end to end.

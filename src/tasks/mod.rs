@@ -1,0 +1,1 @@
+//! The one place that spawns: drain, deadline, kill.

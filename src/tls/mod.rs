@@ -1,0 +1,1 @@
+//! The gateway's CA, leaves, the ClientHello reader, and verification of origins.

@@ -1,0 +1,1 @@
+//! Resolve, guard, dial: nothing is dialled but a pinned target (I2).
