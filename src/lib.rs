@@ -7,6 +7,7 @@
 //! `cli` are the doors.
 
 pub mod addr;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod identity;

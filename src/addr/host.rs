@@ -1,11 +1,12 @@
-//! Host names, ports and authorities.
+//! Host names and address literals.
 //!
 //! One parser for rules and requests: lower case, no trailing dot, IDNA to ASCII; odd IPv4
-//! spellings, zone ids and userinfo are refused.
+//! spellings, zone ids and userinfo are refused. Owns the canonical form of a host, not what a
+//! host resolves to. Invariant: `parse(display(host)) == host`, and the text is ASCII.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -23,19 +24,6 @@ pub enum Host {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
-/// A TCP port other than 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Port(NonZeroU16);
-
-/// A host and a port: what is dialled, what a rule names, what `Host` and SNI must agree with.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Authority {
-    /// The host.
-    pub host: Host,
-    /// The port.
-    pub port: Port,
-}
-
 /// Why a host was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
@@ -51,10 +39,12 @@ pub enum HostError {
     /// A byte that no host name has.
     #[error("the host name holds a byte other than letters, digits, '-', '_' and '.'")]
     Byte,
-    /// A name that IDNA (UTS 46) does not allow.
+    /// A name that IDNA (UTS 46) does not allow, or an A-label that is not what its U-label
+    /// encodes to.
     #[error("the host name is not a valid internationalised name")]
     Idna,
-    /// Octal, hex, short or single-integer IPv4, or a numeric last label.
+    /// Octal, hex, short or single-integer IPv4, a trailing dot after one, or a numeric last
+    /// label.
     #[error("the host is an odd spelling of an IPv4 address; write it as four decimal numbers")]
     OddIpv4,
     /// A bad IPv6 literal, or brackets around something that is not one.
@@ -65,26 +55,22 @@ pub enum HostError {
     Zone,
 }
 
-/// Why an authority was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
-    /// The host part.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// The port part: missing where it is needed, 0, over 65535, or not decimal digits.
-    #[error("the port is missing or not a number from 1 to 65535")]
-    Port,
-    /// `user@host`.
-    #[error("userinfo is not allowed in an authority")]
-    Userinfo,
-}
+/// The longest name in bytes, without the trailing dot (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 253;
+/// The longest text that is read at all: no spelling of a name in `MAX_NAME` bytes is longer
+/// (four UTF-8 bytes a character, and the dot).
+const MAX_TEXT: usize = 4 * MAX_NAME + 1;
 
 impl Host {
     /// Parses a host as it stands in a URL authority, a rule or a SOCKS request: a name, an IPv4
-    /// address in four decimal numbers, or an IPv6 address with or without brackets.
+    /// address in four decimal numbers, or an IPv6 address with or without brackets. One trailing
+    /// dot is dropped from a name; a second one, or one after an address, is refused.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if text.is_empty() {
             return Err(HostError::Empty);
+        }
+        if text.len() > MAX_TEXT {
+            return Err(HostError::TooLong);
         }
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or(HostError::Ipv6)?;
@@ -93,17 +79,20 @@ impl Host {
         if text.contains(':') {
             return ipv6(text);
         }
-        let text = text.strip_suffix('.').unwrap_or(text);
-        if text.is_empty() {
-            return Err(HostError::Empty);
+        if !text.is_ascii() {
+            let ascii = to_ascii(text)?;
+            return match ascii_host(&ascii)? {
+                // Digits of another script are as odd a spelling as octal ones.
+                Self::Ip(_) => Err(HostError::OddIpv4),
+                name => Ok(name),
+            };
         }
-        let ascii = if text.is_ascii() {
-            std::borrow::Cow::Borrowed(text)
-        } else {
-            idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3)
-                .map_err(|_| HostError::Idna)?
-        };
-        name_or_ipv4(&ascii)
+        ascii_host(text)
+    }
+
+    /// As [`parse`](Self::parse), of bytes that may not be UTF-8 (SNI, SOCKS).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, HostError> {
+        Self::parse(std::str::from_utf8(bytes).map_err(|_| HostError::Byte)?)
     }
 
     /// The name, if it is one.
@@ -123,42 +112,73 @@ impl Host {
     }
 }
 
+/// An address literal, IPv4-mapped IPv6 as IPv4.
+impl From<IpAddr> for Host {
+    fn from(ip: IpAddr) -> Self {
+        Self::Ip(ip.to_canonical())
+    }
+}
+
 fn ipv6(text: &str) -> Result<Host, HostError> {
     if text.contains('%') {
         return Err(HostError::Zone);
     }
     let ip = Ipv6Addr::from_str(text).map_err(|_| HostError::Ipv6)?;
-    Ok(Host::Ip(IpAddr::V6(ip).to_canonical()))
+    Ok(IpAddr::V6(ip).into())
 }
 
-fn name_or_ipv4(text: &str) -> Result<Host, HostError> {
-    if text.len() > 253 {
+fn ascii_host(text: &str) -> Result<Host, HostError> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.is_empty() {
+        return Err(HostError::Empty);
+    }
+    if name.len() > MAX_NAME {
         return Err(HostError::TooLong);
     }
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         return Err(HostError::Byte);
     }
-    if text.split('.').any(|label| label.is_empty() || label.len() > 63) {
+    if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
         return Err(HostError::Label);
     }
-    let last = text.rsplit('.').next().unwrap_or(text);
-    if last.bytes().all(|b| b.is_ascii_digit()) || is_hex_number(last) {
-        return match Ipv4Addr::from_str(text) {
-            Ok(ip) => Ok(Host::Ip(IpAddr::V4(ip))),
-            Err(_) => Err(HostError::OddIpv4),
-        };
+    let last = name.rsplit('.').next().unwrap_or(name);
+    if is_number(last) {
+        // The whole text: a dot after an address is another spelling of it.
+        let ip = Ipv4Addr::from_str(text).map_err(|_| HostError::OddIpv4)?;
+        return Ok(Host::Ip(IpAddr::V4(ip)));
     }
-    let lower: Arc<str> = if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        text.to_ascii_lowercase().into()
+    let name: Arc<str> = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().into()
     } else {
-        text.into()
+        name.into()
     };
-    Ok(Host::Name(Name(lower)))
+    if name.split('.').any(|label| label.starts_with("xn--")) {
+        round_trips(&name)?;
+    }
+    Ok(Host::Name(Name(name)))
 }
 
-fn is_hex_number(label: &str) -> bool {
-    let digits = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
-    digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
+/// What some IPv4 parser reads as a number: decimal, octal or hex digits, also `0x` alone.
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    label.bytes().all(|b| b.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// UTS 46 ToASCII without transitional processing. Its output still goes through the byte check:
+/// a fullwidth `/` or `%` is mapped to the ASCII one and dies there.
+fn to_ascii(text: &str) -> Result<Cow<'_, str>, HostError> {
+    let ascii = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::EMPTY)
+        .map_err(|_| HostError::Idna)?;
+    if ascii.is_empty() { Err(HostError::Empty) } else { Ok(ascii) }
+}
+
+/// Each A-label must be what its U-label encodes to, so that no two spellings mean one name and
+/// none means nothing.
+fn round_trips(name: &str) -> Result<(), HostError> {
+    let (unicode, valid) = idna::domain_to_unicode(name);
+    valid.map_err(|_| HostError::Idna)?;
+    if to_ascii(&unicode)? == name { Ok(()) } else { Err(HostError::Idna) }
 }
 
 impl Name {
@@ -166,62 +186,28 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl Port {
-    /// The port of `http`.
-    pub const HTTP: Self = Self(NonZeroU16::new(80).expect("80 is not 0"));
-    /// The port of `https`.
-    pub const HTTPS: Self = Self(NonZeroU16::new(443).expect("443 is not 0"));
-
-    /// A port, unless it is 0.
-    pub fn new(port: u16) -> Option<Self> {
-        NonZeroU16::new(port).map(Self)
+    /// The public suffix by the Public Suffix List (`co.uk`, `github.io`); of a name under no
+    /// known suffix its last label.
+    pub fn public_suffix(&self) -> &str {
+        psl::suffix_str(&self.0).unwrap_or(&self.0)
     }
 
-    /// The number.
-    pub fn get(self) -> u16 {
-        self.0.get()
+    /// The registrable domain: the public suffix and the label before it. `None` where the name
+    /// is itself a public suffix.
+    pub fn registrable(&self) -> Option<&str> {
+        psl::domain_str(&self.0)
     }
-}
 
-impl Authority {
-    /// Parses `host:port`, `host` (where `default` is given), `[v6]:port`. Userinfo is refused.
-    pub fn parse(text: &str, default: Option<Port>) -> Result<Self, AuthorityError> {
-        if text.contains('@') {
-            return Err(AuthorityError::Userinfo);
+    /// The name with its A-labels decoded, where it has any. Never for comparing: for people, and
+    /// only through [`Shown`](super::Shown).
+    pub(super) fn unicode(&self) -> Option<String> {
+        if !self.0.split('.').any(|label| label.starts_with("xn--")) {
+            return None;
         }
-        let (host, port) = split_port(text)?;
-        let port = match port {
-            Some(digits) => parse_port(digits)?,
-            None => default.ok_or(AuthorityError::Port)?,
-        };
-        Ok(Self { host: Host::parse(host)?, port })
+        let (unicode, valid) = idna::domain_to_unicode(&self.0);
+        valid.ok().map(|()| unicode)
     }
-}
-
-fn split_port(text: &str) -> Result<(&str, Option<&str>), AuthorityError> {
-    if text.starts_with('[') {
-        let end = text.find(']').ok_or(HostError::Ipv6)?;
-        let (host, rest) = text.split_at(end + 1);
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => Err(HostError::Ipv6.into()),
-        };
-    }
-    match text.split_once(':') {
-        Some((_, port)) if port.contains(':') => Err(HostError::Ipv6.into()),
-        Some((host, port)) => Ok((host, Some(port))),
-        None => Ok((text, None)),
-    }
-}
-
-fn parse_port(digits: &str) -> Result<Port, AuthorityError> {
-    if digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(AuthorityError::Port);
-    }
-    digits.parse().ok().and_then(Port::new).ok_or(AuthorityError::Port)
 }
 
 impl fmt::Display for Name {
@@ -236,22 +222,6 @@ impl fmt::Display for Host {
         match self {
             Self::Name(name) => name.fmt(f),
             Self::Ip(ip) => ip.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// `host:port`, IPv6 in brackets.
-impl fmt::Display for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
-            host => write!(f, "{host}:{}", self.port),
         }
     }
 }

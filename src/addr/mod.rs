@@ -4,12 +4,15 @@
 //! forwarded (I3), so nothing above this floor compares a name or a path that did not come
 //! through here. Pure: no I/O.
 
+mod authority;
 mod class;
+mod escape;
 mod host;
 mod path;
 mod shown;
 
+pub use authority::{Authority, AuthorityError, Port};
 pub use class::{Class, classify};
-pub use host::{Authority, AuthorityError, Host, HostError, Name, Port};
-pub use path::{Path, PathError, Readings};
-pub use shown::Shown;
+pub use host::{Host, HostError, Name};
+pub use path::{Path, PathError, Readings, check_query};
+pub use shown::{Shown, ShownHost};

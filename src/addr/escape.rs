@@ -1,0 +1,102 @@
+//! Percent escapes, and what a path means to an origin that decodes it more than once.
+//!
+//! Owns decoding for judging only: nothing decoded here is ever forwarded. An origin should
+//! decode a path once and split it before that (RFC 3986 §2.4); those that decode first, or
+//! twice, or three times, are the reason that `%252e%252e` counts as a dot segment and `%252F` as
+//! an encoded slash. Deeper nesting than that is nobody's honest path and is refused.
+
+use super::path::PathError;
+
+/// Decodings that are looked at: the one that every origin makes, and two too many.
+const DECODINGS: usize = 3;
+
+/// The byte that the escape at the start of `bytes` stands for.
+pub(super) fn byte(bytes: &[u8]) -> Option<u8> {
+    match bytes {
+        [b'%', high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
+}
+
+/// How many escapes at the start of `bytes` make one well-formed UTF-8 character outside ASCII.
+pub(super) fn utf8(bytes: &[u8]) -> Option<usize> {
+    let count = match byte(bytes)? {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => return None,
+    };
+    let mut character = [0; 4];
+    for (i, slot) in character[..count].iter_mut().enumerate() {
+        *slot = byte(bytes.get(3 * i..)?)?;
+    }
+    std::str::from_utf8(&character[..count]).ok().map(|_| count)
+}
+
+/// Whether `.` or `..` stands as a segment, also before `;parameters`.
+pub(super) fn has_dot_segment(path: &[u8]) -> bool {
+    path.split(|b| *b == b'/').any(|segment| {
+        let bare = segment.split(|b| *b == b';').next().unwrap_or(segment);
+        matches!(bare, b"." | b"..")
+    })
+}
+
+/// Looks at what `path` decodes to: an error where that has a dot segment, a backslash or a
+/// control byte; true where a slash comes out that a single decoding does not show.
+pub(super) fn hides_slash(path: &[u8]) -> Result<bool, PathError> {
+    let mut text = decode(path);
+    let slashes = count_slashes(&text);
+    for decodings in 1..=DECODINGS {
+        if has_dot_segment(&text) {
+            return Err(PathError::DotSegment);
+        }
+        if text.contains(&b'\\') {
+            return Err(PathError::Backslash);
+        }
+        if text.iter().any(u8::is_ascii_control) {
+            return Err(PathError::Control);
+        }
+        if !has_escape(&text) {
+            return Ok(count_slashes(&text) > slashes);
+        }
+        if decodings < DECODINGS {
+            text = decode(&text);
+        }
+    }
+    Err(PathError::BadEscape)
+}
+
+fn decode(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut i = 0;
+    while let Some(&b) = text.get(i) {
+        match byte(&text[i..]) {
+            Some(value) => {
+                out.push(value);
+                i += 3;
+            }
+            None => {
+                out.push(b);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+fn has_escape(text: &[u8]) -> bool {
+    text.windows(3).any(|window| byte(window).is_some())
+}
+
+fn count_slashes(text: &[u8]) -> usize {
+    text.iter().filter(|b| **b == b'/').count()
+}
+
+fn digit(b: u8) -> Option<u8> {
+    match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        b'A'..=b'F' => Some(b - b'A' + 10),
+        _ => None,
+    }
+}
