@@ -1,1 +1,39 @@
-//! The gateway's CA, leaves, the ClientHello reader, and verification of origins.
+//! TLS on both sides: the gateway's CA, leaves minted for intercepted names, the ClientHello
+//! reader, and the verification of origins.
+//!
+//! Owns key material, certificates and rustls configurations. Does not own sockets, does not dial
+//! and does not judge: whether a name may be reached, and whether SNI and target agree (I3), is
+//! decided by the caller. Invariants: the CA key never leaves [`Ca`]; the certificate shown is for
+//! the host the caller names, never for one that the client's bytes name; nothing here can switch
+//! the verification of origins off.
+
+mod alpn;
+mod ca;
+mod cache;
+mod failure;
+mod files;
+pub mod hello;
+mod intercept;
+mod leaf;
+mod origins;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+
+pub use alpn::AlpnSet;
+pub use ca::{Ca, CaError};
+pub use failure::{ClientFailure, classify, client_failure, explain};
+pub use intercept::Intercept;
+pub use leaf::{Leaves, MintError};
+pub use origins::{Offer, Origins, RootsError, Settings, system_roots};
+
+/// For clients: the hop is local, so the hybrid post-quantum exchange would cost time and protect
+/// nothing that the loopback or bridge does not.
+static DOWNSTREAM: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider {
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        ..default_provider()
+    })
+});
