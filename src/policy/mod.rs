@@ -3,6 +3,7 @@
 //!
 //! Pure: no I/O, no clock. Only this module builds a [`Permit`] (I1).
 
+pub mod body;
 mod code;
 mod intent;
 mod verdict;
