@@ -1,1 +1,3 @@
 //! One connection, one request, end to end.
+
+pub mod websocket;
