@@ -5,13 +5,20 @@
 
 pub mod body;
 mod code;
+mod compile;
+pub mod document;
 mod intent;
+mod judge;
+pub mod pattern;
 mod verdict;
 
 pub use code::{Code, ErrorKind};
+pub use compile::{BodyLimits, CompileError, Layer, Policy};
+pub use document::{Document, LoadError, LoadOptions, Mistake};
 pub use intent::{
     Ask, Body, Client, GraphqlKind, GraphqlOperation, Intent, Process, RpcCall, Scheme,
 };
+pub use judge::{BodyNeed, BodyProtocol, BodySource};
 pub use verdict::{
     Denial, Nearest, Permit, Question, RuleRef, TunnelPermit, TunnelVerdict, Verdict,
 };

@@ -52,6 +52,7 @@ pub struct Permit {
 pub struct TunnelPermit {
     pub(super) permit: Permit,
     pub(super) sni: bool,
+    pub(super) ech: bool,
 }
 
 /// Why something is refused.
@@ -144,5 +145,10 @@ impl TunnelPermit {
     /// `tcp`, which is never parsed.
     pub fn checks_sni(&self) -> bool {
         self.sni
+    }
+
+    /// `allow_ech: true`: a ClientHello whose real name is encrypted may pass.
+    pub fn allows_ech(&self) -> bool {
+        self.ech
     }
 }

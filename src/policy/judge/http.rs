@@ -1,0 +1,128 @@
+//! One endpoint against one request: methods, paths, queries, and who asks the body.
+
+use super::{Asked, Form, messages};
+use crate::policy::compile::{Allows, Endpoint, Kind, Methods, Rule, RuleKind};
+use crate::policy::document::Access;
+use crate::policy::pattern::TextPattern;
+use crate::policy::verdict::RuleRef;
+
+/// What allows it on this endpoint, if anything does. The endpoint covers, its `path` included.
+pub(super) fn allowed<'p>(endpoint: &'p Endpoint, asked: &Asked<'_>) -> Option<&'p RuleRef> {
+    match endpoint.kind {
+        Kind::L4 | Kind::Skip { .. } => Some(&endpoint.name),
+        Kind::Tcp | Kind::Sql => None,
+        Kind::Rest => by_method(endpoint, asked, asked.method),
+        Kind::Websocket => match asked.form {
+            Form::Plain => None,
+            Form::Handshake => by_method(endpoint, asked, "GET"),
+            Form::Message => messages::message(endpoint, asked),
+        },
+        Kind::Graphql => messages::graphql(endpoint, asked),
+        Kind::Rpc { mcp } => messages::rpc(endpoint, asked, mcp),
+    }
+}
+
+/// The first rule, or the preset, that allows the method on the path with the query.
+pub(super) fn by_method<'p>(
+    endpoint: &'p Endpoint,
+    asked: &Asked<'_>,
+    method: &str,
+) -> Option<&'p RuleRef> {
+    match &endpoint.allows {
+        Allows::Nothing => None,
+        Allows::Covered => Some(&endpoint.name),
+        Allows::Access(access, name) => preset(*access, endpoint.kind, method).then_some(name),
+        Allows::Rules(rules, names) => {
+            let at = rules.iter().position(|rule| match &rule.kind {
+                RuleKind::Http { methods, path, query } => {
+                    methods.cover(method)
+                        && path.matches(asked.path)
+                        && query.iter().all(|(key, globs)| every(asked.query, key, globs))
+                }
+                RuleKind::Graphql { .. } | RuleKind::Rpc { .. } | RuleKind::Sql => false,
+            })?;
+            names.get(at)
+        }
+    }
+}
+
+/// The methods of a preset. A WebSocket's handshake is a read; its messages are writes.
+fn preset(access: Access, kind: Kind, method: &str) -> bool {
+    if kind == Kind::Websocket {
+        return method == "GET" || access != Access::ReadOnly;
+    }
+    match preset_methods(access) {
+        None => true,
+        Some(methods) => methods.iter().any(|m| m.eq_ignore_ascii_case(method)),
+    }
+}
+
+/// The methods of a preset; `None` for all.
+pub(super) fn preset_methods(access: Access) -> Option<&'static [&'static str]> {
+    match access {
+        Access::ReadOnly => Some(&["GET", "HEAD", "OPTIONS"]),
+        Access::ReadWrite => Some(&["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH"]),
+        Access::Full => None,
+    }
+}
+
+impl Methods {
+    /// Whether it covers the method: without case, GET covers HEAD.
+    pub(super) fn cover(&self, method: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::One(one) => {
+                one.eq_ignore_ascii_case(method)
+                    || (&**one == "GET" && method.eq_ignore_ascii_case("HEAD"))
+            }
+        }
+    }
+}
+
+/// The first deny rule that matches. The endpoint covers, its `path` included.
+pub(super) fn denied(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<usize> {
+    let method = match (endpoint.kind, asked.form) {
+        (Kind::Websocket, Form::Message) => messages::TEXT,
+        _ => asked.method,
+    };
+    endpoint.denies.iter().position(|rule| denies(endpoint, rule, asked, method))
+}
+
+fn denies(endpoint: &Endpoint, rule: &Rule, asked: &Asked<'_>, method: &str) -> bool {
+    match &rule.kind {
+        RuleKind::Http { methods, path, query } => {
+            methods.cover(method)
+                && path.matches(asked.path)
+                && query.iter().all(|(key, globs)| some(asked.query, key, globs))
+        }
+        RuleKind::Graphql { .. } | RuleKind::Rpc { .. } => messages::denies(endpoint, rule, asked),
+        RuleKind::Sql => false,
+    }
+}
+
+/// Every value of the key matches, and there is one.
+pub(super) fn every(query: Option<&str>, key: &str, globs: &[TextPattern]) -> bool {
+    let mut any = false;
+    for value in values(query, key) {
+        if !globs.iter().any(|glob| glob.matches(&value)) {
+            return false;
+        }
+        any = true;
+    }
+    any
+}
+
+/// One value of the key matches.
+fn some(query: Option<&str>, key: &str, globs: &[TextPattern]) -> bool {
+    values(query, key).any(|value| globs.iter().any(|glob| glob.matches(&value)))
+}
+
+/// The values of a key, decoded (borrowed where nothing is escaped).
+fn values<'q>(
+    query: Option<&'q str>,
+    key: &str,
+) -> impl Iterator<Item = std::borrow::Cow<'q, str>> {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(move |(name, _)| name == key)
+        .map(|(_, value)| value)
+}

@@ -1,0 +1,317 @@
+//! How a request is judged.
+//!
+//! Owns the order of the law: cover, deny, allow, audit, unknown. Pure, and without allocation
+//! where the answer is *allow*. Invariant: the only early return is a deny, and what falls
+//! through is unknown, never allowed.
+
+mod cover;
+mod http;
+mod messages;
+mod reason;
+mod tunnel;
+
+pub use messages::{BodyNeed, BodyProtocol, BodySource};
+
+use super::code::Code;
+use super::compile::{Endpoint, Kind, Policy};
+use super::intent::{Ask, Body, Intent};
+use super::verdict::{Denial, Permit, RuleRef, Verdict};
+use crate::addr::{Authority, Path};
+use cover::Covering;
+
+/// What is asked, in one reading of its path.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    form: Form,
+    method: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    body: Body<'a>,
+}
+
+/// What kind of thing is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// A request.
+    Plain,
+    /// A WebSocket handshake: a GET, however it was sent.
+    Handshake,
+    /// A text message on a WebSocket.
+    Message,
+}
+
+/// The outcome for one reading. Ordered from good to bad: the worst reading decides.
+enum Decision<'p> {
+    Allow(&'p Endpoint, &'p RuleRef),
+    Audit(&'p Endpoint),
+    Unknown,
+    Deny(Why<'p>),
+}
+
+/// Why something is denied.
+enum Why<'p> {
+    /// A deny rule: the endpoint, and which of its rules.
+    Rule(&'p Endpoint, usize),
+    /// The endpoint has deny rules over bodies, and this body can't be held against them.
+    Blind(&'p Endpoint, Code),
+    /// `%2F` where no endpoint keeps it.
+    EncodedSlash,
+    /// Dot segments behind `%2F`.
+    DotSegment,
+}
+
+impl Decision<'_> {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Allow(..) => 0,
+            Self::Audit(_) => 1,
+            Self::Unknown => 2,
+            Self::Deny(_) => 3,
+        }
+    }
+}
+
+/// The request with its path; every reading of it must pass.
+struct Subject<'a> {
+    form: Form,
+    method: &'a str,
+    path: &'a Path<'a>,
+    query: Option<&'a str>,
+    body: Body<'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// `None` for bytes.
+    fn of(ask: &Ask<'a>) -> Option<Self> {
+        match *ask {
+            Ask::Bytes => None,
+            Ask::Request { method, path, query, websocket, body } => {
+                let (form, method) = match websocket {
+                    true => (Form::Handshake, "GET"),
+                    false => (Form::Plain, method),
+                };
+                Some(Self { form, method, path, query, body })
+            }
+            Ask::Message { path, query, body } => {
+                Some(Self { form: Form::Message, method: "GET", path, query, body })
+            }
+        }
+    }
+
+    fn reading<'r>(&self, path: &'r str) -> Asked<'r>
+    where
+        'a: 'r,
+    {
+        let Self { form, method, query, body, .. } = *self;
+        Asked { form, method, path, query, body }
+    }
+}
+
+impl Policy {
+    /// Judges a request, a message or raw bytes. Pure.
+    pub fn judge(&self, intent: &Intent<'_>) -> Verdict {
+        let covering = Covering::of(self, intent.client, intent.target);
+        let subject = Subject::of(&intent.ask);
+        let decision = match &subject {
+            None => self.decide_bytes(&covering),
+            Some(subject) => self.decide(&covering, subject),
+        };
+        match decision {
+            Decision::Allow(endpoint, rule) => {
+                let messages =
+                    subject.as_ref().is_some_and(|s| self.judges(&covering, endpoint, s));
+                Verdict::Allow(self.permit(
+                    intent.target,
+                    endpoint,
+                    (Code::Allowed, rule),
+                    messages,
+                ))
+            }
+            Decision::Audit(endpoint) => {
+                let messages =
+                    subject.as_ref().is_some_and(|s| self.judges(&covering, endpoint, s));
+                let code = (Code::Audited, &endpoint.name);
+                Verdict::Audit(self.permit(intent.target, endpoint, code, messages))
+            }
+            Decision::Deny(why) => Verdict::Deny(denial(intent, &why)),
+            Decision::Unknown => Verdict::Unknown(reason::question(self, intent, &covering)),
+        }
+    }
+
+    /// Every reading of the path must pass: the worst one decides.
+    fn decide(&self, covering: &Covering, subject: &Subject<'_>) -> Decision<'_> {
+        if subject.path.has_encoded_slash()
+            && let Some(why) = self.behind_slashes(covering, subject)
+        {
+            return Decision::Deny(why);
+        }
+        let readings = subject.path.readings();
+        let mut worst: Option<Decision<'_>> = None;
+        for path in readings.iter() {
+            let decision = self.decide_reading(covering, subject, path);
+            if worst.as_ref().is_none_or(|worst| decision.rank() > worst.rank()) {
+                worst = Some(decision);
+            }
+        }
+        worst.unwrap_or(Decision::Unknown)
+    }
+
+    fn decide_reading(
+        &self,
+        covering: &Covering,
+        subject: &Subject<'_>,
+        path: &str,
+    ) -> Decision<'_> {
+        let asked = subject.reading(path);
+        if let Some(why) = self.denied(covering, &asked) {
+            return Decision::Deny(why);
+        }
+        let inspected = self.speaks(covering);
+        let counts = |endpoint: &&Endpoint| {
+            !endpoint.flags.deny_only
+                && endpoint.kind != Kind::Tcp
+                && (endpoint.kind.inspected() || !inspected)
+                && endpoint.in_scope(path)
+                && endpoint.keeps(subject.path)
+        };
+        let mut allowing = self.covered(covering).filter(counts);
+        if let Some((endpoint, rule)) =
+            allowing.find_map(|endpoint| Some((endpoint, http::allowed(endpoint, &asked)?)))
+        {
+            return Decision::Allow(endpoint, rule);
+        }
+        match self.covered(covering).filter(counts).find(|endpoint| endpoint.flags.audit) {
+            Some(endpoint) if !matches!(asked.body, Body::Invalid(_)) => Decision::Audit(endpoint),
+            Some(endpoint) if endpoint.body.is_none() => Decision::Audit(endpoint),
+            Some(_) | None => Decision::Unknown,
+        }
+    }
+
+    /// The first deny rule that matches, or a body that none can be held against.
+    fn denied(&self, covering: &Covering, asked: &Asked<'_>) -> Option<Why<'_>> {
+        let denying =
+            || self.covered(covering).filter(|e| !e.denies.is_empty() && e.in_scope(asked.path));
+        for endpoint in denying() {
+            if let Some(rule) = http::denied(endpoint, asked) {
+                return Some(Why::Rule(endpoint, rule));
+            }
+        }
+        denying().find_map(|endpoint| Some(Why::Blind(endpoint, messages::blind(endpoint, asked)?)))
+    }
+
+    /// An origin may read `%2F` as `/`: deny rules are held against that reading too.
+    fn behind_slashes(&self, covering: &Covering, subject: &Subject<'_>) -> Option<Why<'_>> {
+        let decoded = subject.path.as_str().replace("%2F", "/");
+        let Ok(path) = Path::parse(&decoded) else { return Some(Why::DotSegment) };
+        if let Some(why) =
+            path.readings().iter().find_map(|path| self.denied(covering, &subject.reading(path)))
+        {
+            return Some(why);
+        }
+        let kept = subject.path.readings().iter().all(|path| {
+            self.covered(covering).any(|endpoint| {
+                endpoint.flags.keeps_slash && !endpoint.flags.deny_only && endpoint.in_scope(path)
+            })
+        });
+        (!kept).then_some(Why::EncodedSlash)
+    }
+
+    /// Bytes that are neither TLS nor HTTP: no path, no method.
+    fn decide_bytes(&self, covering: &Covering) -> Decision<'_> {
+        if let Some((endpoint, rule)) = self.denied_whole(covering) {
+            return Decision::Deny(Why::Rule(endpoint, rule));
+        }
+        let inspected = self.speaks(covering);
+        let counts = |endpoint: &&Endpoint| !endpoint.flags.deny_only && endpoint.scope.is_none();
+        let allows = |endpoint: &Endpoint| match endpoint.kind {
+            Kind::Tcp => true,
+            Kind::L4 | Kind::Skip { .. } => !inspected,
+            Kind::Rest | Kind::Websocket | Kind::Graphql | Kind::Rpc { .. } | Kind::Sql => false,
+        };
+        if let Some(endpoint) = self.covered(covering).filter(counts).find(|e| allows(e)) {
+            return Decision::Allow(endpoint, &endpoint.name);
+        }
+        let audits = |e: &&Endpoint| e.flags.audit && e.kind.inspected();
+        match self.covered(covering).filter(counts).find(audits) {
+            Some(endpoint) => Decision::Audit(endpoint),
+            None => Decision::Unknown,
+        }
+    }
+
+    /// A deny rule over everything, on an endpoint that covers every path.
+    fn denied_whole(&self, covering: &Covering) -> Option<(&Endpoint, usize)> {
+        self.covered(covering).filter(|endpoint| endpoint.scope.is_none()).find_map(|endpoint| {
+            Some((endpoint, endpoint.denies.iter().position(super::compile::Rule::is_total)?))
+        })
+    }
+
+    /// Whether an inspected endpoint covers host, port and process, whatever its path.
+    fn speaks(&self, covering: &Covering) -> bool {
+        self.covered(covering).any(|e| e.kind.inspected() && !e.flags.deny_only)
+    }
+
+    fn covered<'p>(&'p self, covering: &Covering) -> impl Iterator<Item = &'p Endpoint> {
+        covering.ids().iter().map(|id| &self.endpoints[*id as usize])
+    }
+
+    /// Whether the text messages after this handshake are judged one by one.
+    fn judges(&self, covering: &Covering, allowing: &Endpoint, subject: &Subject<'_>) -> bool {
+        if subject.form == Form::Plain {
+            return false;
+        }
+        let path = subject.path.as_str();
+        messages::restricts(allowing)
+            || self
+                .covered(covering)
+                .any(|e| !e.denies.is_empty() && e.in_scope(path) && messages::denies_some(e))
+    }
+
+    fn permit(
+        &self,
+        target: &Authority,
+        endpoint: &Endpoint,
+        (code, rule): (Code, &RuleRef),
+        messages: bool,
+    ) -> Permit {
+        Permit {
+            target: target.clone(),
+            code,
+            rule: rule.clone(),
+            allowed_ips: endpoint.allowed_ips.clone(),
+            epoch: self.epoch(),
+            messages,
+            hostless: endpoint.host.is_none(),
+        }
+    }
+}
+
+fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
+    let asked = reason::asked(intent);
+    let target = intent.target;
+    match why {
+        Why::Rule(endpoint, index) => {
+            let rule = endpoint.deny_names[*index].clone();
+            let quiet = endpoint.denies[*index].quiet;
+            let detail = format!("{asked} is denied on {target} by {rule}");
+            Denial { code: Code::DeniedByRule, rule: Some(rule), detail, quiet }
+        }
+        Why::Blind(endpoint, code) => {
+            let detail = format!(
+                "{asked} is denied on {target}: {} has deny rules, and the body can't be held against them ({})",
+                endpoint.name,
+                reason::body_problem(&intent.ask)
+            );
+            Denial { code: *code, rule: Some(endpoint.name.clone()), detail, quiet: false }
+        }
+        Why::EncodedSlash => {
+            let detail = format!(
+                "{asked} is refused on {target}: %2F in a path, and no endpoint says allow_encoded_slash"
+            );
+            Denial { code: Code::EncodedSlash, rule: None, detail, quiet: false }
+        }
+        Why::DotSegment => {
+            let detail = format!("{asked} is refused on {target}: a dot segment behind %2F");
+            Denial { code: Code::DotSegment, rule: None, detail, quiet: false }
+        }
+    }
+}

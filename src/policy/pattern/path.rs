@@ -1,0 +1,198 @@
+//! Path patterns: literals, `*` and its kin inside a segment, `**` for whole segments.
+//!
+//! A request's path is canonical before it comes here, so a pattern is made canonical by the same
+//! parser; a pattern that no canonical path could match is refused when it is read.
+
+use super::glob::{GlobError, Parsed, alternatives};
+use crate::addr::{Path, PathError};
+
+/// A pattern over a path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PathPattern {
+    shape: Shape,
+    written: Box<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Shape {
+    /// `**`, `/**`: every path, also `*` (RFC 9112 §3.2.4).
+    Everything,
+    /// No metacharacter.
+    Exact(Box<str>),
+    /// The segments after the first `/`.
+    Segments(Box<[Segment]>),
+    /// `{a,b}`.
+    Either(Box<[Shape]>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Segment {
+    /// `**`: any number of segments, none included.
+    Deep,
+    /// One segment.
+    One(Parsed),
+}
+
+/// What is wrong with a path pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathPatternError {
+    /// It does not start with `/`, and is not `**`.
+    #[error("a path pattern starts with '/' (or is \"**\", every path)")]
+    NotAbsolute,
+    /// No canonical path matches it.
+    #[error("{0}, and no path that is forwarded ever has one")]
+    NeverForwarded(PathError),
+    /// A glob in it.
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+}
+
+impl PathPattern {
+    /// Compiles a pattern over request paths.
+    pub fn parse(pattern: &str) -> Result<Self, PathPatternError> {
+        if pattern == "**" {
+            return Ok(Self::everything(pattern));
+        }
+        let mut encoded = String::with_capacity(pattern.len());
+        for c in pattern.chars() {
+            if c.is_ascii() && c != ' ' {
+                encoded.push(c);
+            } else {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    encoded.push_str(&format!("%{byte:02X}"));
+                }
+            }
+        }
+        let canonical = Path::parse(&encoded).map_err(|error| match error {
+            PathError::NotAbsolute => PathPatternError::NotAbsolute,
+            error => PathPatternError::NeverForwarded(error),
+        })?;
+        Self::compile(canonical.as_str(), pattern)
+    }
+
+    /// Compiles a pattern over file names (executables): bytes as they are.
+    pub fn parse_file(pattern: &str) -> Result<Self, PathPatternError> {
+        if pattern == "**" {
+            return Ok(Self::everything(pattern));
+        }
+        Self::compile(pattern, pattern)
+    }
+
+    fn everything(written: &str) -> Self {
+        Self { shape: Shape::Everything, written: written.into() }
+    }
+
+    fn compile(pattern: &str, written: &str) -> Result<Self, PathPatternError> {
+        let mut shapes = Vec::new();
+        for pattern in alternatives(pattern)? {
+            shapes.push(shape(&pattern)?);
+        }
+        if shapes.contains(&Shape::Everything) {
+            return Ok(Self::everything(written));
+        }
+        let shape = match <[Shape; 1]>::try_from(shapes) {
+            Ok([shape]) => shape,
+            Err(shapes) => Shape::Either(shapes.into()),
+        };
+        Ok(Self { shape, written: written.into() })
+    }
+
+    /// The pattern as it was written.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// Whether it matches the path.
+    pub fn matches(&self, path: &str) -> bool {
+        self.shape.matches(path)
+    }
+
+    /// Whether it matches every path.
+    pub fn is_everything(&self) -> bool {
+        self.shape == Shape::Everything
+    }
+}
+
+impl Shape {
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Exact(exact) => **exact == *path,
+            Self::Segments(segments) => {
+                path.strip_prefix('/').is_some_and(|rest| walk(segments, rest))
+            }
+            Self::Either(shapes) => shapes.iter().any(|shape| shape.matches(path)),
+        }
+    }
+}
+
+fn shape(pattern: &str) -> Result<Shape, PathPatternError> {
+    let rest = pattern.strip_prefix('/').ok_or(PathPatternError::NotAbsolute)?;
+    let mut segments = Vec::new();
+    for segment in rest.split('/') {
+        if segment == "**" {
+            if segments.last() != Some(&Segment::Deep) {
+                segments.push(Segment::Deep);
+            }
+        } else {
+            segments.push(Segment::One(Parsed::parse(segment)?));
+        }
+    }
+    if segments == [Segment::Deep] {
+        return Ok(Shape::Everything);
+    }
+    if segments.iter().all(|segment| matches!(segment, Segment::One(Parsed::Exact(_)))) {
+        let unescaped: Vec<&str> = segments
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::One(Parsed::Exact(text)) => Some(&**text),
+                _ => None,
+            })
+            .collect();
+        return Ok(Shape::Exact(format!("/{}", unescaped.join("/")).into()));
+    }
+    // A last `**` wants one segment at least: "/repos/**" is not "/repos".
+    if segments.last() == Some(&Segment::Deep) {
+        segments.insert(segments.len() - 1, Segment::One(Parsed::Any));
+    }
+    Ok(Shape::Segments(segments.into()))
+}
+
+/// Matches segments against what follows the first `/`. A `**` that fails is retried one segment
+/// further; only the last one needs to be, since the others may keep the least they can.
+fn walk(segments: &[Segment], rest: &str) -> bool {
+    let (mut at, mut rest) = (0, Some(rest));
+    let mut retry: Option<(usize, &str)> = None;
+    loop {
+        match (segments.get(at), rest) {
+            (None, None) => return true,
+            (Some(Segment::Deep), _) => {
+                at += 1;
+                if at == segments.len() {
+                    return true;
+                }
+                retry = rest.map(|rest| (at, rest));
+                continue;
+            }
+            (Some(Segment::One(pattern)), Some(text)) => {
+                let (segment, next) = first(text);
+                if pattern.matches(segment) {
+                    (at, rest) = (at + 1, next);
+                    continue;
+                }
+            }
+            (None, Some(_)) | (Some(Segment::One(_)), None) => {}
+        }
+        let Some((deep, from)) = retry else { return false };
+        let (_, Some(next)) = first(from) else { return false };
+        (at, rest) = (deep, Some(next));
+        retry = Some((deep, next));
+    }
+}
+
+fn first(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('/') {
+        Some((segment, rest)) => (segment, Some(rest)),
+        None => (text, None),
+    }
+}
