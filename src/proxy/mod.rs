@@ -1,3 +1,42 @@
 //! One connection, one request, end to end.
+//!
+//! ```text
+//! listener    who may connect; a slot before accept          → Client, Via
+//! sniff       what is spoken, however slowly
+//! socks │ tunnel │ serve     the entrances: each only builds a target
+//! request     head → Intent → judge → Permit                 the one road (I1)
+//! judged      bodies that must be read to judge
+//! carry       Permit → Pinned → connection → response head   (I2)
+//! body        what goes up and down, counted; its end closes the record (I5)
+//! upgrade, messages   WebSockets        relay   raw bytes, splice(2)
+//! refuse      every other way out
+//! live        one clock a worker: deadlines (I6), reloads (I7), drain
+//! ```
 
+mod body;
+mod carry;
+mod gate;
+mod headers;
+mod io;
+mod judged;
+mod listener;
+mod live;
+mod messages;
+mod open;
+mod refuse;
+mod relay;
+mod request;
+mod sandbox;
+mod serve;
+mod sniff;
+mod socks;
+mod target;
+mod tunnel;
+mod upgrade;
 pub mod websocket;
+mod workers;
+
+pub use gate::{Gate, Parts, Settings, Timeouts};
+pub use listener::{Bound, Listener, Mode, Served};
+pub use sandbox::{Identity, Limits, Sandbox, SandboxSettings, Unknown};
+pub use workers::Workers;

@@ -1,1 +1,87 @@
-//! The one place that spawns: drain, deadline, kill.
+//! The one place that spawns: every task has an owner, and a stop finds all of them (I6).
+//!
+//! A stop has two steps: *drain* asks everything to come to its natural end, *stop* is the
+//! deadline after which what is left is cut.
+
+use std::future::Future;
+use std::pin::Pin;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The tasks of one gateway. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    drain: CancellationToken,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `future` on the current runtime until it ends or the runtime is dropped.
+    pub fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+        drop(tokio::spawn(self.tracker.track_future(future)));
+    }
+
+    /// Asks every task to come to its end.
+    pub fn drain(&self) {
+        self.tracker.close();
+        self.drain.cancel();
+    }
+
+    /// Whether [`Tasks::drain`] was called.
+    pub fn draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Ends when [`Tasks::drain`] is called.
+    pub async fn drained(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Ends when the last task has, after a drain.
+    pub async fn finished(&self) {
+        self.tracker.wait().await;
+    }
+
+    /// How many tasks run.
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Whether none runs.
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
+    }
+}
+
+/// hyper's way to spawn (h2 streams and connections).
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.spawn(Discard(Box::pin(future)));
+    }
+}
+
+struct Discard<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Discard<F> {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(drop)
+    }
+}

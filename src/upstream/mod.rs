@@ -19,10 +19,12 @@ mod dns;
 mod error;
 mod guard;
 mod hosts;
+pub mod http;
 mod names;
 mod own;
 mod parent;
 mod pinned;
+pub mod pool;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -107,7 +109,7 @@ impl Upstream {
 
     /// The `Proxy-Authorization` of requests on a [`Route::ParentForward`] connection, marked
     /// sensitive. Tunnels have sent their own.
-    pub fn parent_authorization(&self) -> Option<http::HeaderValue> {
+    pub fn parent_authorization(&self) -> Option<::http::HeaderValue> {
         self.parent.as_ref().and_then(parent::Hop::authorization)
     }
 

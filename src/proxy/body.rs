@@ -1,0 +1,418 @@
+//! Bodies in both directions: counted, bounded in time, cut when they must end.
+//!
+//! [`UpBody`] goes to the origin, [`DownBody`] to the client. The end of a [`DownBody`] closes the
+//! record and gives the connection back.
+
+use super::gate::Serving;
+use super::live::{End, Live};
+use super::open::OpenRecord;
+use super::sandbox::Sandbox;
+use crate::policy::Code;
+use crate::record::Outcome;
+use crate::upstream::pool::{Connection, Key, Pool};
+use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// Why a body stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The other side's connection.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// Cut by the gateway.
+    #[error("ended by the gateway: {}", .0.as_str())]
+    Cut(Code),
+}
+
+/// A request body on its way to the origin.
+#[derive(Debug)]
+pub(crate) struct UpBody {
+    source: Source,
+    pace: Option<Arc<Pace>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole(Option<Bytes>),
+    Stream(Incoming),
+}
+
+/// What the road and the body going up tell each other.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    live: Arc<Live>,
+    sandbox: Arc<Sandbox>,
+    limit: Option<u64>,
+    /// The limit that stopped it, as an index into [`STOPS`] plus 1.
+    stopped: AtomicU8,
+    /// The body was polled: from here on the request can't be sent again.
+    polled: AtomicBool,
+    /// The client waits for `100 Continue`, and so does the body.
+    waits: AtomicBool,
+    waker: AtomicWaker,
+    /// How long the origin may take after the last byte that went up.
+    patience: Duration,
+}
+
+const STOPS: [Code; 2] = [Code::BodyTooLarge, Code::UploadLimit];
+
+impl Pace {
+    pub(crate) fn new(
+        live: Arc<Live>,
+        sandbox: Arc<Sandbox>,
+        waits: bool,
+        patience: Duration,
+    ) -> Arc<Self> {
+        let limit = sandbox.settings().limits.request_body;
+        Arc::new(Self {
+            live,
+            sandbox,
+            limit,
+            stopped: AtomicU8::new(0),
+            polled: AtomicBool::new(false),
+            waits: AtomicBool::new(waits),
+            waker: AtomicWaker::new(),
+            patience,
+        })
+    }
+
+    /// The limit that stopped the body, if one did.
+    pub(crate) fn stopped(&self) -> Option<Code> {
+        STOPS.get(usize::from(self.stopped.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
+    }
+
+    /// Whether any of the body was asked for.
+    pub(crate) fn polled(&self) -> bool {
+        self.polled.load(Ordering::Relaxed)
+    }
+
+    /// Lets a waiting body go: the origin said 100, or took too long to say anything.
+    pub(crate) fn go(&self) {
+        if self.waits.swap(false, Ordering::Relaxed) {
+            self.waker.wake();
+        }
+    }
+
+    fn count(&self, bytes: u64) -> Result<(), BodyError> {
+        let before = self.live.upload.fetch_add(bytes, Ordering::Relaxed);
+        self.live.extend(self.patience);
+        let over = self.limit.is_some_and(|limit| before + bytes > limit);
+        let stop = if over { Some(0) } else { self.sandbox.take_upload(bytes).err().map(|_| 1) };
+        match stop {
+            None => Ok(()),
+            Some(which) => {
+                self.stopped.store(which + 1, Ordering::Relaxed);
+                Err(BodyError::Cut(STOPS[usize::from(which)]))
+            }
+        }
+    }
+}
+
+impl UpBody {
+    /// No body, or one that was read to judge.
+    pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self { source: Source::Whole(bytes), pace }
+    }
+
+    /// The client's body as it comes.
+    pub(crate) fn stream(body: Incoming, pace: Arc<Pace>) -> Self {
+        Self { source: Source::Stream(body), pace: Some(pace) }
+    }
+
+    fn finished(&self) {
+        if let Some(pace) = &self.pace {
+            pace.live.sent_all.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Body for UpBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Source::Stream(body) = &mut this.source else {
+            let Source::Whole(bytes) = &mut this.source else { return Poll::Ready(None) };
+            let bytes = bytes.take();
+            if let (Some(bytes), Some(pace)) = (&bytes, &this.pace) {
+                pace.polled.store(true, Ordering::Relaxed);
+                pace.count(bytes.len() as u64)?;
+            }
+            this.finished();
+            return Poll::Ready(bytes.map(|b| Ok(Frame::data(b))));
+        };
+        let Some(pace) = &this.pace else { return Poll::Ready(None) };
+        if pace.waits.load(Ordering::Relaxed) {
+            pace.waker.register(cx.waker());
+            if pace.waits.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+        }
+        pace.polled.store(true, Ordering::Relaxed);
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => {
+                this.finished();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    pace.count(data.len() as u64)?;
+                    if body.is_end_stream() {
+                        pace.live.sent_all.store(true, Ordering::Relaxed);
+                    }
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(frame) => {
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    super::headers::clean_trailers(&mut trailers);
+                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
+            Source::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+fn len(bytes: &Bytes) -> u64 {
+    bytes.remaining() as u64
+}
+
+/// A response body on its way to the client.
+#[derive(Debug)]
+pub(crate) struct DownBody {
+    down: Down,
+    /// Says that the response has left when it is dropped.
+    #[expect(dead_code, reason = "held for its drop")]
+    serving: Option<Serving>,
+}
+
+#[derive(Debug)]
+enum Down {
+    Whole(Option<Bytes>),
+    Stream(Box<Streaming>),
+}
+
+/// An origin's response under way.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    pub(crate) body: Incoming,
+    /// A frame that was read ahead, so that head and body leave in one write.
+    pub(crate) first: Option<Frame<Bytes>>,
+    pub(crate) open: Option<OpenRecord>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) idle: Duration,
+    /// Trailers reach the client: h2, or an h1 client that said `TE: trailers`.
+    pub(crate) trailers: bool,
+    pub(crate) done: bool,
+}
+
+/// The connection that a response comes on: given back at its end, closed if it is dropped before.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) pool: Arc<Pool<UpBody>>,
+    pub(crate) key: Key,
+    pub(crate) connection: Connection<UpBody>,
+}
+
+impl DownBody {
+    /// A body that is there as a whole.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { down: Down::Whole(Some(bytes)), serving: None }
+    }
+
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self { down: Down::Whole(None), serving: None }
+    }
+
+    /// An origin's body.
+    pub(crate) fn stream(streaming: Box<Streaming>) -> Self {
+        Self { down: Down::Stream(streaming), serving: None }
+    }
+}
+
+impl DownBody {
+    /// The body of the response to `serving`.
+    pub(crate) fn with(mut self, serving: Serving) -> Self {
+        self.serving = Some(serving);
+        self
+    }
+}
+
+impl Streaming {
+    /// Whether nothing follows the head or the frame read ahead.
+    fn at_end(&self) -> bool {
+        self.done || (self.first.is_none() && self.body.is_end_stream())
+    }
+
+    /// Reads a first frame ahead if it comes within a turn or two of the runtime.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.first = Some(frame);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let frame = match self.first.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return self.poll_cut(cx),
+            },
+        };
+        match frame {
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                self.fail(Code::UpstreamClosed);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Some(Ok(frame)) => Poll::Ready(self.pass(frame).map(Ok)),
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let frame = match frame.into_data() {
+            Ok(data) => {
+                if let Some(open) = &mut self.open {
+                    open.record().download += data.len() as u64;
+                    if let Some(watch) = open.watch() {
+                        watch.due(self.idle);
+                    }
+                }
+                Frame::data(data)
+            }
+            Err(frame) => {
+                let mut trailers: HeaderMap = frame.into_trailers().unwrap_or_default();
+                super::headers::clean_trailers(&mut trailers);
+                self.finish();
+                if !self.trailers || trailers.is_empty() {
+                    return None;
+                }
+                return Some(Frame::trailers(trailers));
+            }
+        };
+        if self.body.is_end_stream() {
+            self.finish();
+        }
+        Some(frame)
+    }
+
+    /// Nothing to read yet: is there a reason to stop waiting?
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(watch) = self.open.as_ref().and_then(OpenRecord::watch) else {
+            return Poll::Pending;
+        };
+        let code = match ready!(watch.live().poll_cut(cx)) {
+            End::Deadline => Code::IdleTimeout,
+            End::Revoked => Code::PolicyChanged,
+            End::Drain | End::Stop => Code::Draining,
+        };
+        self.fail(code);
+        Poll::Ready(Some(Err(BodyError::Cut(code))))
+    }
+
+    fn finish(&mut self) {
+        self.done = true;
+        let sent_all = self
+            .open
+            .as_ref()
+            .and_then(OpenRecord::watch)
+            .is_none_or(|watch| watch.live().sent_all.load(Ordering::Relaxed));
+        if let Some(lease) = self.lease.take()
+            && sent_all
+        {
+            lease.pool.give_back(lease.key, lease.connection);
+        }
+        if let Some(open) = self.open.take() {
+            open.close(Outcome::Passed);
+        }
+    }
+
+    fn fail(&mut self, code: Code) {
+        self.done = true;
+        self.lease = None;
+        if let Some(open) = self.open.take() {
+            open.fail(code);
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if !self.done && self.at_end() {
+            self.finish();
+        }
+    }
+}
+
+impl Body for DownBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().down {
+            Down::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Down::Stream(streaming) => streaming.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.down {
+            Down::Whole(bytes) => bytes.is_none(),
+            Down::Stream(streaming) => streaming.at_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.down {
+            Down::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
+            Down::Stream(streaming) => match (&streaming.first, streaming.body.size_hint().exact())
+            {
+                (Some(first), Some(rest)) => {
+                    let first = first.data_ref().map_or(0, len);
+                    SizeHint::with_exact(first + rest)
+                }
+                (None, Some(rest)) => SizeHint::with_exact(rest),
+                (_, None) => SizeHint::default(),
+            },
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! From a permit to an origin's response head: pin, connect or reuse, send.
+
+use super::body::{Lease, Pace, UpBody};
+use super::gate::Connection;
+use super::live::{End, Live};
+use super::open::OpenRecord;
+use super::refuse::Refusal;
+use crate::addr::{Authority, Host};
+use crate::policy::{Code, ErrorKind, Permit, Scheme};
+use crate::upstream::http::{Sender, UpstreamIo, Version, handshake, tls};
+use crate::upstream::pool::{self, Key, Profile};
+use crate::upstream::{DialError, Payload, PinError, Pinned, Reached, Route};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::pki_types::ServerName;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How long a pooled connection may take to become ready after its last response ended.
+const READY_WITHIN: Duration = Duration::from_millis(50);
+
+/// How long a body waits for the origin's `100 Continue` (RFC 9110 §10.1.1).
+pub(crate) const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// A request; a kept connection will do.
+    Any,
+    /// A request that must not meet a stale connection again.
+    Fresh,
+    /// A WebSocket, which keeps the connection.
+    Upgrade,
+}
+
+/// A connection to send on, with what is needed to keep it.
+pub(crate) struct Carrier {
+    pub(crate) lease: Lease,
+    pub(crate) absolute: bool,
+}
+
+impl From<PinError> for Refusal {
+    fn from(error: PinError) -> Self {
+        Self::unjudged(error.code(), error.to_string())
+    }
+}
+
+impl From<DialError> for Refusal {
+    fn from(error: DialError) -> Self {
+        Self::unjudged(error.code(), error.to_string())
+    }
+}
+
+/// Ends with [`End`] if the live thing is cut before `future` ends.
+pub(crate) async fn unless_cut<F: Future>(live: &Live, future: F) -> Result<F::Output, End> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        live.poll_cut(cx).map(Err)
+    })
+    .await
+}
+
+/// The refusal for something cut while it waited for the origin.
+pub(crate) fn cut(end: End, late: Code) -> Refusal {
+    match end {
+        End::Deadline => {
+            let what = match late {
+                Code::ConnectTimeout => "the origin did not take the connection in time",
+                _ => "the origin did not answer in time",
+            };
+            Refusal::unjudged(late, what)
+        }
+        End::Revoked => {
+            Refusal::unjudged(Code::PolicyChanged, "the policy changed and no longer allows it")
+        }
+        End::Drain | End::Stop => Refusal::unjudged(Code::Draining, "the gateway is stopping"),
+    }
+}
+
+/// The profile for a client that speaks `version`.
+fn profile(scheme: Scheme, version: http::Version) -> Profile {
+    match (scheme, version) {
+        (Scheme::Https, http::Version::HTTP_2) => Profile::TlsHttp2,
+        (Scheme::Https, _) => Profile::Tls,
+        (_, http::Version::HTTP_2) => Profile::PlainHttp2,
+        (_, _) => Profile::Plain,
+    }
+}
+
+impl Connection {
+    /// A connection for `permit`: pooled if one is ready and its address still passes the guard,
+    /// else pinned and dialled.
+    pub(crate) async fn carrier(
+        &self,
+        permit: &Permit,
+        open: &mut OpenRecord,
+        (scheme, version): (Scheme, http::Version),
+        use_of: Use,
+    ) -> Result<Carrier, Refusal> {
+        let key = Key {
+            sandbox: self.sandbox.name().clone(),
+            origin: permit.target().clone(),
+            profile: profile(scheme, version),
+        };
+        if use_of == Use::Any
+            && let Some(connection) = self.pooled(permit, &key).await
+        {
+            open.connected(connection.reached, Duration::ZERO);
+            return Ok(self.lease(key, connection));
+        }
+        let started = Instant::now();
+        let live = open.watch().map(|w| {
+            w.due(self.gate.settings.timeouts.connect);
+            w.live().clone()
+        });
+        let connect = self.connect(permit, &key, use_of);
+        let connection = match live {
+            Some(live) => {
+                unless_cut(&live, connect).await.map_err(|end| cut(end, Code::ConnectTimeout))?
+            }
+            None => connect.await,
+        }?;
+        open.connected(connection.reached, started.elapsed());
+        Ok(self.lease(key, connection))
+    }
+
+    fn lease(&self, key: Key, connection: pool::Connection<UpBody>) -> Carrier {
+        let absolute = connection.route == Route::ParentForward;
+        Carrier { lease: Lease { pool: self.worker.pool.clone(), key, connection }, absolute }
+    }
+
+    async fn pooled(&self, permit: &Permit, key: &Key) -> Option<pool::Connection<UpBody>> {
+        while let Some(mut connection) = self.worker.pool.take(key) {
+            if self.gate.upstream.recheck(permit, connection.reached).is_err() {
+                continue;
+            }
+            let ready = match &mut connection.sender {
+                Sender::Http1(sender) if sender.is_ready() => true,
+                Sender::Http1(sender) => tokio::time::timeout(READY_WITHIN, sender.ready())
+                    .await
+                    .is_ok_and(|r| r.is_ok()),
+                Sender::Http2(sender) => sender.ready().await.is_ok(),
+            };
+            if ready {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    async fn connect(
+        &self,
+        permit: &Permit,
+        key: &Key,
+        use_of: Use,
+    ) -> Result<pool::Connection<UpBody>, Refusal> {
+        let pinned = self.gate.upstream.pin(permit).await?;
+        let payload = match key.profile {
+            Profile::Tls | Profile::TlsHttp2 => Payload::Tls,
+            // A WebSocket wants a tunnel through a parent (RFC 6455 §4.1), h2 knows no forwarding.
+            Profile::Plain if use_of != Use::Upgrade => Payload::Http,
+            Profile::Plain | Profile::PlainHttp2 => Payload::Raw,
+        };
+        let both = key.profile == Profile::TlsHttp2;
+        let connected = self.open((&pinned, payload), key, both).await;
+        let (sender, at) = match connected {
+            // The origin speaks h2 alone: what an h1 client offered is not enough.
+            Err(refusal) if key.profile == Profile::Tls && refusal.code == Code::TlsFailed => {
+                self.open((&pinned, payload), key, true).await?
+            }
+            other => other?,
+        };
+        Ok(match sender {
+            Sender::Http1(sender) => pool::Connection::http1(sender, at),
+            Sender::Http2(sender) => self.worker.pool.share(key.clone(), sender, at),
+        })
+    }
+
+    async fn open(
+        &self,
+        (pinned, payload): (&Pinned, Payload),
+        key: &Key,
+        both: bool,
+    ) -> Result<(Sender<UpBody>, (Reached, Route)), Refusal> {
+        let dialed = self.gate.upstream.dial(pinned, payload).await?;
+        let at = (dialed.reached, dialed.route);
+        let io = match key.profile {
+            Profile::Tls | Profile::TlsHttp2 => {
+                self.verified(&key.origin, dialed.stream, both).await?
+            }
+            Profile::Plain | Profile::PlainHttp2 => UpstreamIo::Plain(dialed.stream),
+        };
+        let version = match key.profile {
+            Profile::PlainHttp2 => Version::Http2,
+            _ => io.version(),
+        };
+        if both {
+            self.gate.learn(&key.origin, version);
+        }
+        let (sender, connection) = handshake(io, version, self.gate.tasks.clone())
+            .await
+            .map_err(|e| Refusal::unjudged(Code::UpstreamProtocol, sentence(&e)))?;
+        self.gate.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to an origin ended");
+            }
+        });
+        Ok((sender, at))
+    }
+
+    async fn verified(
+        &self,
+        origin: &Authority,
+        stream: tokio::net::TcpStream,
+        both: bool,
+    ) -> Result<UpstreamIo, Refusal> {
+        let name = match &origin.host {
+            Host::Ip(ip) => ServerName::IpAddress((*ip).into()),
+            Host::Name(name) => ServerName::try_from(name.as_str().to_owned()).map_err(|_| {
+                Refusal::unjudged(Code::TlsWrongHost, "no certificate can be for this name")
+            })?,
+        };
+        let offer = if both { crate::tls::Offer::Http2AndHttp1 } else { crate::tls::Offer::Http1 };
+        let config = self.gate.origins.load().config(offer);
+        tls(stream, config, name).await.map_err(|error| {
+            Refusal::unjudged(crate::tls::classify(&error), crate::tls::explain(&error))
+        })
+    }
+}
+
+/// Sends `request` and waits for the head of its response, under the deadlines of `open`.
+pub(crate) async fn send(
+    carrier: &mut Carrier,
+    request: Request<UpBody>,
+    live: &Live,
+    pace: Option<&Arc<Pace>>,
+) -> Result<Response<Incoming>, Unsent> {
+    let connection = &mut carrier.lease.connection;
+    let mut response = pin!(async {
+        match &mut connection.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
+    });
+    let outcome = std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
+            return Poll::Ready(Ok(outcome));
+        }
+        live.poll_cut(cx).map(Err)
+    })
+    .await;
+    match outcome {
+        Err(end) => Err(Unsent::Refused(cut(end, Code::FirstByteTimeout))),
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut failed)) => {
+            if let Some(code) = pace.and_then(|p| p.stopped()) {
+                let detail = match code {
+                    Code::UploadLimit => "the sandbox's upload for today is used up",
+                    _ => "the body is over the sandbox's limit",
+                };
+                return Err(Unsent::Refused(Refusal::unjudged(code, detail).closing()));
+            }
+            let message = failed.take_message();
+            let refusal = Refusal::unjudged(code_of(failed.error()), sentence(failed.error()));
+            Err(Unsent::Failed { refusal, unsent: message })
+        }
+    }
+}
+
+/// Why there is no response.
+pub(crate) enum Unsent {
+    /// Ended by the gateway.
+    Refused(Refusal),
+    /// The connection failed; the request itself where not a byte of it was written.
+    Failed { refusal: Refusal, unsent: Option<Request<UpBody>> },
+}
+
+fn code_of(error: &hyper::Error) -> Code {
+    if error.is_parse() || error.is_parse_status() {
+        Code::UpstreamProtocol
+    } else {
+        Code::UpstreamClosed
+    }
+}
+
+/// The whole chain of an error as one sentence.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    let shown = crate::addr::Shown::new(super::refuse::clip(&text, 512)).to_string();
+    format!("the origin failed: {shown}")
+}
+
+/// Whether a refusal of this code is about the origin rather than the client.
+pub(crate) fn is_upstream(code: Code) -> bool {
+    matches!(
+        code.error(),
+        Some(
+            ErrorKind::UpstreamTls
+                | ErrorKind::UpstreamUnreachable
+                | ErrorKind::UpstreamTimeout
+                | ErrorKind::UpstreamProtocol
+        )
+    )
+}

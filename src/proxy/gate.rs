@@ -1,0 +1,240 @@
+//! What all connections share, what a worker's connections share, and what one connection is.
+
+use super::body::UpBody;
+use super::live::{Watch, Wheel};
+use super::sandbox::Sandbox;
+use super::target::Via;
+use crate::addr::Authority;
+use crate::identity::Peers;
+use crate::metrics::Gauges;
+use crate::policy::{Client, Code};
+use crate::tasks::Tasks;
+use crate::tls::{Intercept, Origins};
+use crate::upstream::Upstream;
+use crate::upstream::http::Version;
+use crate::upstream::pool::Pool;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How many origins' ALPN answers are remembered.
+const ALPN_CACHE: usize = 4096;
+
+/// Deadlines of the data path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A request's head, and the first bytes of a connection.
+    pub header: Duration,
+    /// Resolving, connecting and the TLS handshake with an origin.
+    pub connect: Duration,
+    /// From the end of the request to the first byte of its response.
+    pub first_byte: Duration,
+    /// A stream or tunnel without a byte in either direction, a kept connection without a request.
+    pub idle: Duration,
+    /// How long a stop waits for what is under way.
+    pub drain: Duration,
+}
+
+/// What the gate is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Connections in all, over all sandboxes and listeners.
+    pub connections: usize,
+}
+
+/// Everything that connections share.
+pub struct Gate {
+    /// Deadlines and bounds.
+    pub settings: Settings,
+    /// Resolve, guard, dial.
+    pub upstream: Arc<Upstream>,
+    /// Whom upstream TLS trusts.
+    pub origins: ArcSwap<Origins>,
+    /// TLS towards clients.
+    pub intercept: Arc<Intercept>,
+    /// Who stands at the other end of a socket.
+    pub peers: Arc<Peers>,
+    /// Counts of the moment.
+    pub gauges: Arc<Gauges>,
+    /// Every task.
+    pub tasks: Tasks,
+    /// The value by which a request that comes back through a parent proxy is known.
+    pub loop_token: http::HeaderValue,
+    /// Requests that were refused because they could not be recorded.
+    pub unrecorded: AtomicU64,
+    /// Connections that a listener turned away.
+    pub turned_away: AtomicU64,
+    alpn: Mutex<HashMap<Authority, Version>>,
+}
+
+/// One runtime: its clock, its pool.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) wheel: Arc<Wheel>,
+    pub(crate) pool: Arc<Pool<UpBody>>,
+}
+
+/// One client connection, and later what is inside it.
+pub(crate) struct Connection {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) client: Client,
+    pub(crate) via: Via,
+    /// Every request is refused with this: the connection is over a limit.
+    pub(crate) refuses: Option<Code>,
+    /// What the connection itself waits for.
+    pub(crate) watch: Watch,
+    pub(crate) phase: Phase,
+}
+
+/// Where a connection stands, for its deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Phase {
+    /// Requests under way.
+    serving: AtomicUsize,
+    /// Requests ever.
+    served: AtomicUsize,
+    /// A head was begun and not finished.
+    head: AtomicBool,
+}
+
+/// A request under way; dropped when its response has left.
+pub(crate) struct Serving(Arc<Connection>);
+
+impl Gate {
+    /// A gate; listeners bring it connections.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { settings, upstream, origins, intercept, peers, gauges, tasks } = parts;
+        let token = format!("{:032x}", crate::record::Id::new(std::time::SystemTime::now()).0);
+        Arc::new(Self {
+            settings,
+            upstream,
+            origins: ArcSwap::new(origins),
+            intercept,
+            peers,
+            gauges,
+            tasks,
+            loop_token: http::HeaderValue::try_from(token).expect("hex digits are a field value"),
+            unrecorded: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            alpn: Mutex::default(),
+        })
+    }
+
+    /// Counts something that was refused because it could not be recorded.
+    pub(crate) fn unrecorded(&self) {
+        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What an origin was seen to speak when both were offered.
+    pub(crate) fn speaks(&self, origin: &Authority) -> Option<Version> {
+        self.alpn.lock().unwrap_or_else(PoisonError::into_inner).get(origin).copied()
+    }
+
+    /// Remembers what an origin chose when both were offered.
+    pub(crate) fn learn(&self, origin: &Authority, version: Version) {
+        let mut alpn = self.alpn.lock().unwrap_or_else(PoisonError::into_inner);
+        if alpn.get(origin) == Some(&version) {
+            return;
+        }
+        if alpn.len() >= ALPN_CACHE
+            && let Some(any) = alpn.keys().next().cloned()
+        {
+            alpn.remove(&any);
+        }
+        alpn.insert(origin.clone(), version);
+    }
+}
+
+/// What a [`Gate`] is made of.
+pub struct Parts {
+    /// Deadlines and bounds.
+    pub settings: Settings,
+    /// Resolve, guard, dial.
+    pub upstream: Arc<Upstream>,
+    /// Whom upstream TLS trusts.
+    pub origins: Arc<Origins>,
+    /// TLS towards clients.
+    pub intercept: Arc<Intercept>,
+    /// Who stands at the other end of a socket.
+    pub peers: Arc<Peers>,
+    /// Counts of the moment.
+    pub gauges: Arc<Gauges>,
+    /// Every task.
+    pub tasks: Tasks,
+}
+
+impl Worker {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { wheel: Wheel::new(), pool: Arc::default() })
+    }
+}
+
+impl Connection {
+    /// The connection inside a tunnel: same client, another way of naming targets.
+    pub(crate) fn inside(&self, via: Via) -> Arc<Self> {
+        Arc::new(Self {
+            gate: self.gate.clone(),
+            worker: self.worker.clone(),
+            sandbox: self.sandbox.clone(),
+            client: self.client.clone(),
+            via,
+            refuses: self.refuses,
+            watch: self.worker.wheel.connection(),
+            phase: Phase::default(),
+        })
+    }
+
+    /// A head is due: the first of a connection, or one that was begun.
+    pub(crate) fn head_due(&self) {
+        self.phase.head.store(true, Ordering::Relaxed);
+        self.watch.due(self.gate.settings.timeouts.header);
+    }
+
+    /// Bytes came from an HTTP/1 client. Between two requests they begin a head.
+    pub(crate) fn read_some(&self) {
+        let between = self.phase.serving.load(Ordering::Relaxed) == 0;
+        if between && !self.phase.head.load(Ordering::Relaxed) {
+            self.head_due();
+        }
+    }
+
+    /// A request is under way: it has deadlines of its own.
+    pub(crate) fn serving(self: &Arc<Self>) -> Serving {
+        self.phase.serving.fetch_add(1, Ordering::Relaxed);
+        self.phase.served.fetch_add(1, Ordering::Relaxed);
+        self.phase.head.store(false, Ordering::Relaxed);
+        self.watch.never_due();
+        Serving(self.clone())
+    }
+
+    /// Whether a head was begun and not finished.
+    pub(crate) fn in_head(&self) -> bool {
+        self.phase.head.load(Ordering::Relaxed)
+    }
+
+    /// Whether any request came.
+    pub(crate) fn served(&self) -> bool {
+        self.phase.served.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if self.0.phase.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.watch.due(self.0.gate.settings.timeouts.idle);
+        }
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Serving")
+    }
+}

@@ -1,0 +1,238 @@
+//! Header fields on their way through: what is removed, what must be well-formed.
+//!
+//! RFC 9110 §7.6.1 (connection-specific fields), RFC 9112 §6 (framing).
+
+use super::refuse::Refusal;
+use crate::policy::Code;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+
+/// The namespace of the gateway's own response fields; nothing from an origin may claim it.
+const OWN_PREFIX: &str = "x-portcullis-";
+
+/// The field in which a gateway finds a request that it sent through a parent proxy before.
+pub(crate) const LOOP: HeaderName = HeaderName::from_static("x-portcullis-loop");
+
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// A method in disguise would be judged as another than the origin acts on.
+static OVERRIDES: [HeaderName; 4] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-method"),
+];
+
+/// Fields that make an origin act on another path or host than was judged.
+static REWRITES: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// Never in trailers: framing, routing, credentials, what says how the body is read
+/// (RFC 9110 §6.5.1).
+static NOT_IN_TRAILERS: [HeaderName; 12] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::TRAILER,
+    header::TE,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::LOCATION,
+    header::CACHE_CONTROL,
+];
+
+/// What a request says of its framing and its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Framing {
+    /// `Content-Length`, if it has one.
+    pub(crate) length: Option<u64>,
+    /// `Expect: 100-continue`.
+    pub(crate) expects: bool,
+    /// The client takes trailers.
+    pub(crate) trailers: bool,
+}
+
+/// Checks the framing fields of a request as hyper shows them: what two parsers could read
+/// differently is refused.
+pub(crate) fn framing(version: http::Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
+    let bad = |what: &str| Err(Refusal::unjudged(Code::BadFraming, what));
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(encoding) = encodings.next() {
+        if version == http::Version::HTTP_2 {
+            return bad("HTTP/2 has no Transfer-Encoding");
+        }
+        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return bad("Transfer-Encoding must be exactly `chunked`");
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return bad("Content-Length beside Transfer-Encoding");
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = match lengths.next() {
+        None => None,
+        Some(value) => {
+            if lengths.next().is_some() {
+                return bad("more than one Content-Length");
+            }
+            let Some(length) = decimal(value) else {
+                return bad("Content-Length must be a plain decimal number");
+            };
+            Some(length)
+        }
+    };
+    if version == http::Version::HTTP_2 {
+        http2_fields(headers)?;
+    }
+    let expects = headers
+        .get(header::EXPECT)
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let trailers = version == http::Version::HTTP_2 || lists(headers, &header::TE, "trailers");
+    Ok(Framing { length, expects, trailers })
+}
+
+/// HTTP/2 knows no connection-specific fields (RFC 9113 §8.2.2).
+fn http2_fields(headers: &HeaderMap) -> Result<(), Refusal> {
+    let named = HOP_BY_HOP
+        .iter()
+        .find(|name| headers.contains_key(*name) && !name.as_str().starts_with("proxy-auth"));
+    let te = headers.get_all(header::TE).iter().any(|v| v != "trailers");
+    match named {
+        Some(name) => Err(Refusal::unjudged(
+            Code::BadFraming,
+            format!("HTTP/2 does not allow the field {name}"),
+        )),
+        None if te => {
+            Err(Refusal::unjudged(Code::BadFraming, "HTTP/2 allows TE only as `trailers`"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn decimal(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    let plain = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && (text == "0" || !text.starts_with('0'));
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// Whether the comma-separated field `name` has the element `item` (without parameters).
+pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool {
+    headers.get_all(name).iter().any(|value| {
+        value.to_str().is_ok_and(|value| {
+            value
+                .split(',')
+                .any(|e| e.split(';').next().unwrap_or(e).trim().eq_ignore_ascii_case(item))
+        })
+    })
+}
+
+/// Removes what belongs to the client's connection, before anything is injected.
+pub(crate) fn clean_request(headers: &mut HeaderMap, trailers: bool) {
+    remove_named(headers);
+    for name in HOP_BY_HOP.iter().chain(&OVERRIDES).chain(&REWRITES) {
+        headers.remove(name);
+    }
+    headers.remove(LOOP);
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    join_cookies(headers);
+}
+
+/// h2 clients split cookies; h1 origins want one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let mut joined = Vec::new();
+    for cookie in headers.get_all(header::COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+/// Removes what belongs to the origin's connection, and what only the gateway may say.
+pub(crate) fn clean_response(headers: &mut HeaderMap) {
+    remove_named(headers);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::TE);
+    clean_own(headers);
+}
+
+/// Removes from trailers what no trailer may say.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS).chain(&OVERRIDES) {
+        trailers.remove(name);
+    }
+    clean_own(trailers);
+}
+
+fn clean_own(headers: &mut HeaderMap) {
+    if !headers.keys().any(|n| n.as_str().starts_with(OWN_PREFIX)) {
+        return;
+    }
+    let own: Vec<HeaderName> =
+        headers.keys().filter(|n| n.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields that `Connection` names. Framing and routing fields can't be named away.
+fn remove_named(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// A WebSocket handshake on HTTP/1.1 (RFC 6455 §4.1).
+pub(crate) fn is_websocket(method: &Method, version: http::Version, headers: &HeaderMap) -> bool {
+    *method == Method::GET
+        && version == http::Version::HTTP_11
+        && lists(headers, &header::CONNECTION, "upgrade")
+        && lists(headers, &header::UPGRADE, "websocket")
+}
+
+/// gRPC, whose answers must be gRPC too.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value == b"application/grpc"
+            || value.starts_with(b"application/grpc+")
+            || value.starts_with(b"application/grpc;")
+    })
+}

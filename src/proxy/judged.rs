@@ -1,0 +1,131 @@
+//! Bodies that must be read to judge: buffered to a stated limit, never let through beyond it.
+
+use super::live::OwnedFacts;
+use super::refuse::Refusal;
+use crate::policy::body::{graphql, rpc};
+use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code};
+use crate::record::Facts;
+use bytes::Bytes;
+use http::header;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use std::time::Duration;
+
+/// A body that was read, and what it says. Empty where no rule needed it.
+#[derive(Debug, Default)]
+pub(crate) struct JudgedBody {
+    bytes: Option<Bytes>,
+    facts: Option<Box<OwnedFacts>>,
+}
+
+/// What is to be read, and what of the head says how.
+pub(crate) struct Asked<'a> {
+    pub(crate) head: &'a http::request::Parts,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) need: BodyNeed,
+}
+
+impl JudgedBody {
+    pub(crate) fn facts(&self) -> Option<&OwnedFacts> {
+        self.facts.as_deref()
+    }
+
+    pub(crate) fn take_facts(&mut self) -> Option<Box<OwnedFacts>> {
+        self.facts.take()
+    }
+
+    /// The bytes that were judged and so are forwarded.
+    pub(crate) fn take_bytes(&mut self) -> Option<Bytes> {
+        self.bytes.take()
+    }
+
+    /// The id of the one JSON-RPC call, for the error object that a refused client gets.
+    pub(crate) fn rpc_id(&self) -> Option<String> {
+        match self.facts() {
+            Some(OwnedFacts::Rpc(calls)) => {
+                let id = calls.first().and_then(|call| call.id.clone());
+                Some(id.unwrap_or_else(|| "null".to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The facts as they stand in the record.
+    pub(crate) fn recorded(&self) -> Option<Box<Facts>> {
+        match self.facts()? {
+            OwnedFacts::Invalid(_) => None,
+            OwnedFacts::Graphql(operations) => {
+                let line = |o: &crate::policy::GraphqlOperation| {
+                    let kind = match o.kind {
+                        None => "persisted",
+                        Some(crate::policy::GraphqlKind::Query) => "query",
+                        Some(crate::policy::GraphqlKind::Mutation) => "mutation",
+                        Some(crate::policy::GraphqlKind::Subscription) => "subscription",
+                    };
+                    let name = o.name.as_deref().or(o.persisted.as_deref()).unwrap_or("");
+                    format!("{kind} {name}{{{}}}", o.fields.join(","))
+                };
+                Some(Box::new(Facts::Graphql(operations.iter().map(line).collect())))
+            }
+            OwnedFacts::Rpc(calls) => {
+                let line = |c: &crate::policy::RpcCall| {
+                    (c.method.clone().unwrap_or_default(), c.tool.clone())
+                };
+                Some(Box::new(Facts::Rpc(calls.iter().map(line).collect())))
+            }
+        }
+    }
+}
+
+/// Reads `body` as far as `asked.need` allows and understands it.
+pub(crate) async fn read(
+    asked: Asked<'_>,
+    body: &mut Option<Incoming>,
+    within: Duration,
+) -> Result<JudgedBody, Refusal> {
+    let limit = asked.need.limit;
+    let Some(incoming) = body.take() else { return Ok(JudgedBody::default()) };
+    let collected = tokio::time::timeout(within, Limited::new(incoming, limit).collect()).await;
+    let bytes = match collected {
+        Err(_) => {
+            let detail = "the body, which must be read to judge it, did not come in time";
+            return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let detail = format!(
+                "the body must be read to judge it and has more than {limit} bytes; \
+                 the operator can raise `buffer` in the gateway's config"
+            );
+            return Err(Refusal::unjudged(Code::JudgedBodyTooLarge, detail).closing());
+        }
+        Ok(Err(_)) => {
+            let detail = "the client's body ended before its end";
+            return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
+        }
+        Ok(Ok(collected)) => collected.to_bytes(),
+    };
+    let facts = Some(Box::new(understand(&asked, &bytes)));
+    Ok(JudgedBody { bytes: Some(bytes), facts })
+}
+
+fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedFacts {
+    let headers = &asked.head.headers;
+    let coding = headers.get(header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return OwnedFacts::Invalid("the body is compressed, so it can't be judged");
+    }
+    match asked.need.protocol {
+        BodyProtocol::Graphql => {
+            let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            let operations = if asked.need.source == BodySource::Query {
+                graphql::from_get(asked.query)
+            } else {
+                graphql::from_post(kind, bytes, asked.query)
+            };
+            operations.map_or_else(OwnedFacts::Invalid, OwnedFacts::Graphql)
+        }
+        BodyProtocol::Rpc { .. } => {
+            rpc::calls(bytes).map_or_else(OwnedFacts::Invalid, OwnedFacts::Rpc)
+        }
+    }
+}

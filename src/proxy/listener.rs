@@ -1,0 +1,341 @@
+//! Listeners: who may connect, how many, and what becomes of a connection.
+//!
+//! A listener serves only whom it names: anyone else gets nothing, not even a refusal that tells
+//! what would be allowed (security.md 7).
+
+use super::gate::{Connection, Gate, Phase, Worker};
+use super::io::{ClientIo, Prefixed, Raw};
+use super::live::End;
+use super::refuse::Refusal;
+use super::sandbox::{Identity, Sandbox};
+use super::serve;
+use super::sniff::{Place, Spoken, sniff};
+use super::socks;
+use super::target::Via;
+use super::tunnel;
+use crate::addr::{Authority, Host, Port};
+use crate::identity::Socket;
+use crate::policy::{Client, Code};
+use ipnet::IpNet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Connections over a sandbox's limit that are still told why; beyond them they are closed.
+const TOLD: usize = 64;
+
+/// How a listener's connections name their targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// HTTP forward, CONNECT, SOCKS5.
+    Proxy,
+    /// Connections that were routed here: the name comes from SNI or Host.
+    Transparent,
+}
+
+/// Whom a listener serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The uids of local clients. Empty: any uid that `from` lets in.
+    pub uids: Vec<u32>,
+    /// The networks of other clients; loopback needs no entry.
+    pub from: Vec<IpNet>,
+}
+
+/// A bound listener, to be given to every worker.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: Bound,
+    /// How targets are named.
+    pub mode: Mode,
+    /// Whom it serves.
+    pub served: Served,
+    /// Whose connections these are.
+    pub sandbox: Arc<Sandbox>,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket, with its path.
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+/// One worker's end of a listener.
+pub(crate) struct Door {
+    pub(crate) socket: Socketed,
+    pub(crate) mode: Mode,
+    pub(crate) served: Arc<Served>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+pub(crate) enum Socketed {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// A handle of the same socket for one worker.
+    pub(crate) fn door(
+        &self,
+        gate: &Arc<Gate>,
+        worker: &Arc<Worker>,
+        slots: &Arc<Semaphore>,
+    ) -> io::Result<Door> {
+        let socket = match &self.socket {
+            Bound::Tcp(socket) => {
+                let socket = socket.try_clone()?;
+                socket.set_nonblocking(true)?;
+                Socketed::Tcp(TcpListener::from_std(socket)?)
+            }
+            Bound::Unix(socket, _) => {
+                let socket = socket.try_clone()?;
+                socket.set_nonblocking(true)?;
+                Socketed::Unix(UnixListener::from_std(socket)?)
+            }
+        };
+        Ok(Door {
+            socket,
+            mode: self.mode,
+            served: Arc::new(self.served.clone()),
+            sandbox: self.sandbox.clone(),
+            gate: gate.clone(),
+            worker: worker.clone(),
+            slots: slots.clone(),
+        })
+    }
+}
+
+impl Door {
+    /// Accepts until the gate drains.
+    pub(crate) async fn run(self) {
+        let tasks = self.gate.tasks.clone();
+        tokio::select! {
+            () = tasks.drained() => {}
+            () = self.accept() => {}
+        }
+    }
+
+    async fn accept(self) {
+        let door = Arc::new(self);
+        loop {
+            // The slot comes before the connection: what can't be served waits in the backlog.
+            let Ok(slot) = door.slots.clone().acquire_owned().await else { return };
+            let accepted = match &door.socket {
+                Socketed::Tcp(socket) => socket.accept().await.map(|(s, a)| (Raw::Tcp(s), Some(a))),
+                Socketed::Unix(socket) => socket.accept().await.map(|(s, _)| (Raw::Unix(s), None)),
+            };
+            match accepted {
+                Ok((raw, from)) => {
+                    let (door, tasks) = (door.clone(), door.gate.tasks.clone());
+                    tasks.spawn(async move {
+                        door.serve(raw, from).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, raw: Raw, from: Option<SocketAddr>) {
+        let client = match self.admit(&raw, from) {
+            Ok(client) => client,
+            Err(why) => {
+                self.gate.turned_away.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(from = ?from, why, "a connection was turned away");
+                return;
+            }
+        };
+        let (_place, over) = self.sandbox.enter();
+        if over {
+            let limit = self.sandbox.settings().limits.connections.unwrap_or(usize::MAX);
+            if self.sandbox.connections() > limit.saturating_add(TOLD) {
+                return;
+            }
+        }
+        let original = match (&raw, self.mode) {
+            (Raw::Tcp(socket), Mode::Transparent) => original(socket),
+            _ => None,
+        };
+        let via = match (self.mode, original) {
+            (Mode::Transparent, Some(at)) => match Port::new(at.port()) {
+                Some(port) => Via::Transparent(port),
+                None => return,
+            },
+            _ => Via::Forward,
+        };
+        let connection = Arc::new(Connection {
+            gate: self.gate.clone(),
+            worker: self.worker.clone(),
+            sandbox: self.sandbox.clone(),
+            client,
+            via,
+            refuses: over.then_some(Code::TooManyConnections),
+            watch: self.worker.wheel.connection(),
+            phase: Phase::default(),
+        });
+        drop(self);
+        connection.gate.gauges.connections.fetch_add(1, Ordering::Relaxed);
+        let gauges = connection.gate.gauges.clone();
+        match original {
+            Some(at) => Box::pin(transparent(connection, Prefixed::new(raw), at)).await,
+            None => Box::pin(entrance(connection, Prefixed::new(raw))).await,
+        }
+        gauges.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Who the client is, if it is served here.
+    fn admit(&self, raw: &Raw, from: Option<SocketAddr>) -> Result<Client, &'static str> {
+        let peers = &self.gate.peers;
+        let ignored = self.sandbox.settings().identity == Identity::Ignore;
+        let unseen = if ignored { Client::Ignored } else { Client::Unseen };
+        let seen = |process| match process {
+            Some(process) => Client::Seen(process),
+            None => unseen.clone(),
+        };
+        match raw {
+            Raw::Unix(socket) => {
+                let peer = unix_peer(socket).ok_or("its credentials can't be read")?;
+                self.uid(peer.uid)?;
+                Ok(seen(peer.pid.and_then(|pid| peers.process_of_pid(pid))))
+            }
+            Raw::Tcp(socket) => {
+                socket.set_nodelay(true).map_err(|_| "its socket is broken")?;
+                let from = from.ok_or("it has no address")?;
+                let local = socket.local_addr().map_err(|_| "its socket is broken")?;
+                let ip = from.ip().to_canonical();
+                if ip.is_loopback() || ip == local.ip().to_canonical() {
+                    let peer = self.local(local, from)?;
+                    self.uid(peer.uid)?;
+                    return Ok(seen(peers.process(peer)));
+                }
+                if self.served.from.iter().any(|net| net.contains(&ip)) {
+                    return Ok(unseen);
+                }
+                Err("its address is not in allow_from")
+            }
+        }
+    }
+
+    fn local(&self, local: SocketAddr, from: SocketAddr) -> Result<Socket, &'static str> {
+        match self.gate.peers.tcp_peer(local, from) {
+            Ok(Some(peer)) => Ok(peer),
+            Ok(None) => Err("its socket is not on this host"),
+            Err(error) => {
+                tracing::error!(%error, "the uid of a local client can't be looked up");
+                Err("its uid can't be looked up")
+            }
+        }
+    }
+
+    fn uid(&self, uid: u32) -> Result<(), &'static str> {
+        if self.served.uids.contains(&uid) { Ok(()) } else { Err("its uid is not in allow_uids") }
+    }
+}
+
+fn unix_peer(socket: &UnixStream) -> Option<crate::identity::UnixPeer> {
+    crate::identity::unix_peer(socket).ok()
+}
+
+/// Tells what an explicit proxy client speaks, and serves it.
+async fn entrance(connection: Arc<Connection>, mut io: Prefixed) {
+    connection.head_due();
+    let live = connection.watch.live().clone();
+    let sniffed = super::carry::unless_cut(&live, sniff(&mut io, Place::Entrance)).await;
+    match sniffed {
+        Ok(Ok(Spoken::Http1)) => {
+            let http = Box::pin(serve::http1(connection.clone(), ClientIo::Plain(io)));
+            if let Some((next, io)) = http.await {
+                Box::pin(tunnel::run(connection, next, io)).await;
+            }
+        }
+        Ok(Ok(Spoken::Http2)) => Box::pin(serve::http2(connection, ClientIo::Plain(io))).await,
+        Ok(Ok(Spoken::Socks)) => Box::pin(socks::serve(connection, io)).await,
+        Ok(Ok(Spoken::Nothing) | Err(_)) => {}
+        Ok(Ok(Spoken::Tls(_) | Spoken::BadTls(_) | Spoken::Other)) => {
+            let detail = "this is an HTTP and SOCKS5 proxy: neither was spoken";
+            refuse(&connection, &mut io, Refusal::unjudged(Code::MalformedHead, detail)).await;
+        }
+        Err(End::Deadline) if io.prefix.is_empty() => {}
+        Err(End::Deadline) => {
+            let detail = "the request head did not come in time";
+            refuse(&connection, &mut io, Refusal::unjudged(Code::HeaderTimeout, detail)).await;
+        }
+        Err(_) => {}
+    }
+}
+
+async fn refuse(connection: &Connection, io: &mut Prefixed, refusal: Refusal) {
+    serve::answer_raw(io, &refusal).await;
+    serve::record(connection, &refusal, Some(refusal.code.status()));
+}
+
+/// A connection that was routed here: the name comes from SNI or Host, the port from where it was
+/// going, and the address it was going to counts only where there is no name.
+async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAddr) {
+    connection.head_due();
+    let live = connection.watch.live().clone();
+    let Some(port) = Port::new(to.port()) else { return };
+    let literal = Authority { host: Host::Ip(to.ip().to_canonical()), port };
+    let tcp = connection.sandbox.policy().covers_tcp(&connection.client, &literal);
+    if tcp {
+        // Its rule names the address: the server may be the one to speak first.
+        return run(connection, literal, io).await;
+    }
+    match super::carry::unless_cut(&live, sniff(&mut io, Place::Inside)).await {
+        Ok(Ok(Spoken::Http1)) => {
+            Box::pin(serve::http1(connection, ClientIo::Plain(io))).await;
+        }
+        Ok(Ok(Spoken::Http2)) => Box::pin(serve::http2(connection, ClientIo::Plain(io))).await,
+        Ok(Ok(Spoken::Tls(hello))) => {
+            let target = match &hello.sni {
+                Some(host) => Authority { host: host.clone(), port },
+                None => literal,
+            };
+            run(connection, target, io).await;
+        }
+        Ok(Ok(Spoken::Nothing) | Err(_)) => {}
+        Ok(Ok(Spoken::Socks | Spoken::Other)) => run(connection, literal, io).await,
+        Ok(Ok(Spoken::BadTls(error))) => {
+            let refusal = Refusal::unjudged(Code::BadClientHello, error.to_string());
+            serve::record(&connection, &refusal, None);
+        }
+        Err(_) => serve::record(&connection, &tunnel::unnamed(), None),
+    }
+}
+
+async fn run(connection: Arc<Connection>, target: Authority, io: Prefixed) {
+    match tunnel::plan(&connection, target).await {
+        Ok(next) => Box::pin(tunnel::run(connection, next, io)).await,
+        Err((refusal, open)) => {
+            if let Some(open) = open {
+                open.refuse(&refusal, None);
+            }
+        }
+    }
+}
+
+/// Where a routed connection was going: `SO_ORIGINAL_DST` behind NAT, else its local address.
+fn original(socket: &TcpStream) -> Option<SocketAddr> {
+    let reference = socket2::SockRef::from(socket);
+    let nat = match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(_) => reference.original_dst_v4(),
+        IpAddr::V6(_) => reference.original_dst_v6(),
+    };
+    let nat = nat.ok().and_then(|address| address.as_socket());
+    nat.or_else(|| socket.local_addr().ok())
+}

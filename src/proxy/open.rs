@@ -1,0 +1,214 @@
+//! The record of something that is under way: opened before it is judged, closed exactly once (I5).
+
+use super::live::Watch;
+use super::refuse::{Asker, Refusal};
+use crate::addr::Authority;
+use crate::policy::{Client, Code, Permit, Scheme};
+use crate::record::{By, Http, Id, Judged, Outcome, PolicyId, Record, Timings};
+use crate::traffic::Slot;
+use crate::upstream::Reached;
+use http::Method;
+use http::uri::PathAndQuery;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A record that is not closed yet. Dropped without an end, it is closed as `client_gone`: the
+/// one way for a future to vanish is that the client's connection did.
+#[derive(Debug)]
+pub(crate) struct OpenRecord {
+    inner: Option<Box<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slot: Slot,
+    record: Record,
+    started: Instant,
+    watch: Option<Watch>,
+}
+
+impl OpenRecord {
+    /// Opens a record in the place that was reserved for it.
+    pub(crate) fn new(slot: Slot, sandbox: Arc<str>, client: Client, scheme: Scheme) -> Self {
+        let time = SystemTime::now();
+        let record = Record {
+            time,
+            id: Id::new(time),
+            sandbox,
+            client,
+            scheme,
+            http: None,
+            host: None,
+            port: None,
+            method: None,
+            target: None,
+            verdict: Judged::None,
+            code: Code::ClientGone,
+            rule: None,
+            outcome: Outcome::Failed,
+            by: By::Policy,
+            sent: false,
+            address: None,
+            status: None,
+            upload: 0,
+            download: 0,
+            ms: Timings::default(),
+            policy: PolicyId::default(),
+            facts: None,
+            websocket: false,
+        };
+        let inner = Inner { slot, record, started: Instant::now(), watch: None };
+        Self { inner: Some(Box::new(inner)) }
+    }
+
+    /// Moves it out; what stays behind has no end of its own.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { inner: self.inner.take() }
+    }
+
+    fn inner(&self) -> &Inner {
+        self.inner.as_ref().expect("taken only by close and take, after which it is not used")
+    }
+
+    fn inner_mut(&mut self) -> &mut Inner {
+        self.inner.as_mut().expect("taken only by close and take, after which it is not used")
+    }
+
+    /// This record's id.
+    pub(crate) fn id(&self) -> Id {
+        self.inner().record.id
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> Instant {
+        self.inner().started
+    }
+
+    /// The facts so far, to be filled in.
+    pub(crate) fn record(&mut self) -> &mut Record {
+        &mut self.inner_mut().record
+    }
+
+    /// The place on the wheel, once there is one.
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.inner().watch.as_ref()
+    }
+
+    /// Puts it on the wheel.
+    pub(crate) fn set_watch(&mut self, watch: Watch) {
+        self.inner_mut().watch = Some(watch);
+    }
+
+    /// Notes what is asked of whom.
+    pub(crate) fn asks(&mut self, target: &Authority) {
+        let record = self.record();
+        record.host = Some(target.host.clone());
+        record.port = Some(target.port);
+    }
+
+    /// Notes the request line.
+    pub(crate) fn requests(&mut self, version: http::Version, method: Method, path: PathAndQuery) {
+        let record = self.record();
+        record.http = Some(match version {
+            http::Version::HTTP_10 => Http::V1_0,
+            http::Version::HTTP_2 => Http::V2,
+            _ => Http::V1_1,
+        });
+        record.method = Some(method);
+        record.target = Some(path);
+    }
+
+    /// Notes a CONNECT, which has no path.
+    pub(crate) fn requested(&mut self, version: http::Version, method: Method) {
+        self.requests(version, method, PathAndQuery::from_static("/"));
+        self.record().target = None;
+    }
+
+    /// Notes a permit, judged in `took`.
+    pub(crate) fn permitted(&mut self, permit: &Permit, policy: [u8; 32], took: Duration) {
+        let record = self.record();
+        record.verdict = if permit.code() == Code::Audited { Judged::Audit } else { Judged::Allow };
+        record.code = permit.code();
+        record.rule = Some(permit.rule().clone());
+        record.policy = PolicyId(policy);
+        record.ms.judge = took;
+    }
+
+    /// Notes the connection that carries it.
+    pub(crate) fn connected(&mut self, reached: Reached, took: Duration) {
+        let record = self.record();
+        record.address = reached.address().map(|at| at.ip());
+        record.ms.connect = took;
+    }
+
+    /// What its answer says of it. `path` is the canonical path if it got that far.
+    pub(crate) fn asker<'a>(&'a self, target: Option<&'a Authority>) -> Asker<'a> {
+        let record = &self.inner().record;
+        let binary = match &record.client {
+            Client::Seen(process) => Some(&*process.binary),
+            Client::Unseen | Client::Ignored => None,
+        };
+        Asker {
+            id: record.id,
+            target,
+            method: record.method.as_ref().map(Method::as_str),
+            path: record.target.as_ref().map(PathAndQuery::path),
+            binary,
+        }
+    }
+
+    /// Closes it as refused or failed for `refusal`.
+    pub(crate) fn refuse(mut self, refusal: &Refusal, status: Option<u16>) {
+        let record = self.record();
+        record.status = status;
+        let outcome = if record.sent || matches!(record.verdict, Judged::Allow | Judged::Audit) {
+            Outcome::Failed
+        } else {
+            Outcome::Refused
+        };
+        if refusal.judged != Judged::None {
+            record.verdict = refusal.judged;
+        }
+        record.code = refusal.code;
+        if refusal.rule.is_some() {
+            record.rule.clone_from(&refusal.rule);
+        }
+        record.by = refusal.by.clone();
+        let outcome = if refusal.by == By::Policy { outcome } else { Outcome::Refused };
+        self.close(outcome);
+    }
+
+    /// Closes it as failed with `code` after it was let through.
+    pub(crate) fn fail(mut self, code: Code) {
+        self.record().code = code;
+        self.close(Outcome::Failed);
+    }
+
+    /// Closes it.
+    pub(crate) fn close(mut self, outcome: Outcome) {
+        if let Some(inner) = self.inner.take() {
+            inner.close(outcome);
+        }
+    }
+}
+
+impl Inner {
+    fn close(mut self: Box<Self>, outcome: Outcome) {
+        self.record.outcome = outcome;
+        self.record.ms.total = self.started.elapsed();
+        if let Some(watch) = self.watch.take() {
+            self.record.upload += watch.live().upload.load(Ordering::Relaxed);
+        }
+        self.slot.close(self.record);
+    }
+}
+
+impl Drop for OpenRecord {
+    fn drop(&mut self) {
+        if let Some(mut inner) = self.inner.take() {
+            inner.record.code = Code::ClientGone;
+            inner.close(Outcome::Failed);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Raw tunnels: bytes both ways, half-close kept, idle time bounded, cut when policy says so.
+//!
+//! What is bulk moves inside the kernel: after 256 KiB one way, `splice(2)` through a pipe.
+
+use super::io::Raw;
+use super::live::{End, Live};
+use bytes::{Buf, BytesMut};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Bytes that move through a buffer before a direction is taken for bulk.
+const BULK: u64 = 256 * 1024;
+/// The buffer of a direction that is not bulk yet.
+const BUFFER: usize = 16 * 1024;
+/// The capacity asked for a pipe; the kernel may grant less.
+const PIPE: usize = 1024 * 1024;
+
+/// What moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Both sides said their end.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// The gateway cut it.
+    Cut(End),
+}
+
+struct Counters<'a> {
+    live: &'a Live,
+    idle: Duration,
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+/// Relays between `client` and `origin` until both directions have ended. `to_client` and
+/// `to_origin` are bytes that were read before and go first.
+pub(crate) async fn relay(
+    client: &mut Raw,
+    origin: &mut Raw,
+    (to_origin, to_client): (BytesMut, BytesMut),
+    live: &Live,
+    idle: Duration,
+) -> (Moved, Ended) {
+    let counters = Counters { live, idle, up: AtomicU64::new(0), down: AtomicU64::new(0) };
+    live.extend(idle);
+    let ended = {
+        let (client, origin) = (&*client, &*origin);
+        let mut up = pin!(one_way(client, origin, to_origin, &counters, &counters.up));
+        let mut down = pin!(one_way(origin, client, to_client, &counters, &counters.down));
+        let (mut up_done, mut down_done) = (false, false);
+        poll_fn(|cx| {
+            if let Poll::Ready(end) = live.poll_cut(cx) {
+                return Poll::Ready(Ended::Cut(end));
+            }
+            for (way, done) in [
+                (&mut up.as_mut() as &mut dyn Way, &mut up_done),
+                (&mut down.as_mut(), &mut down_done),
+            ] {
+                if !*done {
+                    match way.poll_way(cx) {
+                        Poll::Ready(Ok(())) => *done = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+                        Poll::Pending => {}
+                    }
+                }
+            }
+            if up_done && down_done { Poll::Ready(Ended::Closed) } else { Poll::Pending }
+        })
+        .await
+    };
+    let moved = Moved {
+        up: counters.up.load(Ordering::Relaxed),
+        down: counters.down.load(Ordering::Relaxed),
+    };
+    (moved, ended)
+}
+
+/// A direction under way, whatever its future's type.
+trait Way {
+    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl<F: Future<Output = io::Result<()>>> Way for Pin<&mut F> {
+    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_mut().poll(cx)
+    }
+}
+
+async fn one_way(
+    from: &Raw,
+    to: &Raw,
+    first: BytesMut,
+    counters: &Counters<'_>,
+    count: &AtomicU64,
+) -> io::Result<()> {
+    write_all(to, first, counters, count).await?;
+    let mut buffer = BytesMut::new();
+    loop {
+        if count.load(Ordering::Relaxed) >= BULK {
+            match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
+                Ok(pipe) => return spliced(from, to, pipe, counters, count).await,
+                // Pipes are a per-user budget: without one the bytes go through the buffer.
+                Err(_) => buffer.reserve(4 * BUFFER),
+            }
+        }
+        buffer.reserve(BUFFER);
+        from.ready(Interest::READABLE).await?;
+        match from.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // An idle direction holds no buffer.
+                buffer = BytesMut::new();
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        buffer = write_all(to, buffer, counters, count).await?;
+    }
+    to.shut_write()
+}
+
+async fn write_all(
+    to: &Raw,
+    mut bytes: BytesMut,
+    counters: &Counters<'_>,
+    count: &AtomicU64,
+) -> io::Result<BytesMut> {
+    while !bytes.is_empty() {
+        match to.try_write(&bytes) {
+            Ok(n) => {
+                bytes.advance(n);
+                counters.moved(count, n);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                to.ready(Interest::WRITABLE).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Moves bytes through a pipe inside the kernel until `from` ends.
+async fn spliced(
+    from: &Raw,
+    to: &Raw,
+    (out, into): (OwnedFd, OwnedFd),
+    counters: &Counters<'_>,
+    count: &AtomicU64,
+) -> io::Result<()> {
+    let capacity = rustix::pipe::fcntl_setpipe_size(&into, PIPE).unwrap_or(64 * 1024);
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    loop {
+        let mut held = from
+            .async_io(Interest::READABLE, |fd| {
+                splice(fd, None, into.as_fd(), None, capacity, flags).map_err(io::Error::from)
+            })
+            .await?;
+        if held == 0 {
+            return to.shut_write();
+        }
+        while held > 0 {
+            let moved = to
+                .async_io(Interest::WRITABLE, |fd| {
+                    splice(out.as_fd(), None, fd, None, held, flags).map_err(io::Error::from)
+                })
+                .await?;
+            held -= moved;
+            counters.moved(count, moved);
+        }
+    }
+}
+
+impl Counters<'_> {
+    fn moved(&self, count: &AtomicU64, n: usize) {
+        count.fetch_add(n as u64, Ordering::Relaxed);
+        self.live.extend(self.idle);
+    }
+}
+
+impl Raw {
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => s.ready(interest).await.map(drop),
+            Self::Unix(s) => s.ready(interest).await.map(drop),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_read_buf(buffer),
+            Self::Unix(s) => s.try_read_buf(buffer),
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write(bytes),
+            Self::Unix(s) => s.try_write(bytes),
+        }
+    }
+
+    async fn async_io<R>(
+        &self,
+        interest: Interest,
+        mut io: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        match self {
+            Self::Tcp(s) => s.async_io(interest, || io(TcpStream::as_fd(s))).await,
+            Self::Unix(s) => s.async_io(interest, || io(UnixStream::as_fd(s))).await,
+        }
+    }
+
+    /// Says the end in one direction; the other goes on.
+    fn shut_write(&self) -> io::Result<()> {
+        let fd = match self {
+            Self::Tcp(s) => s.as_fd(),
+            Self::Unix(s) => s.as_fd(),
+        };
+        match rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
+            // It is gone already: the other direction will say how.
+            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Relays between two byte streams that are not sockets (upgraded connections under TLS): one
+/// direction, through `each`, which sees what was read and says what is written.
+pub(crate) fn poll_copy<R, W>(
+    cx: &mut Context<'_>,
+    reader: &mut R,
+    writer: &mut W,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<Copied>>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    if buffer.is_empty() {
+        let mut space = [std::mem::MaybeUninit::<u8>::uninit(); 8192];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(reader).poll_read(cx, &mut read))?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Ok(Copied::End));
+        }
+        buffer.extend_from_slice(read.filled());
+    }
+    let n = ready!(Pin::new(&mut *writer).poll_write(cx, buffer))?;
+    if n == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    buffer.advance(n);
+    if buffer.is_empty() {
+        ready!(Pin::new(writer).poll_flush(cx))?;
+    }
+    Poll::Ready(Ok(Copied::Some(n)))
+}
+
+/// One step of [`poll_copy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// Bytes that were written.
+    Some(usize),
+    /// The reader is at its end.
+    End,
+}

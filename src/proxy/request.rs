@@ -1,0 +1,526 @@
+//! The one road of a request: head → target → intent → verdict → origin → response.
+//!
+//! Every entrance ends here. There is one place where a request is let through, and it needs a
+//! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
+
+use super::body::{DownBody, Pace, Streaming, UpBody};
+use super::carry::{CONTINUE_WITHIN, Unsent, Use, cut, send};
+use super::gate::Connection;
+use super::headers::{self, Framing};
+use super::judged::{self, JudgedBody};
+use super::live::{Asked, OwnedFacts, Subject};
+use super::open::OpenRecord;
+use super::refuse::{Form, Refusal};
+use super::target::{Target, canonical};
+use super::upgrade;
+use crate::addr::Path;
+use crate::policy::{Ask, Body, Code, Intent, Permit, Verdict};
+use crate::record::Judged;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+/// The largest part of a refused request's body that is read for the sake of the connection.
+const SKIP: usize = 64 * 1024;
+
+/// A response this long or shorter leaves in one write with its head, if it is there in time.
+const AHEAD: u64 = 16 * 1024;
+
+/// A request on its way, after its head was understood.
+pub(crate) struct Exchange {
+    pub(crate) head: http::request::Parts,
+    pub(crate) body: Option<Incoming>,
+    pub(crate) target: Target,
+    pub(crate) framing: Framing,
+    pub(crate) upgrade: Option<upgrade::Handshake>,
+    pub(crate) open: OpenRecord,
+}
+
+/// Serves one request. Never fails: every way out is a response.
+pub(crate) async fn serve(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<DownBody>, Infallible> {
+    let serving = connection.serving();
+    let response = answer(&connection, request).await;
+    Ok(response.map(|body| body.with(serving)))
+}
+
+async fn answer(
+    connection: &Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Response<DownBody> {
+    let scheme = match &connection.via {
+        super::target::Via::Inside(inside) => inside.scheme,
+        _ => crate::policy::Scheme::Http,
+    };
+    let Ok(slot) = connection.sandbox.recorder().reserve() else {
+        return unrecorded(connection);
+    };
+    let name = connection.sandbox.name().clone();
+    let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
+    let form = form(&request);
+    let understood = understand(connection, &mut request, &mut open);
+    let (head, body) = request.into_parts();
+    let (target, framing, upgrade) = match understood {
+        Ok(understood) => understood,
+        Err(refusal) => {
+            let refusal = skip(Some(body), refusal).await;
+            return refuse(open, None, &refusal, &form);
+        }
+    };
+    let exchange = Exchange { head, body: Some(body), target, framing, upgrade, open };
+    Box::new(exchange).run(connection, form).await
+}
+
+/// The gateway can't record, so nothing passes; there is no record of this either, but a counter.
+fn unrecorded(connection: &Connection) -> Response<DownBody> {
+    connection.gate.unrecorded();
+    let refusal = Refusal::unjudged(Code::RecordFailure, "the traffic record can't be written");
+    let id = crate::record::Id::new(std::time::SystemTime::now());
+    let asker = super::refuse::Asker { id, target: None, method: None, path: None, binary: None };
+    refusal.closing().response(&asker, &Form::Problem)
+}
+
+fn form(request: &Request<Incoming>) -> Form {
+    if headers::is_grpc(request.headers()) { Form::Grpc } else { Form::Problem }
+}
+
+fn refuse(
+    open: OpenRecord,
+    target: Option<&crate::addr::Authority>,
+    refusal: &Refusal,
+    form: &Form,
+) -> Response<DownBody> {
+    let response = refusal.response(&open.asker(target), form);
+    let status = response.status().as_u16();
+    open.refuse(refusal, Some(status));
+    response
+}
+
+type Understood = (Target, Framing, Option<upgrade::Handshake>);
+
+/// Everything about the head that is checked before anything is judged.
+fn understand(
+    connection: &Connection,
+    request: &mut Request<Incoming>,
+    open: &mut OpenRecord,
+) -> Result<Understood, Refusal> {
+    if let Some(code) = connection.refuses {
+        let detail = "the sandbox has too many connections";
+        return Err(Refusal::unjudged(code, detail).closing());
+    }
+    let version = request.version();
+    let upgrade = upgrade::Handshake::of(request)?;
+    let fields = request.headers();
+    let framing = headers::framing(version, fields).map_err(Refusal::closing)?;
+    let target = connection.via.target(version, request.uri(), fields)?;
+    open.asks(&target.authority);
+    open.record().scheme = target.scheme;
+    let path = canonical(request.uri())?;
+    let method = match &upgrade {
+        Some(_) => Method::GET,
+        None => request.method().clone(),
+    };
+    let refused = matches!(method, Method::TRACE | Method::CONNECT);
+    open.requests(version, method, path);
+    if refused {
+        let detail = format!("{} is never forwarded", request.method());
+        return Err(Refusal::unjudged(Code::MethodRefused, detail));
+    }
+    if fields.get(headers::LOOP) == Some(&connection.gate.loop_token) {
+        let detail = "the request came through this gateway before";
+        return Err(Refusal::unjudged(Code::Loop, detail));
+    }
+    if connection.gate.tasks.draining() {
+        return Err(Refusal::unjudged(Code::Draining, "the gateway is stopping").closing());
+    }
+    let limits = connection.sandbox.settings().limits;
+    if let Err(code) = connection.sandbox.take_request(open.started()) {
+        return Err(Refusal::unjudged(code, "the sandbox sends too many requests a second"));
+    }
+    if let (Some(limit), Some(length)) = (limits.request_body, framing.length)
+        && length > limit
+    {
+        let detail = format!("the body has {length} bytes, the sandbox's limit is {limit}");
+        return Err(Refusal::unjudged(Code::BodyTooLarge, detail));
+    }
+    Ok((target, framing, upgrade))
+}
+
+/// Reads what is left of a refused request's body, so that the connection can be kept: at most
+/// 64 KiB, at most a second. A client that waits for `100 Continue` has sent nothing yet.
+async fn skip(body: Option<Incoming>, refusal: Refusal) -> Refusal {
+    use http_body_util::BodyExt;
+    let Some(body) = body else { return refusal };
+    if refusal.close || http_body::Body::is_end_stream(&body) {
+        return refusal;
+    }
+    let read = tokio::time::timeout(
+        std::time::Duration::from_secs(1),
+        http_body_util::Limited::new(body, SKIP).collect(),
+    );
+    match read.await {
+        Ok(Ok(_)) => refusal,
+        _ => refusal.closing(),
+    }
+}
+
+impl Exchange {
+    async fn run(
+        mut self: Box<Self>,
+        connection: &Arc<Connection>,
+        form: Form,
+    ) -> Response<DownBody> {
+        let mut form = form;
+        match self.judge(connection, &mut form).await {
+            Ok((permit, body)) => self.forward(connection, permit, body, &form).await,
+            Err(refusal) => {
+                let Self { body, target, open, framing, .. } = *self;
+                let refusal = if framing.expects { refusal } else { skip(body, refusal).await };
+                refuse(open, Some(&target.authority), &refusal, &form)
+            }
+        }
+    }
+
+    /// Reads what must be read to judge, judges, and puts the exchange on the wheel.
+    async fn judge(
+        &mut self,
+        connection: &Arc<Connection>,
+        form: &mut Form,
+    ) -> Result<(Permit, JudgedBody), Refusal> {
+        let policy = arc_swap::Guard::into_inner(connection.sandbox.policy());
+        let path =
+            self.open.record().target.clone().unwrap_or(http::uri::PathAndQuery::from_static("/"));
+        let canonical = Path::parse(path.path())?;
+        let websocket = self.upgrade.is_some();
+        let method = self.open.record().method.clone().unwrap_or_default();
+        let intent = |body| Intent {
+            client: &connection.client,
+            scheme: self.target.scheme,
+            target: &self.target.authority,
+            ask: Ask::Request {
+                method: method.as_str(),
+                path: &canonical,
+                query: path.query(),
+                websocket,
+                body,
+            },
+        };
+        let mut body = JudgedBody::default();
+        if let Some(need) = policy.body_need(&intent(Body::Unread)) {
+            let within = connection.gate.settings.timeouts.header;
+            let asked = judged::Asked { head: &self.head, query: path.query(), need };
+            body = judged::read(asked, &mut self.body, within).await?;
+            if let Some(id) = body.rpc_id() {
+                *form = Form::Rpc(id);
+            }
+            self.open.record().facts = body.recorded();
+        }
+        let started = Instant::now();
+        let verdict = policy.judge(&intent(body.facts().map_or(Body::Unread, OwnedFacts::body)));
+        let took = started.elapsed();
+        self.open.record().policy = crate::record::PolicyId(policy.id());
+        self.open.record().ms.judge = took;
+        let permit = match verdict {
+            Verdict::Allow(permit) | Verdict::Audit(permit) => permit,
+            Verdict::Deny(denial) => return Err(denial.into()),
+            Verdict::Unknown(question) => return Err(question.into()),
+        };
+        self.open.permitted(&permit, policy.id(), took);
+        if policy.covered_by_wildcard(permit.target())
+            && let Some(name) = permit.target().host.name()
+            && let Err(code) = connection.sandbox.take_name(name, started)
+        {
+            return Err(Refusal::unjudged(
+                code,
+                "too many distinct names under one wildcard a minute",
+            ));
+        }
+        let subject = Subject {
+            client: connection.client.clone(),
+            scheme: self.target.scheme,
+            target: self.target.authority.clone(),
+            asked: Asked::Request { method, path, websocket, facts: body.take_facts() },
+        };
+        let watch =
+            connection.worker.wheel.judged(connection.sandbox.clone(), subject, permit.epoch());
+        self.open.set_watch(watch);
+        Ok((permit, body))
+    }
+
+    /// Carries the request to the origin, and its answer back.
+    async fn forward(
+        mut self: Box<Self>,
+        connection: &Arc<Connection>,
+        permit: Permit,
+        body: JudgedBody,
+        form: &Form,
+    ) -> Response<DownBody> {
+        let judged = self.open.record().verdict;
+        if let Some(handshake) = self.upgrade.take() {
+            return upgrade::forward(*self, connection, permit, handshake).await;
+        }
+        match self.answer(connection, &permit, body).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                let refusal = match refusal.judged {
+                    Judged::None => refusal.allowed(judged, permit.rule()),
+                    _ => refusal,
+                };
+                refuse(self.open, Some(&self.target.authority), &refusal, form)
+            }
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        connection: &Arc<Connection>,
+        permit: &Permit,
+        body: JudgedBody,
+    ) -> Result<Response<DownBody>, Refusal> {
+        let version = self.head.version;
+        let scheme = self.target.scheme;
+        let mut carrier =
+            connection.carrier(permit, &mut self.open, (scheme, version), Use::Any).await?;
+        let live = self.open.watch().expect("set when it was judged").live().clone();
+        let first_byte = connection.gate.settings.timeouts.first_byte;
+        let pace =
+            Pace::new(live.clone(), connection.sandbox.clone(), self.framing.expects, first_byte);
+        let head = self.head(connection, carrier.absolute)?;
+        if headers::is_grpc(&head.headers)
+            && matches!(carrier.lease.connection.sender, crate::upstream::http::Sender::Http1(_))
+        {
+            return Err(Refusal::unjudged(
+                Code::GrpcNeedsH2,
+                "gRPC needs an origin that speaks HTTP/2",
+            ));
+        }
+        let (outbound, spare) = self.outbound(head, body, &pace, &carrier);
+        let mut waiting =
+            self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN)));
+        if let Some(end) = live.ended().filter(|e| *e != super::live::End::Drain) {
+            return Err(cut(end, Code::FirstByteTimeout));
+        }
+        self.open.watch().expect("set when it was judged").due(first_byte);
+        self.open.record().sent = true;
+        let sent = {
+            let mut sending = std::pin::pin!(send(&mut carrier, outbound, &live, Some(&pace)));
+            std::future::poll_fn(|cx| {
+                if let Some(sleep) = &mut waiting
+                    && sleep.as_mut().poll(cx).is_ready()
+                {
+                    waiting = None;
+                    pace.go();
+                }
+                sending.as_mut().poll(cx)
+            })
+            .await
+        };
+        let response = match sent {
+            Ok(response) => response,
+            Err(Unsent::Refused(refusal)) => return Err(refusal),
+            Err(Unsent::Failed { refusal, unsent }) => {
+                let reused = carrier.lease.connection.reused;
+                let again = match (unsent, spare) {
+                    (Some(request), _) => Some(request),
+                    (None, Some(spare)) if reused && !pace.polled() => Some(spare),
+                    _ => None,
+                };
+                drop(carrier);
+                let Some(again) = again else { return Err(refusal) };
+                carrier = connection
+                    .carrier(permit, &mut self.open, (scheme, version), Use::Fresh)
+                    .await?;
+                self.open.watch().expect("set when it was judged").due(first_byte);
+                match send(&mut carrier, again, &live, Some(&pace)).await {
+                    Ok(response) => response,
+                    Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => {
+                        return Err(refusal);
+                    }
+                }
+            }
+        };
+        self.respond(connection, response, carrier).await
+    }
+
+    /// The head that goes up: built from what was judged, never from the bytes that came.
+    fn head(
+        &mut self,
+        connection: &Connection,
+        absolute: bool,
+    ) -> Result<http::request::Parts, Refusal> {
+        let path = self.open.record().target.clone();
+        let mut head = Request::new(()).into_parts().0;
+        head.method = self.head.method.clone();
+        head.headers = std::mem::take(&mut self.head.headers);
+        headers::clean_request(&mut head.headers, self.framing.trailers);
+        let http2 = !absolute && self.head.version == Version::HTTP_2;
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = path;
+        if absolute || http2 {
+            uri.scheme = Some(match self.target.scheme {
+                crate::policy::Scheme::Https => http::uri::Scheme::HTTPS,
+                _ => http::uri::Scheme::HTTP,
+            });
+            uri.authority = http::uri::Authority::try_from(self.target.host.as_bytes()).ok();
+        }
+        head.uri = Uri::from_parts(uri)
+            .map_err(|_| Refusal::unjudged(Code::BadTarget, "the target can't be forwarded"))?;
+        head.headers.remove(header::HOST);
+        head.headers.insert(header::HOST, self.target.host.clone());
+        if absolute {
+            head.headers.insert(headers::LOOP, connection.gate.loop_token.clone());
+            if let Some(value) = connection.gate.upstream.parent_authorization() {
+                head.headers.insert(header::PROXY_AUTHORIZATION, value);
+            }
+        }
+        Ok(head)
+    }
+
+    /// The request for the origin, and a spare for the one retry where that is safe: a method that
+    /// may be repeated (RFC 9110 §9.2.2), without a body, on a connection that was used before.
+    fn outbound(
+        &mut self,
+        mut head: http::request::Parts,
+        mut body: JudgedBody,
+        pace: &Arc<Pace>,
+        carrier: &super::carry::Carrier,
+    ) -> (Request<UpBody>, Option<Request<UpBody>>) {
+        let http2 =
+            matches!(carrier.lease.connection.sender, crate::upstream::http::Sender::Http2(_));
+        if http2 {
+            // `:authority` says it; a second Host would be a second name.
+            head.headers.remove(header::HOST);
+            if head.uri.authority().is_none() {
+                let mut parts = std::mem::take(&mut head.uri).into_parts();
+                parts.scheme = Some(match self.target.scheme {
+                    crate::policy::Scheme::Https => http::uri::Scheme::HTTPS,
+                    _ => http::uri::Scheme::HTTP,
+                });
+                parts.authority = http::uri::Authority::try_from(self.target.host.as_bytes()).ok();
+                head.uri = Uri::from_parts(parts).unwrap_or_default();
+            }
+            head.version = Version::HTTP_2;
+        } else if !carrier.absolute && head.uri.scheme().is_some() {
+            let path = head.uri.into_parts().path_and_query;
+            head.uri = path.map_or_else(Uri::default, Uri::from);
+        }
+        let streams = match body.take_bytes() {
+            Some(bytes) => {
+                let request = Request::from_parts(head, UpBody::whole(bytes, Some(pace.clone())));
+                return (request, None);
+            }
+            None => self.body.take().filter(|body| !http_body::Body::is_end_stream(body)),
+        };
+        if let Some(incoming) = streams {
+            if self.framing.expects {
+                let pace = pace.clone();
+                let mut request = Request::from_parts(head, UpBody::stream(incoming, pace.clone()));
+                hyper::ext::on_informational(&mut request, move |response| {
+                    if response.status() == StatusCode::CONTINUE {
+                        pace.go();
+                    }
+                });
+                return (request, None);
+            }
+            return (Request::from_parts(head, UpBody::stream(incoming, pace.clone())), None);
+        }
+        head.headers.remove(header::EXPECT);
+        let spare = (carrier.lease.connection.reused && repeatable(&head.method)).then(|| {
+            let mut spare = Request::new(UpBody::whole(Bytes::new(), Some(pace.clone())));
+            *spare.method_mut() = head.method.clone();
+            *spare.uri_mut() = head.uri.clone();
+            *spare.version_mut() = head.version;
+            spare.headers_mut().clone_from(&head.headers);
+            spare
+        });
+        let request = Request::from_parts(head, UpBody::whole(Bytes::new(), Some(pace.clone())));
+        (request, spare)
+    }
+
+    /// The origin's answer as the client gets it.
+    async fn respond(
+        &mut self,
+        connection: &Connection,
+        response: Response<Incoming>,
+        carrier: super::carry::Carrier,
+    ) -> Result<Response<DownBody>, Refusal> {
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let detail = "the origin switched protocols without being asked";
+            return Err(Refusal::unjudged(Code::BadUpgrade, detail));
+        }
+        let negotiates =
+            head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
+        headers::clean_response(&mut head.headers);
+        head.version = Version::HTTP_11;
+        head.extensions = hyper_reason(&head.extensions);
+        let mut streaming = Box::new(Streaming {
+            body,
+            first: None,
+            open: None,
+            lease: (!negotiates).then_some(carrier.lease),
+            idle: connection.gate.settings.timeouts.idle,
+            trailers: self.framing.trailers,
+            done: false,
+        });
+        let short = http_body::Body::size_hint(&streaming.body)
+            .exact()
+            .is_some_and(|n| n <= AHEAD && n > 0);
+        if short && self.head.method != Method::HEAD {
+            ahead(&mut streaming).await;
+        }
+        let started = self.open.started();
+        let record = self.open.record();
+        record.status = Some(head.status.as_u16());
+        record.ms.first_byte = Some(started.elapsed());
+        if let Some(watch) = self.open.watch() {
+            watch.due(connection.gate.settings.timeouts.idle);
+        }
+        streaming.open = Some(self.open.take());
+        Ok(Response::from_parts(head, DownBody::stream(streaming)))
+    }
+}
+
+/// Waits at most two turns of the runtime for the first frame.
+async fn ahead(streaming: &mut Streaming) {
+    let mut turns = 0;
+    std::future::poll_fn(|cx| {
+        if streaming.poll_ahead(cx).is_ready() || turns == 2 {
+            return Poll::Ready(());
+        }
+        turns += 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Schemes that authenticate the connection rather than the request: it can't be shared.
+fn connection_bound(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| {
+        value.split(',').any(|challenge| {
+            let scheme = challenge.trim().split(' ').next().unwrap_or("");
+            scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
+        })
+    })
+}
+
+fn repeatable(method: &Method) -> bool {
+    method.is_idempotent()
+}
+
+/// Of the origin's extensions only the reason phrase goes on.
+fn hyper_reason(extensions: &http::Extensions) -> http::Extensions {
+    let mut kept = http::Extensions::new();
+    if let Some(reason) = extensions.get::<hyper::ext::ReasonPhrase>() {
+        kept.insert(reason.clone());
+    }
+    kept
+}

@@ -1,0 +1,215 @@
+//! A sandbox as the gateway sees it: its policy, its records, its limits.
+//!
+//! One sandbox can't starve another: every bound here is per sandbox.
+
+use crate::addr::Name;
+use crate::policy::{BodyLimits, Code, Policy};
+use crate::traffic::SandboxRecorder;
+use arc_swap::ArcSwap;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Distinct names a minute under wildcard hosts: each label the agent chooses is a DNS channel.
+const WILDCARD_NAMES_A_MINUTE: usize = 120;
+
+/// What is done about a request that no rule knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Refused where it is known earliest: at the CONNECT.
+    Deny,
+    /// Intercepted first, so that the refusal (and later the question) names method and path.
+    Inspect,
+}
+
+/// Whether entries with `binaries` need the process to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// An entry with `binaries` does not match where the process can't be seen.
+    Required,
+    /// The binary part is dropped.
+    Ignore,
+}
+
+/// Limits of one sandbox; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: Option<usize>,
+    /// Bytes of one request body.
+    pub request_body: Option<u64>,
+    /// Requests a second, with a burst of one second's worth.
+    pub requests_per_second: Option<u32>,
+    /// Body bytes that go up in a UTC day.
+    pub upload_per_day: Option<u64>,
+}
+
+/// What a sandbox is made with.
+#[derive(Clone, Debug)]
+pub struct SandboxSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is done about the unknown.
+    pub unknown: Unknown,
+    /// Whether the process must be seen.
+    pub identity: Identity,
+    /// Its limits.
+    pub limits: Limits,
+    /// How much of a body is read to judge.
+    pub bodies: BodyLimits,
+}
+
+/// A sandbox, for as long as the gateway runs.
+pub struct Sandbox {
+    settings: SandboxSettings,
+    policy: ArcSwap<Policy>,
+    epoch: AtomicU64,
+    recorder: SandboxRecorder,
+    connections: AtomicUsize,
+    rate: Mutex<Bucket>,
+    upload: Mutex<Day>,
+    names: Mutex<Names>,
+}
+
+/// A connection's place in the sandbox's count; dropping it gives the place back.
+pub(crate) struct Place(Arc<Sandbox>);
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Day {
+    number: u64,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Names {
+    since: Instant,
+    seen: HashSet<Name>,
+}
+
+impl Sandbox {
+    /// A sandbox under `policy`.
+    pub fn new(
+        settings: SandboxSettings,
+        policy: Arc<Policy>,
+        recorder: SandboxRecorder,
+    ) -> Arc<Self> {
+        let tokens = settings.limits.requests_per_second.map_or(0.0, f64::from);
+        Arc::new(Self {
+            epoch: AtomicU64::new(policy.epoch()),
+            policy: ArcSwap::new(policy),
+            recorder,
+            connections: AtomicUsize::new(0),
+            rate: Mutex::new(Bucket { tokens, at: Instant::now() }),
+            upload: Mutex::default(),
+            names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
+            settings,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.policy.load()
+    }
+
+    /// The epoch of the policy in force.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Puts another policy in force. What is live under the old one is judged again (I7).
+    pub fn swap(&self, policy: Arc<Policy>) {
+        let epoch = policy.epoch();
+        self.policy.store(policy);
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    pub(crate) fn recorder(&self) -> &SandboxRecorder {
+        &self.recorder
+    }
+
+    pub(crate) fn settings(&self) -> &SandboxSettings {
+        &self.settings
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for a connection. `Err` where the limit is reached: the place is counted all
+    /// the same, and the connection is told why it is refused.
+    pub(crate) fn enter(self: &Arc<Self>) -> (Place, bool) {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let over = self.settings.limits.connections.is_some_and(|limit| before >= limit);
+        (Place(self.clone()), over)
+    }
+
+    /// Takes one request from the rate.
+    pub(crate) fn take_request(&self, now: Instant) -> Result<(), Code> {
+        let Some(limit) = self.settings.limits.requests_per_second else { return Ok(()) };
+        let limit = f64::from(limit);
+        let mut bucket = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
+        bucket.at = now;
+        bucket.tokens = (bucket.tokens + passed * limit).min(limit);
+        if bucket.tokens < 1.0 {
+            return Err(Code::TooManyRequests);
+        }
+        bucket.tokens -= 1.0;
+        Ok(())
+    }
+
+    /// Counts `bytes` against the day's upload.
+    pub(crate) fn take_upload(&self, bytes: u64) -> Result<(), Code> {
+        let Some(limit) = self.settings.limits.upload_per_day else { return Ok(()) };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let number = now.map_or(0, |d| d.as_secs() / 86_400);
+        let mut day = self.upload.lock().unwrap_or_else(PoisonError::into_inner);
+        if day.number != number {
+            *day = Day { number, bytes: 0 };
+        }
+        day.bytes = day.bytes.saturating_add(bytes);
+        if day.bytes > limit { Err(Code::UploadLimit) } else { Ok(()) }
+    }
+
+    /// Counts a name that a wildcard covers.
+    pub(crate) fn take_name(&self, name: &Name, now: Instant) -> Result<(), Code> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(names.since) >= Duration::from_secs(60) {
+            *names = Names { since: now, seen: HashSet::new() };
+        }
+        if names.seen.contains(name) {
+            return Ok(());
+        }
+        if names.seen.len() >= WILDCARD_NAMES_A_MINUTE {
+            return Err(Code::TooManyNames);
+        }
+        names.seen.insert(name.clone());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

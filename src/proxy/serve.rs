@@ -1,0 +1,240 @@
+//! HTTP towards the client: hyper serves, this decides what it may cost and when it ends.
+
+use super::body::DownBody;
+use super::gate::Connection;
+use super::io::{ClientIo, Prefixed};
+use super::live::End;
+use super::open::OpenRecord;
+use super::refuse::Refusal;
+use super::request;
+use super::target::Via;
+use super::tunnel::{self, Next};
+use crate::policy::{Code, Scheme};
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// The longest head, and so the largest read buffer: a 64 KiB path with fields beside it.
+const HEAD: usize = 96 * 1024;
+/// The most fields in a head.
+const FIELDS: usize = 256;
+
+/// The client's stream, noting when bytes come.
+pub(crate) struct Noted {
+    io: ClientIo,
+    connection: Arc<Connection>,
+}
+
+/// Serves HTTP/1. What a CONNECT left to be done comes back, with the stream.
+pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(Next, Prefixed)> {
+    let next = Arc::new(Mutex::new(None));
+    let service = {
+        let (connection, next) = (connection.clone(), next.clone());
+        hyper::service::service_fn(move |request| one(connection.clone(), request, next.clone()))
+    };
+    connection.head_due();
+    let noted = Noted { io, connection: connection.clone() };
+    let mut http = hyper::server::conn::http1::Builder::new()
+        .half_close(true)
+        .max_buf_size(HEAD)
+        .max_headers(FIELDS)
+        .serve_connection(TokioIo::new(noted), service)
+        .with_upgrades();
+    let mut drained = false;
+    let ended = std::future::poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+            return Poll::Ready(Ok(result));
+        }
+        match connection.watch.live().poll_ended(cx) {
+            Poll::Ready(End::Drain) if drained => Poll::Pending,
+            Poll::Ready(End::Drain) => {
+                drained = true;
+                Pin::new(&mut http).graceful_shutdown();
+                Pin::new(&mut http).poll(cx).map(Ok)
+            }
+            other => other.map(Err),
+        }
+    })
+    .await;
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => unserved(&connection, &error),
+        Err(End::Deadline) if connection.in_head() => {
+            if let Some(parts) = http.into_parts() {
+                too_slow(&connection, parts.io.into_inner()).await;
+            }
+            return None;
+        }
+        Err(_) => return None,
+    }
+    let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (next, on): (Next, hyper::upgrade::OnUpgrade) = next?;
+    let parts = on.await.ok()?.downcast::<TokioIo<Noted>>().ok()?;
+    let ClientIo::Plain(mut io) = parts.io.into_inner().io else { return None };
+    // What hyper read behind the head is what the client sent first in the tunnel.
+    let mut prefix = bytes::BytesMut::from(&parts.read_buf[..]);
+    prefix.unsplit(std::mem::take(&mut io.prefix));
+    io.prefix = prefix;
+    Some((next, io))
+}
+
+type Pending = Arc<Mutex<Option<(Next, hyper::upgrade::OnUpgrade)>>>;
+
+async fn one(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+    next: Pending,
+) -> Result<Response<DownBody>, Infallible> {
+    let entrance = matches!(connection.via, Via::Forward);
+    if entrance && *request.method() == Method::CONNECT && request.version() != Version::HTTP_2 {
+        let on = hyper::upgrade::on(&mut request);
+        let serving = connection.serving();
+        let (response, then) = tunnel::connect(&connection, &request).await;
+        if let Some(then) = then {
+            *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((then, on));
+        }
+        return Ok(response.map(|body| body.with(serving)));
+    }
+    request::serve(connection, request).await
+}
+
+/// Serves HTTP/2.
+pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
+    let service = {
+        let connection = connection.clone();
+        hyper::service::service_fn(move |request| request::serve(connection.clone(), request))
+    };
+    connection.head_due();
+    let mut http = hyper::server::conn::http2::Builder::new(connection.gate.tasks.clone())
+        .max_concurrent_streams(128)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .max_header_list_size(32 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .enable_connect_protocol()
+        .serve_connection(TokioIo::new(io), service);
+    let mut drained = false;
+    let ended = std::future::poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+            return Poll::Ready(Ok(result));
+        }
+        match connection.watch.live().poll_ended(cx) {
+            Poll::Ready(End::Drain) if drained => Poll::Pending,
+            // An idle connection is asked to go, a busy one finishes its streams.
+            Poll::Ready(End::Drain) => {
+                drained = true;
+                Pin::new(&mut http).graceful_shutdown();
+                Pin::new(&mut http).poll(cx).map(Ok)
+            }
+            other => other.map(Err),
+        }
+    })
+    .await;
+    if let Ok(Err(error)) = ended {
+        unserved(&connection, &error);
+    }
+}
+
+/// hyper ended the connection with an error of its own. Where no request had come of it, that is
+/// the record of it.
+fn unserved(connection: &Connection, error: &hyper::Error) {
+    tracing::debug!(error = %super::carry::sentence(error), "client connection ended");
+    if !error.is_parse() && !error.is_parse_too_large() && !error.is_parse_status() {
+        return;
+    }
+    let code = if error.is_parse_too_large() { Code::HeadTooLarge } else { Code::MalformedHead };
+    let status = if error.is_parse_too_large() { 431 } else { 400 };
+    record(connection, &Refusal::unjudged(code, "the head is not HTTP"), Some(status));
+}
+
+/// Writes the record of a connection out of which no request came.
+pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<u16>) {
+    let Ok(slot) = connection.sandbox.recorder().reserve() else {
+        connection.gate.unrecorded();
+        return;
+    };
+    let (scheme, authority) = match &connection.via {
+        Via::Inside(inside) => (inside.scheme, Some(&inside.authority)),
+        Via::Forward | Via::Transparent(_) => (Scheme::Http, None),
+    };
+    let name = connection.sandbox.name().clone();
+    let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
+    if let Some(authority) = authority {
+        open.asks(authority);
+    }
+    open.refuse(refusal, status);
+}
+
+/// A head that did not come in time: it gets its 408, and its record.
+async fn too_slow(connection: &Connection, mut noted: Noted) {
+    let refusal = Refusal::unjudged(Code::HeaderTimeout, "the request head did not come in time");
+    answer_raw(&mut noted.io, &refusal).await;
+    record(connection, &refusal, Some(408));
+}
+
+/// Writes a refusal where no request is being served, and ends the stream.
+pub(crate) async fn answer_raw<W: AsyncWrite + Unpin>(io: &mut W, refusal: &Refusal) {
+    let id = crate::record::Id::new(std::time::SystemTime::now());
+    let asker = super::refuse::Asker { id, target: None, method: None, path: None, binary: None };
+    let bytes = refusal.raw(&asker);
+    let write = async {
+        io.write_all(&bytes).await?;
+        io.flush().await?;
+        io.shutdown().await
+    };
+    drop(tokio::time::timeout(std::time::Duration::from_secs(1), write).await);
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.connection.read_some();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

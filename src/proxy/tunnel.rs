@@ -1,0 +1,489 @@
+//! Tunnels: CONNECT, SOCKS5 and transparent connections, and what is inside them.
+//!
+//! `data-path.md`, "When is a CONNECT answered?": a tunnel that is relayed is dialled before it is
+//! answered; one that is inspected is answered first and dials nothing before it is judged.
+
+use super::body::DownBody;
+use super::carry::{cut, unless_cut};
+use super::gate::Connection;
+use super::io::{ClientIo, Prefixed, Raw};
+use super::live::{Asked, End, Subject};
+use super::open::OpenRecord;
+use super::refuse::{Form, Refusal};
+use super::relay::{self, Ended};
+use super::sandbox::Unknown;
+use super::serve;
+use super::sniff::{Place, Spoken, classify, sniff};
+use super::target::{Inside, Via};
+use crate::addr::{Authority, Host};
+use crate::policy::{Ask, Code, Denial, Intent, Permit, Scheme, TunnelVerdict, Verdict};
+use crate::record::Outcome;
+use crate::tls::{AlpnSet, ClientFailure};
+use crate::upstream::http::Version;
+use crate::upstream::{Dialed, Payload};
+use bytes::BytesMut;
+use http::{Request, Response};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_rustls::TlsAcceptor;
+
+/// Silence this long where a `tcp` endpoint covers the port means that the server speaks first.
+const SERVER_FIRST: Duration = Duration::from_millis(300);
+
+/// What is to be done with a tunnel after it was answered.
+pub(crate) enum Next {
+    /// Relay raw bytes to an origin that was dialled.
+    Relay(Box<Relayed>),
+    /// Find out what is inside and judge that.
+    Inspect(Authority),
+}
+
+/// A raw tunnel, dialled.
+pub(crate) struct Relayed {
+    open: OpenRecord,
+    dialed: Dialed,
+    /// If the client speaks TLS, its SNI must be this.
+    sni: Option<Host>,
+}
+
+/// Opens a record for a tunnel to `target`.
+fn opened(connection: &Connection, target: &Authority) -> Result<OpenRecord, Refusal> {
+    let slot = connection.sandbox.recorder().reserve().map_err(|_| {
+        connection.gate.unrecorded();
+        Refusal::unjudged(Code::RecordFailure, "the traffic record can't be written").closing()
+    })?;
+    let name = connection.sandbox.name().clone();
+    let mut open = OpenRecord::new(slot, name, connection.client.clone(), Scheme::Tcp);
+    open.asks(target);
+    Ok(open)
+}
+
+/// Judges a tunnel, and dials it where it is relayed. `Err` has its record.
+pub(crate) async fn plan(
+    connection: &Arc<Connection>,
+    target: Authority,
+) -> Result<Next, (Refusal, Option<OpenRecord>)> {
+    if let Some(code) = connection.refuses {
+        let refusal = Refusal::unjudged(code, "the sandbox has too many connections");
+        return Err((refusal.closing(), opened(connection, &target).ok()));
+    }
+    if connection.gate.tasks.draining() {
+        let refusal = Refusal::unjudged(Code::Draining, "the gateway is stopping");
+        return Err((refusal.closing(), opened(connection, &target).ok()));
+    }
+    let policy = arc_swap::Guard::into_inner(connection.sandbox.policy());
+    let started = Instant::now();
+    let verdict = policy.judge_tunnel(&connection.client, &target);
+    let took = started.elapsed();
+    let refused = |refusal: Refusal| {
+        let open = opened(connection, &target).ok().map(|mut open| {
+            open.record().policy = crate::record::PolicyId(policy.id());
+            open.record().ms.judge = took;
+            open
+        });
+        Err((refusal, open))
+    };
+    let permit = match verdict {
+        TunnelVerdict::Inspect => return Ok(Next::Inspect(target)),
+        TunnelVerdict::Unknown(question) => {
+            return match connection.sandbox.settings().unknown {
+                Unknown::Inspect => Ok(Next::Inspect(target)),
+                Unknown::Deny => refused(question.into()),
+            };
+        }
+        TunnelVerdict::Deny(denial) => return refused(denial.into()),
+        TunnelVerdict::Relay(permit) => permit,
+    };
+    let mut open = opened(connection, &target).map_err(|refusal| (refusal, None))?;
+    open.permitted(permit.permit(), policy.id(), took);
+    let sni = permit.checks_sni().then(|| target.host.clone());
+    let subject = (Asked::Tunnel, Scheme::Tcp);
+    match dial(connection, permit.permit(), subject, &mut open).await {
+        Ok(dialed) => Ok(Next::Relay(Box::new(Relayed { open, dialed, sni }))),
+        Err(refusal) => {
+            let judged = open.record().verdict;
+            Err((refusal.allowed(judged, permit.permit().rule()), Some(open)))
+        }
+    }
+}
+
+/// Pins and dials a raw tunnel, on the wheel from here on.
+async fn dial(
+    connection: &Arc<Connection>,
+    permit: &Permit,
+    (asked, scheme): (Asked, Scheme),
+    open: &mut OpenRecord,
+) -> Result<Dialed, Refusal> {
+    if connection.sandbox.policy().covered_by_wildcard(permit.target())
+        && let Some(name) = permit.target().host.name()
+        && let Err(code) = connection.sandbox.take_name(name, Instant::now())
+    {
+        let detail = "too many distinct names under one wildcard a minute";
+        return Err(Refusal::unjudged(code, detail));
+    }
+    let (client, target) = (connection.client.clone(), permit.target().clone());
+    let subject = Subject { client, scheme, target, asked };
+    let wheel = &connection.worker.wheel;
+    let watch = wheel.judged(connection.sandbox.clone(), subject, permit.epoch());
+    watch.due(connection.gate.settings.timeouts.connect);
+    let live = watch.live().clone();
+    open.set_watch(watch);
+    let started = Instant::now();
+    let upstream = &connection.gate.upstream;
+    let dialing = async {
+        let pinned = upstream.pin(permit).await?;
+        Ok::<_, Refusal>(upstream.dial(&pinned, Payload::Raw).await?)
+    };
+    let dialed = match unless_cut(&live, dialing).await {
+        Ok(dialed) => dialed?,
+        Err(end) => return Err(cut(end, Code::ConnectTimeout)),
+    };
+    // A permit from before a reload is stale: the wheel judges it again before a byte leaves.
+    if connection.sandbox.epoch() != permit.epoch() {
+        live.judge_again();
+        if let Some(End::Revoked) = live.ended() {
+            return Err(cut(End::Revoked, Code::PolicyChanged));
+        }
+    }
+    open.connected(dialed.reached, started.elapsed());
+    open.record().sent = true;
+    Ok(dialed)
+}
+
+/// Answers a CONNECT.
+pub(crate) async fn connect<B>(
+    connection: &Arc<Connection>,
+    request: &Request<B>,
+) -> (Response<DownBody>, Option<Next>) {
+    let target = match authority(request) {
+        Ok(target) => target,
+        Err(refusal) => {
+            serve::record(connection, &refusal, Some(refusal.code.status()));
+            return (answer(&refusal, None, None), None);
+        }
+    };
+    match plan(connection, target.clone()).await {
+        Ok(next) => (Response::new(DownBody::empty()), Some(next)),
+        Err((refusal, open)) => {
+            let response = answer(&refusal, open.as_ref(), Some(&target));
+            if let Some(mut open) = open {
+                open.requested(request.version(), http::Method::CONNECT);
+                open.refuse(&refusal, Some(response.status().as_u16()));
+            }
+            (response, None)
+        }
+    }
+}
+
+/// The one authority of a CONNECT (RFC 9112 §3.2.3): its `Host`, if there, must be the same.
+fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
+    let named = request.uri().authority().ok_or_else(|| {
+        Refusal::unjudged(Code::BadTarget, "CONNECT needs host:port as its target")
+    })?;
+    let target = Authority::parse(named.as_str(), None)?;
+    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    if let Some(host) = hosts.next() {
+        let text = host.to_str().map_err(|_| {
+            Refusal::unjudged(Code::BadHost, "the Host field is not ASCII").closing()
+        })?;
+        let host = Authority::parse(text, Some(target.port))?;
+        if hosts.next().is_some() {
+            return Err(Refusal::unjudged(Code::SecondHost, "more than one Host field"));
+        }
+        // Some clients leave the port away, some name the default one of plain HTTP.
+        if host.host != target.host {
+            let detail = format!("CONNECT names {target}, Host names {host}");
+            return Err(Refusal::unjudged(Code::HostMismatch, detail).closing());
+        }
+    }
+    Ok(target)
+}
+
+fn answer(
+    refusal: &Refusal,
+    open: Option<&OpenRecord>,
+    target: Option<&Authority>,
+) -> Response<DownBody> {
+    match open {
+        Some(open) => refusal.response(&open.asker(target), &Form::Problem),
+        None => {
+            let id = crate::record::Id::new(std::time::SystemTime::now());
+            let asker = super::refuse::Asker { id, target, method: None, path: None, binary: None };
+            refusal.response(&asker, &Form::Problem)
+        }
+    }
+}
+
+/// Does what is left to do with an answered tunnel.
+pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
+    match next {
+        Next::Relay(relayed) => {
+            let idle = connection.gate.settings.timeouts.idle;
+            drop(connection);
+            relayed.run(io, idle).await;
+        }
+        Next::Inspect(target) => inspect(connection, target, io).await,
+    }
+}
+
+impl Relayed {
+    /// Relays, after the client's first bytes have passed the SNI check where there is one.
+    async fn run(self, mut io: Prefixed, idle: Duration) {
+        let Self { mut open, dialed, sni } = self;
+        let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
+        live.extend(idle);
+        let mut origin = Raw::Tcp(dialed.stream);
+        let mut leftover = BytesMut::from(&dialed.leftover[..]);
+        if let Some(name) = &sni {
+            let checked = check_sni(&mut io, &mut origin, &mut leftover, name);
+            match unless_cut(&live, checked).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => {
+                    open.record().sent = false;
+                    return open.refuse(&refusal, None);
+                }
+                Err(end) => return open.fail(cut(end, Code::IdleTimeout).code),
+            }
+        }
+        let first = (std::mem::take(&mut io.prefix), leftover);
+        let (moved, ended) = relay::relay(&mut io.raw, &mut origin, first, &live, idle).await;
+        let record = open.record();
+        record.upload = moved.up;
+        record.download += moved.down;
+        match ended {
+            Ended::Closed => open.close(Outcome::Passed),
+            Ended::Broken => open.fail(Code::UpstreamClosed),
+            Ended::Cut(end) => {
+                let code = match end {
+                    End::Deadline => Code::IdleTimeout,
+                    other => cut(other, Code::IdleTimeout).code,
+                };
+                open.fail(code);
+            }
+        }
+    }
+}
+
+/// Reads the client's first bytes; if they are TLS, the name inside must be `name`. What the
+/// origin says meanwhile goes on to the client: it may be the one to speak first.
+async fn check_sni(
+    io: &mut Prefixed,
+    origin: &mut Raw,
+    leftover: &mut BytesMut,
+    name: &Host,
+) -> Result<(), Refusal> {
+    use tokio::io::AsyncReadExt;
+    loop {
+        match classify(&io.prefix, Place::Inside) {
+            None => {}
+            Some(Spoken::Tls(hello)) => return agrees(hello.sni.as_ref(), hello.ech, name),
+            Some(Spoken::BadTls(error)) => {
+                return Err(Refusal::unjudged(Code::BadClientHello, error.to_string()));
+            }
+            Some(_) => return Ok(()),
+        }
+        if !leftover.is_empty() {
+            let bytes = std::mem::take(leftover);
+            io.write(&bytes).await.map_err(|_| gone())?;
+        }
+        tokio::select! {
+            read = io.fill() => match read {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => {}
+            },
+            read = origin.read_buf(leftover) => match read {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => {}
+            },
+        }
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::unjudged(Code::ClientGone, "the client left")
+}
+
+fn agrees(sni: Option<&Host>, ech: bool, name: &Host) -> Result<(), Refusal> {
+    if ech {
+        let detail = "the TLS client hides the name it asks for (ECH), and the tunnel is raw";
+        return Err(Refusal::unjudged(Code::EncryptedClientHello, detail));
+    }
+    match sni {
+        Some(sni) if sni != name => {
+            let detail = format!("the TLS client asks for {sni}, the tunnel leads to {name}");
+            Err(Refusal::unjudged(Code::SniMismatch, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Finds out what a tunnel carries, and serves that.
+pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut io: Prefixed) {
+    let tcp = connection.sandbox.policy().covers_tcp(&connection.client, &target);
+    let inside = connection.inside(Via::Inside(Box::new(Inside::new(target.clone(), Scheme::Tcp))));
+    drop(connection);
+    inside.head_due();
+    let live = inside.watch.live().clone();
+    let sniffed = async {
+        if !tcp {
+            return sniff(&mut io, Place::Inside).await;
+        }
+        match tokio::time::timeout(SERVER_FIRST, sniff(&mut io, Place::Inside)).await {
+            Ok(spoken) => spoken,
+            Err(_) => Ok(Spoken::Other),
+        }
+    };
+    match unless_cut(&live, sniffed).await {
+        Ok(Ok(spoken)) => speak(inside, target, io, spoken).await,
+        Ok(Err(_)) => serve::record(&inside, &gone(), None),
+        Err(end) => {
+            let code = if end == End::Deadline { Code::HeaderTimeout } else { Code::Draining };
+            serve::record(&inside, &Refusal::unjudged(code, "nothing came"), None);
+        }
+    }
+}
+
+/// Serves what is inside a tunnel, or a transparent connection whose name is known.
+pub(crate) async fn speak(
+    connection: Arc<Connection>,
+    target: Authority,
+    io: Prefixed,
+    spoken: Spoken,
+) {
+    let via = |scheme| Via::Inside(Box::new(Inside::new(target.clone(), scheme)));
+    match spoken {
+        Spoken::Http1 => {
+            let inside = connection.inside(via(Scheme::Http));
+            drop(connection);
+            Box::pin(serve::http1(inside, ClientIo::Plain(io))).await;
+        }
+        Spoken::Http2 => {
+            let inside = connection.inside(via(Scheme::Http));
+            drop(connection);
+            Box::pin(serve::http2(inside, ClientIo::Plain(io))).await;
+        }
+        Spoken::Tls(hello) => {
+            let inside = connection.inside(via(Scheme::Https));
+            drop(connection);
+            Box::pin(intercept(inside, target, io, &hello)).await;
+        }
+        Spoken::BadTls(error) => {
+            let refusal = Refusal::unjudged(Code::BadClientHello, error.to_string());
+            serve::record(&connection, &refusal, None);
+        }
+        Spoken::Socks | Spoken::Other => Box::pin(bytes(connection, target, io)).await,
+        Spoken::Nothing => serve::record(&connection, &gone(), None),
+    }
+}
+
+/// Ends the client's TLS with a leaf for the target, and serves the HTTP inside.
+async fn intercept(
+    connection: Arc<Connection>,
+    target: Authority,
+    io: Prefixed,
+    hello: &crate::tls::hello::ClientHello,
+) {
+    if let Err(refusal) = agrees(hello.sni.as_ref(), false, &target.host) {
+        // The refusal is said inside TLS where clients show it; the name is not the target's.
+        return serve::record(&connection, &refusal, Some(421));
+    }
+    let known = match connection.gate.speaks(&target) {
+        Some(Version::Http1) => AlpnSet::Http1,
+        Some(Version::Http2) | None => AlpnSet::Http2AndHttp1,
+    };
+    let config =
+        match connection.gate.intercept.config(&target.host, hello.alpn.intersection(known)) {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(%error, %target, "no certificate could be made");
+                let refusal = Refusal::unjudged(Code::ClientTls, "no certificate could be made");
+                return serve::record(&connection, &refusal, None);
+            }
+        };
+    connection.head_due();
+    let live = connection.watch.live().clone();
+    let tls = match unless_cut(&live, TlsAcceptor::from(config).accept(io)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            let code = match crate::tls::client_failure(&error) {
+                ClientFailure::DistrustsCa => Code::ClientDistrustsCa,
+                ClientFailure::Other => Code::ClientTls,
+            };
+            let shown = error.to_string();
+            let detail = crate::addr::Shown::new(&shown).to_string();
+            return serve::record(&connection, &Refusal::unjudged(code, detail), None);
+        }
+        Err(_) => {
+            let refusal = Refusal::unjudged(Code::ClientTls, "the handshake was not finished");
+            return serve::record(&connection, &refusal, None);
+        }
+    };
+    let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+    let io = ClientIo::Tls(Box::new(tls));
+    if http2 {
+        Box::pin(serve::http2(connection.clone(), io)).await;
+    } else {
+        Box::pin(serve::http1(connection.clone(), io)).await;
+    }
+    if !connection.served() && !connection.in_head() {
+        serve::record(&connection, &gone(), None);
+    }
+}
+
+/// Bytes that are neither TLS nor HTTP: they pass only where an endpoint allows them.
+async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
+    let mut open = match opened(&connection, &target) {
+        Ok(open) => open,
+        Err(_) => return,
+    };
+    let policy = arc_swap::Guard::into_inner(connection.sandbox.policy());
+    let intent = Intent {
+        client: &connection.client,
+        scheme: Scheme::Tcp,
+        target: &target,
+        ask: Ask::Bytes,
+    };
+    let started = Instant::now();
+    let verdict = policy.judge(&intent);
+    let took = started.elapsed();
+    open.record().policy = crate::record::PolicyId(policy.id());
+    open.record().ms.judge = took;
+    let permit = match verdict {
+        Verdict::Allow(permit) | Verdict::Audit(permit) => permit,
+        Verdict::Deny(denial) => return open.refuse(&Refusal::from(denial), None),
+        Verdict::Unknown(question) => return open.refuse(&Refusal::from(question), None),
+    };
+    open.permitted(&permit, policy.id(), took);
+    match dial(&connection, &permit, (Asked::Bytes, Scheme::Tcp), &mut open).await {
+        Ok(dialed) => {
+            let idle = connection.gate.settings.timeouts.idle;
+            drop(connection);
+            Relayed { open, dialed, sni: None }.run(io, idle).await;
+        }
+        Err(refusal) => {
+            let judged = open.record().verdict;
+            open.refuse(&refusal.allowed(judged, permit.rule()), None);
+        }
+    }
+}
+
+/// A denial's SOCKS reply code (RFC 1928 §6): 2 by rule, 4 and 5 from upstream.
+pub(crate) fn socks_reply(refusal: &Refusal) -> u8 {
+    if !super::carry::is_upstream(refusal.code) {
+        return 2;
+    }
+    match refusal.code {
+        Code::NameNotFound | Code::DnsFailed | Code::ConnectTimeout => 4,
+        _ => 5,
+    }
+}
+
+/// What a refused literal in a transparent connection is told.
+pub(crate) fn unnamed() -> Refusal {
+    Refusal::from(Denial {
+        code: Code::HostUnknown,
+        rule: None,
+        detail: "the connection names no host, and no rule names its address".to_owned(),
+        quiet: false,
+    })
+}

@@ -1,0 +1,213 @@
+//! WebSockets: RFC 6455 from an HTTP/1.1 client, RFC 8441 from an HTTP/2 one; HTTP/1.1 upstream.
+//!
+//! Raw relay starts only after the origin's 101 whose `Upgrade` and `Sec-WebSocket-Accept` match.
+//! Where the rules judge messages, each text message is judged before it leaves.
+
+use super::body::{DownBody, UpBody};
+use super::carry::{Unsent, Use, send};
+use super::gate::Connection;
+use super::headers;
+use super::messages::{self, Judge};
+use super::refuse::{Form, Refusal};
+use super::request::Exchange;
+use super::websocket::accept_for;
+use crate::policy::{Code, Permit};
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+
+/// A client's WebSocket handshake.
+pub(crate) struct Handshake {
+    on: OnUpgrade,
+    http2: bool,
+}
+
+impl Handshake {
+    /// The handshake in `request`, if it is one. An extended CONNECT for another protocol is
+    /// refused.
+    pub(crate) fn of(request: &mut Request<Incoming>) -> Result<Option<Self>, Refusal> {
+        if headers::is_websocket(request.method(), request.version(), request.headers()) {
+            return Ok(Some(Self { on: hyper::upgrade::on(request), http2: false }));
+        }
+        if request.version() != Version::HTTP_2 || *request.method() != Method::CONNECT {
+            return Ok(None);
+        }
+        match request.extensions().get::<hyper::ext::Protocol>() {
+            None => Ok(None),
+            Some(protocol) if protocol.as_str() == "websocket" => {
+                Ok(Some(Self { on: hyper::upgrade::on(request), http2: true }))
+            }
+            Some(_) => Err(Refusal::unjudged(
+                Code::MethodRefused,
+                "an extended CONNECT is forwarded for `websocket` only",
+            )),
+        }
+    }
+}
+
+fn refuse(exchange: Exchange, refusal: &Refusal) -> Response<DownBody> {
+    let response =
+        refusal.response(&exchange.open.asker(Some(&exchange.target.authority)), &Form::Problem);
+    let status = response.status().as_u16();
+    exchange.open.refuse(refusal, Some(status));
+    response
+}
+
+/// Carries a handshake upstream and, when the origin agrees, relays what follows.
+pub(crate) async fn forward(
+    mut exchange: Exchange,
+    connection: &Arc<Connection>,
+    permit: Permit,
+    handshake: Handshake,
+) -> Response<DownBody> {
+    let judged = exchange.open.record().verdict;
+    exchange.open.record().websocket = true;
+    match shake(&mut exchange, connection, &permit).await {
+        Ok((Answer::Switched(response), key)) => match agreed(&response, &key) {
+            Ok(()) => switch(exchange, connection, &permit, handshake, response),
+            Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
+        },
+        Ok((Answer::Declined(response), _)) => declined(exchange, response).await,
+        Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
+    }
+}
+
+enum Answer {
+    Switched(Response<Incoming>),
+    Declined(Response<Incoming>),
+}
+
+async fn shake(
+    exchange: &mut Exchange,
+    connection: &Arc<Connection>,
+    permit: &Permit,
+) -> Result<(Answer, HeaderValue), Refusal> {
+    let http1 = (exchange.target.scheme, Version::HTTP_11);
+    let mut carrier = connection.carrier(permit, &mut exchange.open, http1, Use::Upgrade).await?;
+    let live = exchange.open.watch().expect("set when it was judged").live().clone();
+    let mut head = Request::new(()).into_parts().0;
+    let path = exchange.open.record().target.clone();
+    head.uri = path.map_or_else(Default::default, http::Uri::from);
+    let fields = &mut exchange.head.headers;
+    let key = match fields.get("sec-websocket-key") {
+        Some(key) => key.clone(),
+        None => fresh_key(),
+    };
+    headers::clean_request(fields, false);
+    head.headers = std::mem::take(fields);
+    head.headers.insert(header::HOST, exchange.target.host.clone());
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    head.headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    head.headers.insert("sec-websocket-key", key.clone());
+    if permit.judges_messages() {
+        // A compressed message could not be judged.
+        head.headers.remove("sec-websocket-extensions");
+    }
+    let outbound = Request::from_parts(head, UpBody::whole(Bytes::new(), None));
+    exchange
+        .open
+        .watch()
+        .expect("set when it was judged")
+        .due(connection.gate.settings.timeouts.first_byte);
+    exchange.open.record().sent = true;
+    let response = match send(&mut carrier, outbound, &live, None).await {
+        Ok(response) => response,
+        Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => return Err(refusal),
+    };
+    let started = exchange.open.started();
+    exchange.open.record().ms.first_byte = Some(started.elapsed());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        Ok((Answer::Switched(response), key))
+    } else {
+        Ok((Answer::Declined(response), key))
+    }
+}
+
+fn fresh_key() -> HeaderValue {
+    use base64::Engine;
+    let random = crate::record::Id::new(std::time::SystemTime::now()).0.to_be_bytes();
+    let key = base64::engine::general_purpose::STANDARD.encode(random);
+    HeaderValue::try_from(key).expect("base64 is a field value")
+}
+
+fn agreed(response: &Response<Incoming>, key: &HeaderValue) -> Result<(), Refusal> {
+    let fields = response.headers();
+    let websocket = headers::lists(fields, &header::UPGRADE, "websocket");
+    let accept = accept_for(key.to_str().unwrap_or_default());
+    let accepts =
+        fields.get("sec-websocket-accept").is_some_and(|v| v.as_bytes() == accept.as_bytes());
+    if websocket && accepts {
+        return Ok(());
+    }
+    Err(Refusal::unjudged(Code::BadUpgrade, "the origin's 101 does not answer the handshake"))
+}
+
+fn switch(
+    exchange: Exchange,
+    connection: &Arc<Connection>,
+    permit: &Permit,
+    handshake: Handshake,
+    mut response: Response<Incoming>,
+) -> Response<DownBody> {
+    let upstream = hyper::upgrade::on(&mut response);
+    let mut fields = std::mem::take(response.headers_mut());
+    let accept = fields.get("sec-websocket-accept").cloned();
+    headers::clean_response(&mut fields);
+    let mut answer = Response::new(DownBody::empty());
+    if handshake.http2 {
+        fields.remove("sec-websocket-accept");
+        *answer.status_mut() = StatusCode::OK;
+    } else {
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Some(accept) = accept {
+            fields.insert("sec-websocket-accept", accept);
+        }
+    }
+    let protocol =
+        fields.get("sec-websocket-protocol").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    *answer.headers_mut() = fields;
+    let mut open = exchange.open;
+    open.record().status = Some(answer.status().as_u16());
+    let judge = permit
+        .judges_messages()
+        .then(|| Judge::new(connection, &exchange.target, &mut open, protocol));
+    let idle = connection.gate.settings.timeouts.idle;
+    let grace = connection.gate.settings.timeouts.header;
+    connection.gate.tasks.spawn(async move {
+        let both = async { tokio::try_join!(handshake.on, upstream) };
+        match tokio::time::timeout(grace, both).await {
+            Ok(Ok((client, origin))) => {
+                messages::relay((TokioIo::new(client), TokioIo::new(origin)), open, judge, idle)
+                    .await;
+            }
+            Ok(Err(_)) | Err(_) => open.fail(Code::ClientGone),
+        }
+    });
+    answer
+}
+
+/// The origin answered the handshake with an ordinary response: it goes to the client whole.
+async fn declined(mut exchange: Exchange, response: Response<Incoming>) -> Response<DownBody> {
+    use http_body_util::BodyExt;
+    let (mut head, body) = response.into_parts();
+    headers::clean_response(&mut head.headers);
+    let body = http_body_util::Limited::new(body, 1024 * 1024).collect().await;
+    let Ok(body) = body else {
+        let refusal = Refusal::unjudged(Code::UpstreamClosed, "the origin's answer was cut off");
+        return refuse(exchange, &refusal);
+    };
+    let body = body.to_bytes();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.version = Version::HTTP_11;
+    exchange.open.record().status = Some(head.status.as_u16());
+    exchange.open.record().download = body.len() as u64;
+    exchange.open.close(crate::record::Outcome::Passed);
+    Response::from_parts(head, DownBody::whole(body))
+}

@@ -1,0 +1,156 @@
+//! HTTP connections to origins: the TLS and HTTP handshakes over a dialled socket.
+//!
+//! The TLS configuration is handed in by the house; names were resolved and checked before.
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A socket to an origin, plain or under TLS.
+#[derive(Debug)]
+pub enum UpstreamIo {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS, verified.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The HTTP version of a connection to an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// The sending half of an HTTP connection.
+#[derive(Debug)]
+pub enum Sender<B> {
+    /// HTTP/1.1: one request at a time.
+    Http1(http1::SendRequest<B>),
+    /// HTTP/2: a handle on a shared connection.
+    Http2(http2::SendRequest<B>),
+}
+
+/// Ends TLS with an origin: `config` verifies it, `name` is who it must be.
+pub async fn tls(
+    stream: TcpStream,
+    config: Arc<rustls::ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<UpstreamIo> {
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
+    Ok(UpstreamIo::Tls(Box::new(stream)))
+}
+
+impl UpstreamIo {
+    /// The HTTP version that ALPN settled on; plain and silent origins speak HTTP/1.1.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Plain(_) => Version::Http1,
+            Self::Tls(stream) => match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Version::Http2,
+                _ => Version::Http1,
+            },
+        }
+    }
+}
+
+/// The HTTP handshake. The second value carries the connection: it must be polled (spawned by the
+/// house) until it ends.
+pub async fn handshake<B, E>(
+    io: UpstreamIo,
+    version: Version,
+    executor: E,
+) -> hyper::Result<(Sender<B>, Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>)>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ClientConnExec<B, TokioIo<UpstreamIo>>
+        + Clone
+        + Send
+        + Sync
+        + Unpin
+        + 'static,
+{
+    let io = TokioIo::new(io);
+    match version {
+        Version::Http1 => {
+            let (sender, connection) = http1::Builder::new().max_headers(256).handshake(io).await?;
+            Ok((Sender::Http1(sender), Box::pin(connection.with_upgrades())))
+        }
+        Version::Http2 => {
+            let (sender, connection) = http2::Builder::new(executor)
+                .initial_stream_window_size(256 * 1024)
+                .initial_connection_window_size(1024 * 1024)
+                .max_send_buf_size(64 * 1024)
+                .max_header_list_size(32 * 1024)
+                .handshake(io)
+                .await?;
+            Ok((Sender::Http2(sender), Box::pin(connection)))
+        }
+    }
+}
+
+impl AsyncRead for UpstreamIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for UpstreamIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}

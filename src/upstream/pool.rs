@@ -1,0 +1,243 @@
+//! Connections kept for the next request: one pool a worker, keyed by sandbox, origin and profile.
+//!
+//! A pooled connection's address is checked against the guard again by whoever takes it.
+
+use super::dial::{Reached, Route};
+use super::http::Sender;
+use crate::addr::Authority;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Idle HTTP/1 connections kept for one key.
+const IDLE_PER_KEY: usize = 128;
+/// Idle HTTP/1 connections kept in all.
+const IDLE_IN_ALL: usize = 2048;
+/// How long a connection may idle.
+const IDLE_FOR: Duration = Duration::from_secs(60);
+/// Streams on one HTTP/2 connection before another is opened.
+const STREAMS: usize = 100;
+
+/// What a connection may be used for: by whom, to whom, in which way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The sandbox: connections are never shared between two.
+    pub sandbox: Arc<str>,
+    /// The origin.
+    pub origin: Authority,
+    /// TLS, and what was offered in it.
+    pub profile: Profile,
+}
+
+/// How a connection is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Plain HTTP/1.1.
+    Plain,
+    /// TLS, for a client that speaks HTTP/1.
+    Tls,
+    /// TLS, for a client that speaks HTTP/2.
+    TlsHttp2,
+    /// HTTP/2 without TLS (prior knowledge).
+    PlainHttp2,
+}
+
+/// A connection with the right to send one request on it.
+#[derive(Debug)]
+pub struct Connection<B> {
+    /// The sending half.
+    pub sender: Sender<B>,
+    /// Where it ends.
+    pub reached: Reached,
+    /// How it runs.
+    pub route: Route,
+    /// It carried a request before.
+    pub reused: bool,
+    streams: Option<Arc<AtomicUsize>>,
+}
+
+/// The pool of one worker.
+#[derive(Debug)]
+pub struct Pool<B> {
+    inner: Mutex<Inner<B>>,
+}
+
+#[derive(Debug)]
+struct Inner<B> {
+    idle: HashMap<Key, Vec<Idle<B>>>,
+    shared: HashMap<Key, Vec<Shared<B>>>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Idle<B> {
+    connection: Connection<B>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Shared<B> {
+    sender: hyper::client::conn::http2::SendRequest<B>,
+    reached: Reached,
+    route: Route,
+    streams: Arc<AtomicUsize>,
+    used: Instant,
+}
+
+impl<B> Connection<B> {
+    /// A fresh HTTP/1 connection.
+    pub fn http1(
+        sender: hyper::client::conn::http1::SendRequest<B>,
+        (reached, route): (Reached, Route),
+    ) -> Self {
+        Self { sender: Sender::Http1(sender), reached, route, reused: false, streams: None }
+    }
+}
+
+impl<B> Drop for Connection<B> {
+    fn drop(&mut self) {
+        if let Some(streams) = &self.streams {
+            streams.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<B> Default for Pool<B> {
+    fn default() -> Self {
+        let inner = Inner { idle: HashMap::new(), shared: HashMap::new(), count: 0 };
+        Self { inner: Mutex::new(inner) }
+    }
+}
+
+impl<B> Pool<B> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner<B>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection for `key` that is not known to be closed. An HTTP/1 one may still have to
+    /// become ready: it was given back when its last response ended, a turn of the runtime ago.
+    pub fn take(&self, key: &Key) -> Option<Connection<B>> {
+        let mut inner = self.lock();
+        if let Some(shared) = inner.shared.get_mut(key) {
+            shared.retain(|s| !s.sender.is_closed());
+            if let Some(s) = shared.iter_mut().find(|s| s.streams.load(Ordering::Relaxed) < STREAMS)
+            {
+                s.used = Instant::now();
+                s.streams.fetch_add(1, Ordering::Relaxed);
+                return Some(Connection {
+                    sender: Sender::Http2(s.sender.clone()),
+                    reached: s.reached,
+                    route: s.route,
+                    reused: true,
+                    streams: Some(s.streams.clone()),
+                });
+            }
+        }
+        let mut found = None;
+        let mut gone = 0;
+        if let Some(idle) = inner.idle.get_mut(key) {
+            while let Some(last) = idle.pop() {
+                gone += 1;
+                if !is_closed(&last.connection.sender) {
+                    found = Some(last.connection);
+                    break;
+                }
+            }
+        }
+        inner.count -= gone;
+        found
+    }
+
+    /// Takes an HTTP/1 connection back after its response has ended.
+    pub fn give_back(&self, key: Key, mut connection: Connection<B>) {
+        if is_closed(&connection.sender) || matches!(connection.sender, Sender::Http2(_)) {
+            return;
+        }
+        connection.reused = true;
+        let mut inner = self.lock();
+        if inner.count >= IDLE_IN_ALL {
+            return;
+        }
+        let idle = inner.idle.entry(key).or_default();
+        if idle.len() >= IDLE_PER_KEY {
+            return;
+        }
+        idle.push(Idle { connection, since: Instant::now() });
+        inner.count += 1;
+    }
+
+    /// Shares a fresh HTTP/2 connection, and takes a stream on it.
+    pub fn share(
+        &self,
+        key: Key,
+        sender: hyper::client::conn::http2::SendRequest<B>,
+        (reached, route): (Reached, Route),
+    ) -> Connection<B> {
+        let streams = Arc::new(AtomicUsize::new(1));
+        let shared = Shared {
+            sender: sender.clone(),
+            reached,
+            route,
+            streams: streams.clone(),
+            used: Instant::now(),
+        };
+        self.lock().shared.entry(key).or_default().push(shared);
+        Connection {
+            sender: Sender::Http2(sender),
+            reached,
+            route,
+            reused: false,
+            streams: Some(streams),
+        }
+    }
+
+    /// Drops what has idled too long, and what the other side closed.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let mut count = 0;
+        inner.idle.retain(|_, idle| {
+            idle.retain(|i| {
+                now.saturating_duration_since(i.since) < IDLE_FOR
+                    && !is_closed(&i.connection.sender)
+            });
+            count += idle.len();
+            !idle.is_empty()
+        });
+        inner.count = count;
+        inner.shared.retain(|_, shared| {
+            shared.retain(|s| {
+                let busy = s.streams.load(Ordering::Relaxed) > 0;
+                !s.sender.is_closed() && (busy || now.saturating_duration_since(s.used) < IDLE_FOR)
+            });
+            !shared.is_empty()
+        });
+    }
+
+    /// Forgets every connection: those in use end with their request.
+    pub fn clear(&self) {
+        let mut inner = self.lock();
+        inner.idle.clear();
+        inner.shared.clear();
+        inner.count = 0;
+    }
+
+    /// How many connections idle or are shared.
+    pub fn len(&self) -> usize {
+        let inner = self.lock();
+        inner.count + inner.shared.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn is_closed<B>(sender: &Sender<B>) -> bool {
+    match sender {
+        Sender::Http1(sender) => sender.is_closed(),
+        Sender::Http2(sender) => sender.is_closed(),
+    }
+}
