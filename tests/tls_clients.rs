@@ -5,7 +5,7 @@
 mod tls_kit;
 
 use portcullis::tls::{AlpnSet, ClientFailure, client_failure};
-use tls_kit::{Gateway, gateway, host, run, serve, text, write_pem};
+use tls_kit::{Gateway, gateway, host, release, run, serve, text, write_pem};
 
 /// A program, and its arguments for a port and a file of roots.
 type Client = (&'static str, fn(u16, &str) -> Vec<String>);
@@ -64,7 +64,9 @@ fn visit(
     let (address, server) = serve(config);
     let arguments = arguments(address.port(), ca);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let output = run(program, &arguments, "GET / HTTP/1.1\r\nhost: example.com\r\n\r\n")?;
+    let output = run(program, &arguments, "GET / HTTP/1.1\r\nhost: example.com\r\n\r\n");
+    release(address);
+    let output = output?;
     Some((text(&output), server.join().unwrap()))
 }
 
@@ -127,10 +129,9 @@ fn openssl_resumes_in_tls_1_3_and_1_2() {
             let connect = ["s_client", "-connect", &at, "-servername", "example.com"];
             let keep = ["-quiet", version, option, &session];
             let request = "GET / HTTP/1.1\r\n\r\n";
-            let Some(output) = run("openssl", &[&connect[..], &keep[..]].concat(), request) else {
-                // Nobody came: the server's thread ends with the process.
-                return;
-            };
+            let output = run("openssl", &[&connect[..], &keep[..]].concat(), request);
+            release(address);
+            let Some(output) = output else { return };
             let served = server.join().unwrap().unwrap();
             assert_eq!(served.resumed, resumed, "{version} {option}: {}", text(&output));
         }

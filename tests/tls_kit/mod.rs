@@ -98,6 +98,11 @@ fn serve_once(listener: &TcpListener, config: Arc<ServerConfig>) -> io::Result<S
     Ok(served)
 }
 
+/// Ends a server whose client has exited without ever connecting; any other has had its one.
+pub(crate) fn release(address: SocketAddr) {
+    let _ = TcpStream::connect(address);
+}
+
 /// One connection as a client: handshake, a request, the answer read to its end.
 pub(crate) fn fetch(
     config: Arc<ClientConfig>,
