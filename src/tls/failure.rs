@@ -29,9 +29,10 @@ pub enum ClientFailure {
 
 /// What a failed handshake with a client means. `error` is what `accept` returned.
 ///
-/// Seen from clients that lack the CA: OpenSSL, curl, Python and rustls send `unknown_ca`; Go and
-/// GnuTLS `bad_certificate`. Not counted: Java's `certificate_unknown`, which it sends for any
-/// certificate trouble, and Node, which finishes the handshake and then closes without a byte.
+/// Seen from clients that lack the CA: OpenSSL, curl, Python, pip and rustls send `unknown_ca`; Go
+/// and gnutls-cli `bad_certificate`. Not counted: Java's `certificate_unknown`, which it sends for
+/// any certificate trouble; and Node, npm, Wget and git (the last two with GnuTLS), which verify
+/// after the handshake and then close without an alert or a byte.
 pub fn client_failure(error: &io::Error) -> ClientFailure {
     match tls(error) {
         Some(Error::AlertReceived(
