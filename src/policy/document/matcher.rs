@@ -13,34 +13,34 @@ macro_rules! matcher {
         pub struct $name {
             /// HTTP: a method, or `*`. WebSocket: `GET`, `WEBSOCKET_TEXT` or `*`. JSON-RPC: a
             /// method's name or `*`. MCP: a method's name or a glob.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub method: Option<String>,
             /// HTTP, WebSocket: a glob over the path.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub path: Option<String>,
             /// HTTP, WebSocket: globs over query values, by key.
-            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            #[serde(default, deserialize_with = "super::whole", skip_serializing_if = "BTreeMap::is_empty")]
             pub query: BTreeMap<String, Globs>,
             /// GraphQL: the kind of operation.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub operation_type: Option<OperationType>,
             /// GraphQL: a glob over the operation's name.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub operation_name: Option<String>,
             /// GraphQL: globs over root fields (allow: every one must match; deny: any).
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub fields: Option<Vec<String>>,
             /// MCP: globs over the tool's name.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub tool: Option<Globs>,
             /// MCP: `name` is the same as `tool`.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub params: Option<Params>,
             /// MCP: the same as `params: { name: … }`.
-            #[serde(rename = "params.name", skip_serializing_if = "Option::is_none")]
+            #[serde(rename = "params.name", default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub params_name: Option<Globs>,
             /// SQL: accepted with `protocol: sql`, which is never enforced.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
             pub command: Option<String>,
             $($extra)*
         }
@@ -56,7 +56,7 @@ matcher! {
     /// What a deny rule matches.
     DenyRule {
         /// Refused and recorded, never asked about.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
         pub quiet: Option<bool>,
     }
 }
@@ -89,7 +89,7 @@ pub enum OperationType {
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Globs over the tool's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "super::given", skip_serializing_if = "Option::is_none")]
     pub name: Option<Globs>,
 }
 
@@ -108,6 +108,7 @@ pub enum Globs {
 #[serde(deny_unknown_fields)]
 pub struct AnyOf {
     /// The globs.
+    #[serde(deserialize_with = "super::whole")]
     pub any: Vec<String>,
 }
 

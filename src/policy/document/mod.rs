@@ -22,22 +22,22 @@ use std::collections::BTreeMap;
 #[schemars(title = "Portcullis policy")]
 pub struct Document {
     /// Always 1. A preset may leave it out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub version: Option<At<u32>>,
     /// Makes the file a preset.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub preset: Option<PresetHead>,
     /// The entries; the key is the entry's identity.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub network_policies: BTreeMap<String, At<Entry>>,
     /// Another program's business: accepted, no effect here.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub filesystem_policy: Option<At<Filesystem>>,
     /// Another program's business: accepted, no effect here.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub landlock: Option<At<Landlock>>,
     /// Another program's business: accepted, no effect here.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub process: Option<At<ProcessIdentity>>,
     /// Middlewares do not exist here: one that fails closed is an error, unless they are ignored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -51,7 +51,7 @@ pub struct PresetHead {
     /// The preset's name.
     pub name: String,
     /// What it is for, in one sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
@@ -60,13 +60,13 @@ pub struct PresetHead {
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The display name; the key when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// What may be reached.
     #[serde(default)]
     pub endpoints: Vec<At<Endpoint>>,
     /// Who may reach it: the executable or any ancestor of it. Absent: any process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub binaries: Option<Vec<At<Binary>>>,
 }
 
@@ -77,7 +77,7 @@ pub struct Binary {
     /// A path, or a glob over paths.
     pub path: String,
     /// Accepted, no effect (OpenShell ignores it too).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub harness: Option<bool>,
 }
 
@@ -87,79 +87,79 @@ pub struct Binary {
 pub struct Endpoint {
     /// A name, an address, or a pattern: `*.x.com` one label, `**.x.com` one or more,
     /// `api-*.x.com` part of the first. Absent: any name that resolves into `allowed_ips`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub host: Option<At<String>>,
     /// The port.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub port: Option<At<u16>>,
     /// The ports, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub ports: Option<At<Vec<u16>>>,
     /// Scopes the endpoint to these paths.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub path: Option<At<String>>,
     /// What is spoken. Absent: whatever the client sends, judged by host and port alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub protocol: Option<At<Protocol>>,
     /// `enforce` (default), or `audit`: judged and recorded, but let through.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
     /// A preset of methods; instead of `rules`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub access: Option<At<Access>>,
     /// What is allowed; instead of `access`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rules: Option<At<Vec<At<AllowRule>>>>,
     /// What is denied, whatever allows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub deny_rules: Option<At<Vec<At<DenyRule>>>>,
     /// `skip`: a raw tunnel whose SNI is still checked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<Tls>>,
     /// With `tls: skip`: let an encrypted ClientHello through, whose real name is not seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub allow_ech: Option<bool>,
     /// Internal addresses or networks that this endpoint may resolve to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub allowed_ips: Option<At<Vec<String>>>,
     /// Keep `%2F` inside a path segment (npm's scoped packages).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub allow_encoded_slash: Option<bool>,
     /// GraphQL operations known by hash alone: `deny` (default) or `allow_registered`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub persisted_queries: Option<PersistedQueries>,
     /// What the registered hashes or ids stand for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub graphql_persisted_queries: BTreeMap<String, RegisteredOperation>,
     /// The largest GraphQL body that is read to be judged, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub graphql_max_body_bytes: Option<u32>,
     /// Settings of `protocol: json-rpc`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub json_rpc: Option<JsonRpc>,
     /// Settings of `protocol: mcp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,
     /// A credential's place is in the gateway's config: accepted, no effect here.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub credential_binding: Option<CredentialBinding>,
     /// As `credential_binding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub request_body_credential_rewrite: Option<bool>,
     /// As `credential_binding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub websocket_credential_rewrite: Option<bool>,
     /// As `credential_binding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub allow_uninspected_credentials: Option<bool>,
     /// As `credential_binding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub credential_signing: Option<String>,
     /// As `credential_binding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub signing_service: Option<String>,
     /// As `credential_binding`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub signing_region: Option<String>,
 }
 
@@ -234,7 +234,7 @@ pub struct RegisteredOperation {
     /// The kind of operation.
     pub operation_type: crate::policy::GraphqlKind,
     /// Its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub operation_name: Option<String>,
     /// Its root fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -246,7 +246,7 @@ pub struct RegisteredOperation {
 #[serde(deny_unknown_fields)]
 pub struct JsonRpc {
     /// The largest body that is read to be judged, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<u32>,
 }
 
@@ -255,16 +255,16 @@ pub struct JsonRpc {
 #[serde(deny_unknown_fields)]
 pub struct Mcp {
     /// The largest body that is read to be judged, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<u32>,
     /// Tool names are 1 to 128 of `A-Za-z0-9_.-` (default true).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub strict_tool_names: Option<bool>,
     /// Allow the methods that MCP defines (default false). Rules about tools still bind.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub allow_all_known_mcp_methods: Option<bool>,
     /// Accepted, no effect: calls are judged alike in every revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub versions: Option<Vec<String>>,
 }
 
@@ -281,7 +281,7 @@ pub struct CredentialBinding {
 #[serde(deny_unknown_fields)]
 pub struct Filesystem {
     /// Whether the working directory is writable.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub include_workdir: Option<bool>,
     /// Readable paths.
     #[serde(default)]
@@ -296,7 +296,7 @@ pub struct Filesystem {
 #[serde(deny_unknown_fields)]
 pub struct Landlock {
     /// `best_effort` or `hard_requirement`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub compatibility: Option<String>,
 }
 
@@ -305,10 +305,10 @@ pub struct Landlock {
 #[serde(deny_unknown_fields)]
 pub struct ProcessIdentity {
     /// The user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub run_as_user: Option<String>,
     /// The group.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub run_as_group: Option<String>,
 }
 
@@ -317,21 +317,21 @@ pub struct ProcessIdentity {
 #[serde(deny_unknown_fields)]
 pub struct Middleware {
     /// Its display name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Which one.
     pub middleware: String,
     /// Its place among the others.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub order: Option<i64>,
     /// Its settings.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
     /// What its failure means; `fail_closed` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,
     /// Which hosts it applies to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<MiddlewareHosts>,
 }
 
@@ -355,6 +355,27 @@ pub struct MiddlewareHosts {
     /// But not these.
     #[serde(default)]
     pub exclude: Vec<String>,
+}
+
+/// A key that is there has a value: `rules:` with nothing behind it is a mistake, not "no rules".
+fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    whole(deserializer).map(Some)
+}
+
+/// As [`given`], where the type has an empty value.
+fn whole<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    match Option::<T>::deserialize(deserializer)? {
+        Some(value) => Ok(value),
+        None => Err(serde::de::Error::custom("the key has no value: give it one, or remove it")),
+    }
 }
 
 /// A value, and where in its file it stands (1-based; 0 where it stands in none). Reads as the

@@ -180,10 +180,11 @@ impl Policy {
         {
             return Decision::Allow(endpoint, rule);
         }
-        match self.covered(covering).filter(counts).find(|endpoint| endpoint.flags.audit) {
-            Some(endpoint) if !matches!(asked.body, Body::Invalid(_)) => Decision::Audit(endpoint),
-            Some(endpoint) if endpoint.body.is_none() => Decision::Audit(endpoint),
-            Some(_) | None => Decision::Unknown,
+        let unread = matches!(asked.body, Body::Invalid(_));
+        let audits = |e: &&Endpoint| e.flags.audit && !(unread && e.body.is_some());
+        match self.covered(covering).filter(counts).find(audits) {
+            Some(endpoint) => Decision::Audit(endpoint),
+            None => Decision::Unknown,
         }
     }
 
@@ -201,12 +202,18 @@ impl Policy {
 
     /// An origin may read `%2F` as `/`: deny rules are held against that reading too.
     fn behind_slashes(&self, covering: &Covering, subject: &Subject<'_>) -> Option<Why<'_>> {
-        let decoded = subject.path.as_str().replace("%2F", "/");
-        let Ok(path) = Path::parse(&decoded) else { return Some(Why::DotSegment) };
-        if let Some(why) =
-            path.readings().iter().find_map(|path| self.denied(covering, &subject.reading(path)))
-        {
-            return Some(why);
+        let text = subject.path.as_str();
+        let bare = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+        if text.split("%2F").flat_map(|part| part.split('/')).any(bare) {
+            return Some(Why::DotSegment);
+        }
+        if self.covered(covering).any(|endpoint| !endpoint.denies.is_empty()) {
+            let decoded = text.replace("%2F", "/");
+            let Ok(path) = Path::parse(&decoded) else { return Some(Why::DotSegment) };
+            let denied = |path: &str| self.denied(covering, &subject.reading(path));
+            if let Some(why) = path.readings().iter().find_map(denied) {
+                return Some(why);
+            }
         }
         let kept = subject.path.readings().iter().all(|path| {
             self.covered(covering).any(|endpoint| {
