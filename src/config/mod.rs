@@ -1,1 +1,28 @@
-//! The config file: what was typed, made into what it means.
+//! The gateway's config: `Raw*` as typed (`raw`), the settings as meant (`settings`), and the
+//! way from one to the other (`settle`).
+//!
+//! Owns the file format, its defaults and its errors. It does not build listeners, resolvers or
+//! policies: it says how they are meant. A config that names a feature which this build does not
+//! have is refused, because ignoring it would let someone rely on it.
+
+mod error;
+mod listen;
+mod load;
+mod raw;
+mod settings;
+mod settle;
+mod source;
+mod surroundings;
+mod units;
+mod upstream;
+
+pub use error::ConfigError;
+pub use load::{Flags, Loaded, Notice, schema};
+pub use settings::{
+    Approval, ApprovalMode, Ask, Buffer, Config, CredentialSource, DEFAULT_SANDBOX, Identity,
+    Limits, ListenAddress, ListenMode, Listener, NoProxy, ParentProxy, PresetUse, Resolve, Sandbox,
+    Timeout, Traffic, Upstream,
+};
+pub use source::{Fault, Place};
+pub use surroundings::Surroundings;
+pub use units::{Net, Size, Span, UnitError};

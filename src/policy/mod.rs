@@ -10,6 +10,7 @@ pub mod document;
 mod intent;
 mod judge;
 pub mod pattern;
+pub mod preset;
 mod verdict;
 
 pub use code::{Code, ErrorKind};
