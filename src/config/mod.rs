@@ -5,9 +5,11 @@
 //! policies: it says how they are meant. A config that names a feature which this build does not
 //! have is refused, because ignoring it would let someone rely on it.
 
+mod deny;
 mod error;
 mod listen;
 mod load;
+mod policies;
 mod raw;
 mod settings;
 mod settle;
@@ -18,6 +20,7 @@ mod upstream;
 
 pub use error::ConfigError;
 pub use load::{Flags, Loaded, Notice, schema};
+pub use policies::PolicyError;
 pub use settings::{
     Approval, ApprovalMode, Ask, Buffer, Config, CredentialSource, DEFAULT_SANDBOX, Identity,
     Limits, ListenAddress, ListenMode, Listener, NoProxy, ParentProxy, PresetUse, Resolve, Sandbox,

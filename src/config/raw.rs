@@ -5,6 +5,7 @@
 
 use super::source::At;
 use super::units::{Net, Size, Span};
+use crate::policy::document::Globs;
 use schemars::JsonSchema;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
@@ -88,10 +89,33 @@ pub(super) struct RawSandbox {
     /// Limits; left out: none.
     #[serde(default)]
     pub(super) limits: RawLimits,
+    /// In `defaults` alone: deny rules that hold for all sandboxes.
+    #[serde(default)]
+    pub(super) deny_rules: Vec<At<RawDeny>>,
     #[schemars(skip)]
     pub(super) credentials: Option<At<IgnoredAny>>,
     #[schemars(skip)]
     pub(super) inference: Option<At<IgnoredAny>>,
+}
+
+/// A deny rule that holds for all sandboxes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DenyEverywhere")]
+pub(super) struct RawDeny {
+    /// A host, or a pattern as in a policy file.
+    pub(super) host: String,
+    /// The ports. Default: 80 and 443.
+    pub(super) ports: Option<Vec<u16>>,
+    /// The method. Default: `*`.
+    pub(super) method: Option<String>,
+    /// A glob over the path. Default: `/**`.
+    pub(super) path: Option<String>,
+    /// Globs over query values, by key.
+    #[serde(default)]
+    pub(super) query: BTreeMap<String, Globs>,
+    /// Refused and recorded, never asked about.
+    pub(super) quiet: Option<bool>,
 }
 
 /// `pypi`, or `{ name: github, access: read-only }`.

@@ -3,6 +3,7 @@
 //! What stands here has been checked; nothing in it names a feature that this build lacks.
 
 use crate::addr::{Authority, Host, Name};
+use crate::policy::document::Document;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,7 @@ use std::time::Duration;
 pub const DEFAULT_SANDBOX: &str = "default";
 
 /// The whole config of a gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where the CA, the CA bundle and the traffic records live. Absolute.
     pub state_dir: PathBuf,
@@ -22,6 +23,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The sandboxes by name. Every listener's sandbox is in it.
     pub sandboxes: BTreeMap<Arc<str>, Sandbox>,
+    /// Deny rules that hold for all sandboxes; nothing in it allows.
+    pub deny: Option<Arc<Document>>,
     /// How origins are reached.
     pub upstream: Upstream,
     /// How long each step may take.

@@ -15,7 +15,7 @@ use super::settings::{
 use super::source::{At, Fault, Place};
 use super::surroundings::Surroundings;
 use super::units::{Size, Span};
-use super::{listen, upstream};
+use super::{deny, listen, upstream};
 use crate::addr::Shown;
 use crate::policy::preset::{self, Access};
 use std::collections::BTreeMap;
@@ -80,6 +80,7 @@ pub(super) fn settle(
     Ok(Config {
         state_dir,
         sandboxes: sandboxes(reading, raw, &listeners)?,
+        deny: deny::settle(reading, raw, DEFAULTS)?,
         listeners,
         upstream: upstream::settle(reading, &raw.upstream, &raw.credentials)?,
         timeout: timeout(reading, &raw.timeout)?,

@@ -3,6 +3,8 @@
 //! Owns the embedded files of `policy-schema/`. A preset is a plain policy file; its read-write
 //! access is a second one that adds to it, so that both are read and checked like any other.
 
+use super::compile::Layer;
+use super::document::Document;
 use std::sync::LazyLock;
 
 /// What a preset lets through.
@@ -77,6 +79,23 @@ impl Preset {
     /// Whether it can be used with `access`.
     pub fn has(&self, access: Access) -> bool {
         access == Access::ReadOnly || self.read_write.is_some()
+    }
+
+    /// What it is for, in one sentence.
+    pub fn description(&self) -> String {
+        let parsed = Document::parse(self.read_only, self.name);
+        let head = parsed.ok().and_then(|document| document.preset);
+        head.and_then(|head| head.description).unwrap_or_default()
+    }
+
+    /// The layers of `access`; empty where the preset does not have the access.
+    pub fn layers(&self, access: Access) -> Vec<Layer> {
+        let parse = |(name, text): (String, &str)| Layer {
+            document: Document::parse(text, &name).expect("every preset is read by a test"),
+            source: name.into(),
+            deny_only: false,
+        };
+        self.files(access).into_iter().map(parse).collect()
     }
 
     /// The policy files of `access`, as they are called and as they read: all of them hold. Empty

@@ -1,0 +1,93 @@
+//! Printing: text or JSON, colour on a terminal alone, a reader that leaves is no error.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+/// `-o text|json`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The flag that chooses the format.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct FormatArgs {
+    /// How to print: text, or json with one object a line.
+    #[arg(
+        short = 'o',
+        long = "output",
+        alias = "format",
+        value_name = "FORMAT",
+        env = "PORTCULLIS_OUTPUT",
+        default_value = "text"
+    )]
+    pub(super) format: Format,
+}
+
+/// What a piece of text is, for its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Wrong, or refused.
+    Bad,
+    /// Worth a thought.
+    Doubtful,
+    /// Fine, or allowed.
+    Good,
+    /// Aside.
+    Faint,
+}
+
+/// Writes to stdout, and says that all is done.
+pub(super) fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `text` in the colour of `tone`, where stdout shows colours.
+pub(super) fn toned(text: &str, tone: Tone) -> String {
+    if colours(std::io::stdout().is_terminal()) { painted(text, tone) } else { text.to_owned() }
+}
+
+/// Writes an error to stderr.
+pub(super) fn error(error: &anyhow::Error) {
+    let word = if colours(std::io::stderr().is_terminal()) {
+        painted("error:", Tone::Bad)
+    } else {
+        "error:".to_owned()
+    };
+    // Nobody to tell where stderr is gone.
+    let _ = writeln!(std::io::stderr(), "{word} {error:#}");
+}
+
+/// Writes a remark to stderr.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
+/// Whether the error is that nobody reads stdout any more (`portcullis … | head`).
+pub(super) fn reader_left(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// <https://no-color.org>: set and not empty means none.
+fn colours(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn painted(text: &str, tone: Tone) -> String {
+    let code = match tone {
+        Tone::Bad => "1;31",
+        Tone::Doubtful => "33",
+        Tone::Good => "32",
+        Tone::Faint => "2",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}

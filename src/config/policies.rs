@@ -1,0 +1,69 @@
+//! The policy of a sandbox: the union of the defaults' deny rules, its presets and its files.
+//!
+//! Reads the files; compiles nothing.
+
+use super::settings::Config;
+use crate::policy::{Document, Layer, LoadError, preset};
+use std::path::PathBuf;
+
+/// The largest policy file that is read, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Why a sandbox's policy can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The config has no such sandbox.
+    #[error("no sandbox is named `{name}`\n  fix: use one of: {known}")]
+    NoSandbox {
+        /// The name, escaped.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A file can't be read.
+    #[error("{}: {source}\n  fix: name a readable policy file", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not a policy.
+    #[error(transparent)]
+    Invalid(#[from] LoadError),
+}
+
+impl Config {
+    /// The layers of a sandbox's policy, read anew: deny rules of the defaults, presets, files.
+    pub fn layers(&self, sandbox: &str) -> Result<Vec<Layer>, PolicyError> {
+        let Some(settings) = self.sandboxes.get(sandbox) else {
+            let known: Vec<&str> = self.sandboxes.keys().map(|name| &**name).collect();
+            let name = crate::addr::Shown::new(sandbox).to_string();
+            return Err(PolicyError::NoSandbox { name, known: known.join(", ") });
+        };
+        let mut layers = Vec::new();
+        if let Some(deny) = &self.deny {
+            let document = Document::clone(deny);
+            layers.push(Layer { document, source: "defaults".into(), deny_only: true });
+        }
+        for used in &settings.presets {
+            layers.extend(preset::find(&used.name).into_iter().flat_map(|p| p.layers(used.access)));
+        }
+        for path in &settings.policies {
+            layers.push(read_layer(path.clone())?);
+        }
+        Ok(layers)
+    }
+}
+
+/// Reads one policy file as a layer.
+fn read_layer(path: PathBuf) -> Result<Layer, PolicyError> {
+    let unreadable = |source| PolicyError::Unreadable { path: path.clone(), source };
+    if std::fs::metadata(&path).map_err(unreadable)?.len() > MAX_FILE {
+        return Err(unreadable(std::io::Error::other("the file is larger than 64 MiB")));
+    }
+    let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+    let source = path.to_string_lossy();
+    let document = Document::parse(&text, &source)?;
+    Ok(Layer { document, source: source.into(), deny_only: false })
+}

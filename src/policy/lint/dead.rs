@@ -1,0 +1,261 @@
+//! Rules that do nothing: shadowed, always denied, out of scope, or a deny that meets no allow.
+
+use super::overlap::{covers, is_everything, overlap};
+use super::{FindingCode, Found, Place, Spot};
+use crate::policy::document::{Access, Matched, Protocol};
+use crate::policy::pattern::HostPattern;
+
+/// A rule about HTTP, allow or deny.
+#[derive(Clone, Copy, Debug)]
+struct Http<'d> {
+    method: &'d str,
+    path: &'d str,
+    queries: bool,
+    matched: Matched<'d>,
+}
+
+/// Looks at the rules of one endpoint, beside all others.
+pub(super) fn check(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    uninspected(spot, all, found);
+    scope(spot, found);
+    shadowed(spot, found);
+    always_denied(spot, all, found);
+    idle_denies(spot, all, found);
+}
+
+/// The HTTP rules of an endpoint that allow, with their index and place.
+fn allows<'d>(spot: &Spot<'d>) -> Vec<(usize, Place<'d>, Http<'d>)> {
+    let rules = spot.endpoint.rules.iter().flat_map(|rules| rules.iter()).enumerate();
+    rules.filter_map(|(i, rule)| Some((i, spot.at(rule), http(rule.allow.matched())?))).collect()
+}
+
+/// The HTTP rules of an endpoint that deny.
+fn denies<'d>(spot: &Spot<'d>) -> Vec<(usize, Place<'d>, Http<'d>)> {
+    let rules = spot.endpoint.deny_rules.iter().flat_map(|rules| rules.iter()).enumerate();
+    rules.filter_map(|(i, rule)| Some((i, spot.at(rule), http(rule.matched())?))).collect()
+}
+
+fn http(matched: Matched<'_>) -> Option<Http<'_>> {
+    let (method, path) = (matched.method?, matched.path?);
+    Some(Http { method, path, queries: !matched.query.is_empty(), matched })
+}
+
+fn speaks_http(spot: &Spot<'_>) -> bool {
+    matches!(spot.endpoint.protocol_meant(), Some(Protocol::Rest | Protocol::Websocket))
+}
+
+/// An uninspected endpoint does not count where an inspected one covers the same host and port.
+fn uninspected(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    let raw =
+        |spot: &Spot<'_>| matches!(spot.endpoint.protocol_meant(), None | Some(Protocol::Tcp));
+    if !raw(spot) {
+        return;
+    }
+    let speaker = all.iter().find(|other| {
+        !raw(other) && same_host(spot, other) && every_port(spot, other) && any_process(other)
+    });
+    if let Some(speaker) = speaker {
+        let what = format!(
+            "{} inspects the same host and ports and speaks alone: this endpoint never counts",
+            speaker.name()
+        );
+        let fix = "remove this endpoint, or widen that one's rules";
+        found.push(FindingCode::Shadowed, spot.place(), spot.name(), what, fix);
+    }
+}
+
+fn scope(spot: &Spot<'_>, found: &mut Found) {
+    let slash = spot.endpoint.allow_encoded_slash == Some(true);
+    let both = [("rules", allows(spot)), ("deny_rules", denies(spot))];
+    for (list, rules) in both {
+        for (i, place, rule) in rules {
+            let name = format!("{}/{list}[{i}]", spot.name());
+            if let Some(scope) = &spot.endpoint.path
+                && !overlap(scope, rule.path)
+            {
+                let what = "the rule's path lies outside the endpoint's `path`: it never matches";
+                let fix = "a rule's path is the whole path: repeat the scope in it";
+                found.push(FindingCode::NeverMatches, place, name, what, fix);
+            } else if !slash && rule.path.to_ascii_uppercase().contains("%2F") {
+                let what = "`%2F` in the path, which this endpoint refuses: it never matches";
+                let fix = "allow_encoded_slash: true";
+                found.push(FindingCode::NeverMatches, place, name, what, fix);
+            }
+        }
+    }
+}
+
+fn shadowed(spot: &Spot<'_>, found: &mut Found) {
+    for (list, rules) in [("rules", allows(spot)), ("deny_rules", denies(spot))] {
+        for (i, place, rule) in &rules {
+            let wider = rules.iter().find(|(j, _, other)| {
+                j != i && rule_covers(other, rule) && (j < i || !rule_covers(rule, other))
+            });
+            if let Some((j, _, _)) = wider {
+                let name = format!("{}/{list}[{i}]", spot.name());
+                let what = format!("{list}[{j}] matches all that this rule matches");
+                found.push(FindingCode::Shadowed, *place, name, what, "remove one of the two");
+            }
+        }
+    }
+}
+
+fn always_denied(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    for (i, place, allow) in allows(spot) {
+        let denier = all
+            .iter()
+            .filter(|other| same_host(spot, other) && every_port(spot, other))
+            .filter(|other| any_process(other) || same_entry(spot, other))
+            .filter(|other| scope_covers(other, allow.path))
+            .find_map(|other| {
+                let denies = denies(other);
+                let (j, ..) = denies.iter().find(|(_, _, deny)| rule_covers(deny, &allow))?;
+                Some(format!("{}/deny_rules[{j}]", other.name()))
+            });
+        if let Some(denier) = denier {
+            let name = format!("{}/rules[{i}]", spot.name());
+            let what = format!("{denier} denies all that this rule allows");
+            let fix = "remove the rule, or narrow the deny rule";
+            found.push(FindingCode::AlwaysDenied, place, name, what, fix);
+        }
+    }
+}
+
+/// A deny rule that no allow overlaps.
+fn idle_denies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    if !speaks_http(spot) {
+        return;
+    }
+    for (i, place, deny) in denies(spot) {
+        // `*` on everything closes the endpoint; that is meant.
+        if deny.method == "*" && is_everything(deny.path) {
+            continue;
+        }
+        let met = all.iter().any(|other| {
+            hosts_meet(spot, other) && ports_meet(spot, other) && allow_meets(other, &deny)
+        });
+        if met {
+            continue;
+        }
+        let name = format!("{}/deny_rules[{i}]", spot.name());
+        let near = all.iter().filter(|other| hosts_meet(spot, other)).flat_map(allows).find(
+            |(_, _, allow)| {
+                methods_meet(allow.method, deny.method) && overlap(&loose(deny.path), allow.path)
+            },
+        );
+        let (what, fix) = match near {
+            Some((_, _, allow)) => (
+                format!(
+                    "no allow rule overlaps this deny rule, but `{}` comes near: `*` stays in one segment",
+                    crate::addr::Shown::new(allow.path)
+                ),
+                format!("did you mean {}?", crate::addr::Shown::new(&wider(deny.path, allow.path))),
+            ),
+            None => (
+                "no allow rule overlaps this deny rule: it forbids what nothing allows".to_owned(),
+                "remove it, or keep it so that nobody is asked about it".to_owned(),
+            ),
+        };
+        found.push(FindingCode::DenyOverlapsNothing, place, name, what, fix);
+    }
+}
+
+/// The path with every `*` segment standing for any number of segments.
+fn loose(path: &str) -> String {
+    path.split('/').map(|s| if s == "*" { "**" } else { s }).collect::<Vec<_>>().join("/")
+}
+
+/// The deny's path with its first `*` doubled until it overlaps the allow's; `loose` otherwise.
+fn wider(deny: &str, allow: &str) -> String {
+    for times in 2..=4 {
+        let doubled = deny.replacen("/*/", &format!("{}/", "/*".repeat(times)), 1);
+        if overlap(&doubled, allow) {
+            return doubled;
+        }
+    }
+    loose(deny)
+}
+
+fn allow_meets(spot: &Spot<'_>, deny: &Http<'_>) -> bool {
+    let endpoint = &spot.endpoint;
+    if endpoint.path.as_ref().is_some_and(|scope| !overlap(scope, deny.path)) {
+        return false;
+    }
+    match (&endpoint.access, endpoint.protocol_meant()) {
+        (_, None | Some(Protocol::Tcp)) => true,
+        (Some(access), Some(_)) => access_meets(**access, deny.method),
+        (None, Some(Protocol::Graphql | Protocol::JsonRpc | Protocol::Mcp | Protocol::Sql)) => true,
+        (None, Some(Protocol::Rest | Protocol::Websocket)) => {
+            allows(spot).iter().any(|(_, _, allow)| {
+                methods_meet(allow.method, deny.method) && overlap(allow.path, deny.path)
+            })
+        }
+    }
+}
+
+fn access_meets(access: Access, method: &str) -> bool {
+    let reading = ["GET", "HEAD", "OPTIONS"];
+    let writing = ["POST", "PUT", "PATCH", "WEBSOCKET_TEXT"];
+    let among =
+        |list: &[&str]| method == "*" || list.iter().any(|m| m.eq_ignore_ascii_case(method));
+    match access {
+        Access::ReadOnly => among(&reading),
+        Access::ReadWrite => among(&reading) || among(&writing),
+        Access::Full => true,
+    }
+}
+
+/// Surely every request that `narrow` matches is matched by `wide`.
+fn rule_covers(wide: &Http<'_>, narrow: &Http<'_>) -> bool {
+    let methods = wide.method == "*"
+        || wide.method.eq_ignore_ascii_case(narrow.method)
+        || (wide.method.eq_ignore_ascii_case("GET") && narrow.method.eq_ignore_ascii_case("HEAD"));
+    let queries = !wide.queries || wide.matched.query == narrow.matched.query;
+    methods && queries && covers(wide.path, narrow.path)
+}
+
+fn methods_meet(a: &str, b: &str) -> bool {
+    let head = |a: &str, b: &str| a.eq_ignore_ascii_case("GET") && b.eq_ignore_ascii_case("HEAD");
+    a == "*" || b == "*" || a.eq_ignore_ascii_case(b) || head(a, b) || head(b, a)
+}
+
+fn scope_covers(spot: &Spot<'_>, path: &str) -> bool {
+    spot.endpoint.path.as_ref().is_none_or(|scope| covers(scope, path))
+}
+
+fn same_host(a: &Spot<'_>, b: &Spot<'_>) -> bool {
+    matches!((host(a), host(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// Whether some host is named by both.
+fn hosts_meet(a: &Spot<'_>, b: &Spot<'_>) -> bool {
+    match (host(a), host(b)) {
+        (Some(HostPattern::Exact(a)), Some(b)) | (Some(b), Some(HostPattern::Exact(a))) => {
+            b.matches(&a)
+        }
+        // Two patterns, or no host: taken as meeting.
+        _ => true,
+    }
+}
+
+fn host(spot: &Spot<'_>) -> Option<HostPattern> {
+    HostPattern::parse(spot.endpoint.host.as_ref()?).ok()
+}
+
+fn every_port(narrow: &Spot<'_>, wide: &Spot<'_>) -> bool {
+    let wide = wide.endpoint.ports_meant();
+    narrow.endpoint.ports_meant().iter().all(|port| wide.contains(port))
+}
+
+fn ports_meet(a: &Spot<'_>, b: &Spot<'_>) -> bool {
+    let b = b.endpoint.ports_meant();
+    a.endpoint.ports_meant().iter().any(|port| b.contains(port))
+}
+
+fn any_process(spot: &Spot<'_>) -> bool {
+    spot.entry.binaries.is_none()
+}
+
+fn same_entry(a: &Spot<'_>, b: &Spot<'_>) -> bool {
+    a.file == b.file && a.key == b.key
+}
