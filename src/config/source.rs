@@ -94,6 +94,8 @@ impl Fault {
         let place = bare.location().map(Place::from).unwrap_or_default();
         let message = bare.to_string();
         let first = message.lines().next().unwrap_or_default();
+        // The library's own advice is not for whoever writes the file.
+        let first = first.split(", set DuplicateKeyPolicy").next().unwrap_or(first);
         let at = format!(" at line {}, column {}", place.line, place.column);
         let what = first.replace(&at, "").replace("invalid u32", "not a whole number");
         Self::new(path, text, place, Shown::new(&what).to_string())
