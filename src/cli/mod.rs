@@ -28,7 +28,6 @@ const UNREADABLE: u8 = 2;
 #[command(
     name = "portcullis",
     version,
-    about,
     max_term_width = 100,
     arg_required_else_help = true,
     after_help = "Examples:\n  \

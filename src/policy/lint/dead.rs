@@ -1,7 +1,7 @@
 //! Rules that do nothing: shadowed, always denied, out of scope, or a deny that meets no allow.
 
 use super::overlap::{covers, is_everything, overlap};
-use super::{FindingCode, Found, Place, Spot};
+use super::{FindingCode, Found, Place, Says, Spot};
 use crate::policy::document::{Access, Matched, Protocol};
 use crate::policy::pattern::HostPattern;
 
@@ -60,7 +60,7 @@ fn uninspected(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
             speaker.name()
         );
         let fix = "remove this endpoint, or widen that one's rules";
-        found.push(FindingCode::Shadowed, spot.place(), spot.name(), what, fix);
+        found.push(FindingCode::Shadowed, spot.place(), spot.name(), Says::new(what, fix));
     }
 }
 
@@ -75,11 +75,11 @@ fn scope(spot: &Spot<'_>, found: &mut Found) {
             {
                 let what = "the rule's path lies outside the endpoint's `path`: it never matches";
                 let fix = "a rule's path is the whole path: repeat the scope in it";
-                found.push(FindingCode::NeverMatches, place, name, what, fix);
+                found.push(FindingCode::NeverMatches, place, name, Says::new(what, fix));
             } else if !slash && rule.path.to_ascii_uppercase().contains("%2F") {
                 let what = "`%2F` in the path, which this endpoint refuses: it never matches";
                 let fix = "allow_encoded_slash: true";
-                found.push(FindingCode::NeverMatches, place, name, what, fix);
+                found.push(FindingCode::NeverMatches, place, name, Says::new(what, fix));
             }
         }
     }
@@ -94,7 +94,12 @@ fn shadowed(spot: &Spot<'_>, found: &mut Found) {
             if let Some((j, _, _)) = wider {
                 let name = format!("{}/{list}[{i}]", spot.name());
                 let what = format!("{list}[{j}] matches all that this rule matches");
-                found.push(FindingCode::Shadowed, *place, name, what, "remove one of the two");
+                found.push(
+                    FindingCode::Shadowed,
+                    *place,
+                    name,
+                    Says::new(what, "remove one of the two"),
+                );
             }
         }
     }
@@ -116,7 +121,7 @@ fn always_denied(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
             let name = format!("{}/rules[{i}]", spot.name());
             let what = format!("{denier} denies all that this rule allows");
             let fix = "remove the rule, or narrow the deny rule";
-            found.push(FindingCode::AlwaysDenied, place, name, what, fix);
+            found.push(FindingCode::AlwaysDenied, place, name, Says::new(what, fix));
         }
     }
 }
@@ -156,7 +161,7 @@ fn idle_denies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
                 "remove it, or keep it so that nobody is asked about it".to_owned(),
             ),
         };
-        found.push(FindingCode::DenyOverlapsNothing, place, name, what, fix);
+        found.push(FindingCode::DenyOverlapsNothing, place, name, Says::new(what, fix));
     }
 }
 

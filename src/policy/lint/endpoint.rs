@@ -1,6 +1,6 @@
 //! What one endpoint says without looking like it.
 
-use super::{FindingCode, Found, Spot};
+use super::{FindingCode, Found, Says, Spot};
 use crate::addr::{Class, classify};
 use crate::policy::document::{Access, Endpoint, Enforcement, Protocol, Tls};
 use ipnet::IpNet;
@@ -20,7 +20,7 @@ pub(super) fn check(spot: &Spot<'_>, found: &mut Found) {
             spot.host()
         );
         let fix = "once the rules are right: enforcement: enforce";
-        found.push(FindingCode::AuditLetsThrough, spot.place(), spot.name(), what, fix);
+        found.push(FindingCode::AuditLetsThrough, spot.place(), spot.name(), Says::new(what, fix));
     }
 }
 
@@ -37,7 +37,12 @@ fn protocol(spot: &Spot<'_>, found: &mut Found) {
         };
         let what = format!("`{key}` without `protocol` means `protocol: rest`");
         let fix = "say so: protocol: rest";
-        found.push(FindingCode::RulesWithoutProtocol, spot.place(), spot.name(), what, fix);
+        found.push(
+            FindingCode::RulesWithoutProtocol,
+            spot.place(),
+            spot.name(),
+            Says::new(what, fix),
+        );
         return;
     }
     if let Some(access) = &endpoint.access
@@ -45,7 +50,12 @@ fn protocol(spot: &Spot<'_>, found: &mut Found) {
     {
         let what = "`access: full` without `protocol`: host and port decide alone";
         let fix = "protocol: rest, to have each request judged; or leave `access` out";
-        found.push(FindingCode::FullWithoutProtocol, spot.at(access), spot.name(), what, fix);
+        found.push(
+            FindingCode::FullWithoutProtocol,
+            spot.at(access),
+            spot.name(),
+            Says::new(what, fix),
+        );
     }
     let http = endpoint.ports_meant().iter().find(|port| HTTP_PORTS.contains(port));
     if let Some(port) = http {
@@ -54,7 +64,7 @@ fn protocol(spot: &Spot<'_>, found: &mut Found) {
             spot.host()
         );
         let fix = "protocol: rest, with `access: read-only` or `rules`";
-        found.push(FindingCode::UnseenHttp, spot.place(), spot.name(), what, fix);
+        found.push(FindingCode::UnseenHttp, spot.place(), spot.name(), Says::new(what, fix));
     }
 }
 
@@ -67,11 +77,21 @@ fn tls(spot: &Spot<'_>, found: &mut Found) {
                 spot.host()
             );
             let fix = "leave `tls` out where the client can trust the gateway's CA";
-            found.push(FindingCode::DomainFronting, spot.at(tls), spot.name(), what, fix);
+            found.push(
+                FindingCode::DomainFronting,
+                spot.at(tls),
+                spot.name(),
+                Says::new(what, fix),
+            );
         }
         Tls::Terminate | Tls::Passthrough => {
             let what = "this `tls` has no effect: TLS is ended where it must be read";
-            found.push(FindingCode::NoEffect, spot.at(tls), spot.name(), what, "remove the line");
+            found.push(
+                FindingCode::NoEffect,
+                spot.at(tls),
+                spot.name(),
+                Says::new(what, "remove the line"),
+            );
         }
     }
 }
@@ -87,7 +107,7 @@ fn networks(spot: &Spot<'_>, found: &mut Found) {
         if wide {
             let what = format!("`allowed_ips` opens {network}, which is wider than a {most}");
             let fix = "name the network or the addresses that the service really has";
-            found.push(FindingCode::WideNetwork, spot.at(ips), spot.name(), what, fix);
+            found.push(FindingCode::WideNetwork, spot.at(ips), spot.name(), Says::new(what, fix));
         }
         if matches!(
             classify(network.addr()),
@@ -95,7 +115,12 @@ fn networks(spot: &Spot<'_>, found: &mut Found) {
         ) {
             let what = format!("{network} is never opened by a policy file");
             let fix = "remove it; the operator can open it in the config: upstream.allow_internal";
-            found.push(FindingCode::NetworkNeverOpened, spot.at(ips), spot.name(), what, fix);
+            found.push(
+                FindingCode::NetworkNeverOpened,
+                spot.at(ips),
+                spot.name(),
+                Says::new(what, fix),
+            );
         }
     }
 }
@@ -114,11 +139,11 @@ fn no_effect(spot: &Spot<'_>, found: &mut Found) {
     for (key, _) in credentials.into_iter().filter(|(_, there)| *there) {
         let what = format!("`{key}` has no effect here: credentials stand in the gateway's config");
         let fix = "remove the line";
-        found.push(FindingCode::NoEffect, spot.place(), spot.name(), what, fix);
+        found.push(FindingCode::NoEffect, spot.place(), spot.name(), Says::new(what, fix));
     }
     if endpoint.protocol_meant() == Some(Protocol::Sql) {
         let what = "`protocol: sql` is let through and recorded: SQL is not parsed";
         let fix = "protocol: tcp says what happens";
-        found.push(FindingCode::NoEffect, spot.place(), spot.name(), what, fix);
+        found.push(FindingCode::NoEffect, spot.place(), spot.name(), Says::new(what, fix));
     }
 }

@@ -2,7 +2,7 @@
 //! belong to others.
 
 use super::overlap::is_everything;
-use super::{FindingCode, Found, Spot};
+use super::{FindingCode, Found, Says, Spot};
 use crate::addr::Host;
 use crate::policy::document::{Access, Protocol};
 use crate::policy::pattern::HostPattern;
@@ -72,7 +72,7 @@ pub(super) fn check(spot: &Spot<'_>, found: &mut Found) {
         let what =
             format!("{provider} answers model calls: allowed here, they bypass `inference.local`");
         let fix = "remove the endpoint once the client uses http://inference.local";
-        found.push(FindingCode::InferenceHost, spot.at(host), spot.name(), what, fix);
+        found.push(FindingCode::InferenceHost, spot.at(host), spot.name(), Says::new(what, fix));
     }
     if allows_everything(spot)
         && let Some(leaky) = names(LEAKY)
@@ -81,7 +81,7 @@ pub(super) fn check(spot: &Spot<'_>, found: &mut Found) {
             format!("everything is allowed on {leaky}, where an upload can be seen by others");
         let fix =
             "protocol: rest with `access: read-only`, or `rules` for the paths that are needed";
-        found.push(FindingCode::UploadsLeak, spot.at(host), spot.name(), what, fix);
+        found.push(FindingCode::UploadsLeak, spot.at(host), spot.name(), Says::new(what, fix));
     }
     if let HostPattern::Wild(wild) = &pattern {
         let suffix = wild.suffix();
@@ -90,14 +90,14 @@ pub(super) fn check(spot: &Spot<'_>, found: &mut Found) {
         if shared {
             let what = format!("anyone can have a name under {suffix}: this spans other people's");
             let fix = format!("name your own: my-project.{suffix}");
-            found.push(FindingCode::SharedDomain, spot.at(host), spot.name(), what, fix);
+            found.push(FindingCode::SharedDomain, spot.at(host), spot.name(), Says::new(what, fix));
         }
         let what = format!(
             "each label that {} leaves open reaches the DNS servers of {suffix}: a channel out",
             spot.host()
         );
         let fix = "name the hosts; distinct names a minute are capped in any case";
-        found.push(FindingCode::WildcardHost, spot.at(host), spot.name(), what, fix);
+        found.push(FindingCode::WildcardHost, spot.at(host), spot.name(), Says::new(what, fix));
     }
 }
 

@@ -159,9 +159,6 @@ pub fn lint(checked: &[Checked<'_>], written_for: WrittenFor) -> Vec<Finding> {
     let mut found = Found::default();
     for each in checked {
         document(each, &mut found);
-        if written_for == WrittenFor::Openshell {
-            openshell::document(each, &mut found);
-        }
         for (key, entry) in &each.document.network_policies {
             self::entry(each, key, entry, &mut found);
         }
@@ -229,19 +226,25 @@ struct Place<'d> {
     column: u32,
 }
 
+/// What is found, and what would be right.
+#[derive(Clone, Debug)]
+struct Says {
+    what: String,
+    fix: String,
+}
+
+impl Says {
+    fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what: what.into(), fix: fix.into() }
+    }
+}
+
 /// The findings so far.
 #[derive(Debug, Default)]
 struct Found(Vec<Finding>);
 
 impl Found {
-    fn push(
-        &mut self,
-        code: FindingCode,
-        place: Place<'_>,
-        rule: impl Into<String>,
-        what: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
+    fn push(&mut self, code: FindingCode, place: Place<'_>, rule: impl Into<String>, says: Says) {
         self.0.push(Finding {
             severity: code.severity(),
             code,
@@ -249,8 +252,8 @@ impl Found {
             line: place.line,
             column: place.column,
             rule: rule.into(),
-            what: what.into(),
-            fix: fix.into(),
+            what: says.what,
+            fix: says.fix,
         });
     }
 }
@@ -261,7 +264,7 @@ fn document(checked: &Checked<'_>, found: &mut Found) {
     let mut idle = |key: &str, line: u32, column: u32| {
         let place = Place { file: checked.file, line, column };
         let what = format!("`{key}` is another program's business and has no effect here");
-        found.push(FindingCode::NoEffect, place, key, what, "nothing to do");
+        found.push(FindingCode::NoEffect, place, key, Says::new(what, "nothing to do"));
     };
     if let Some(at) = filesystem_policy {
         idle("filesystem_policy", at.line, at.column);
@@ -276,13 +279,18 @@ fn document(checked: &Checked<'_>, found: &mut Found) {
         let place = Place { file: checked.file, line: at.line, column: at.column };
         let what = format!("the middleware `{}` does not run here", Shown::new(name));
         let fix = "remove it once nothing relies on it";
-        found.push(FindingCode::MiddlewareIgnored, place, "network_middlewares", what, fix);
+        found.push(
+            FindingCode::MiddlewareIgnored,
+            place,
+            "network_middlewares",
+            Says::new(what, fix),
+        );
     }
     if checked.document.network_policies.values().all(|entry| entry.endpoints.is_empty()) {
         let place = Place { file: checked.file, line: 1, column: 1 };
         let what = "no endpoint is named: every request is unknown";
         let fix = "add an entry under `network_policies`";
-        found.push(FindingCode::SaysNothing, place, "", what, fix);
+        found.push(FindingCode::SaysNothing, place, "", Says::new(what, fix));
     }
 }
 
@@ -293,14 +301,14 @@ fn entry(checked: &Checked<'_>, key: &str, entry: &At<Entry>, found: &mut Found)
         Some(binaries) if binaries.is_empty() => {
             let what = "`binaries` is empty: no process matches, and the entry means nothing";
             let fix = "list the executables, or remove the key for any process";
-            found.push(FindingCode::NeverMatches, place, shown, what, fix);
+            found.push(FindingCode::NeverMatches, place, shown, Says::new(what, fix));
         }
         // A preset is for whoever turns it on.
         None if checked.document.preset.is_some() => {}
         None => {
             let what = "no `binaries`: any process of the sandbox may use this entry";
             let fix = "name them: binaries: [{ path: /usr/bin/curl }]";
-            found.push(FindingCode::AnyProcess, place, shown, what, fix);
+            found.push(FindingCode::AnyProcess, place, shown, Says::new(what, fix));
         }
         Some(binaries) => {
             let everything = |path: &str| matches!(path, "**" | "/**");
@@ -308,7 +316,7 @@ fn entry(checked: &Checked<'_>, key: &str, entry: &At<Entry>, found: &mut Found)
                 let place = Place { file: checked.file, line: binary.line, column: binary.column };
                 let what = "this matches every executable: any process may use this entry";
                 let fix = "name them, or leave `binaries` out, which also serves unseen processes";
-                found.push(FindingCode::AnyProcess, place, shown, what, fix);
+                found.push(FindingCode::AnyProcess, place, shown, Says::new(what, fix));
             }
         }
     }
@@ -325,7 +333,7 @@ fn same_keys(checked: &[Checked<'_>], found: &mut Found) {
                 let what =
                     format!("{} has an entry `{shown}` too; both hold", Shown::new(earlier.file));
                 let fix = "rename one, so that records tell them apart at a glance";
-                found.push(FindingCode::SameKey, place, shown, what, fix);
+                found.push(FindingCode::SameKey, place, shown, Says::new(what, fix));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `--from openshell`: each way in which the file means something else here.
 
-use super::{Checked, FindingCode, Found, Spot};
+use super::{FindingCode, Found, Says, Spot};
 use crate::addr::{Class, Host, classify};
 use crate::policy::document::{Endpoint, Protocol};
 
@@ -11,9 +11,6 @@ const HOST: &str = "host.openshell.internal";
 const INTERNAL: [&str; 8] =
     [".internal", ".local", ".lan", ".corp", ".home.arpa", ".intranet", ".cluster.local", ".svc"];
 
-/// Looks at a file as a whole.
-pub(super) fn document(_: &Checked<'_>, _: &mut Found) {}
-
 /// Looks at one endpoint.
 pub(super) fn endpoint(spot: &Spot<'_>, found: &mut Found) {
     let endpoint: &Endpoint = spot.endpoint;
@@ -21,18 +18,33 @@ pub(super) fn endpoint(spot: &Spot<'_>, found: &mut Found) {
     if inspected && endpoint.enforcement.is_none() {
         let what = "`enforcement` is left out: OpenShell lets everything through and records it, here it is enforced";
         let fix = "to keep what it did: enforcement: audit";
-        found.push(FindingCode::OpenshellEnforcement, spot.place(), spot.name(), what, fix);
+        found.push(
+            FindingCode::OpenshellEnforcement,
+            spot.place(),
+            spot.name(),
+            Says::new(what, fix),
+        );
     }
     if endpoint.protocol.is_none() {
         if endpoint.protocol_meant().is_some() {
             let what = "without `protocol` OpenShell ignores rules and access and lets everything through; here they hold";
             let fix = "to keep what it did: remove them; to mean it: protocol: rest";
-            found.push(FindingCode::OpenshellIgnoredRules, spot.place(), spot.name(), what, fix);
+            found.push(
+                FindingCode::OpenshellIgnoredRules,
+                spot.place(),
+                spot.name(),
+                Says::new(what, fix),
+            );
         } else if endpoint.access.is_some() {
             let what =
                 "`access: full` without `protocol` lets everything through, as it does there";
             let fix = "to have requests judged: protocol: rest";
-            found.push(FindingCode::OpenshellIgnoredRules, spot.place(), spot.name(), what, fix);
+            found.push(
+                FindingCode::OpenshellIgnoredRules,
+                spot.place(),
+                spot.name(),
+                Says::new(what, fix),
+            );
         }
     }
     host(spot, found);
@@ -44,7 +56,12 @@ pub(super) fn endpoint(spot: &Spot<'_>, found: &mut Found) {
         let what =
             "OpenShell puts a credential in here; this gateway does it by its own config alone";
         let fix = "keep the real value out of the sandbox, and expect requests without it";
-        found.push(FindingCode::OpenshellCredentials, spot.place(), spot.name(), what, fix);
+        found.push(
+            FindingCode::OpenshellCredentials,
+            spot.place(),
+            spot.name(),
+            Says::new(what, fix),
+        );
     }
 }
 
@@ -54,7 +71,7 @@ fn host(spot: &Spot<'_>, found: &mut Found) {
         let what =
             format!("`{HOST}` is OpenShell's name for its host, and resolves to nothing here");
         let fix = "in the gateway's config: upstream: { hosts: { host.openshell.internal: [127.0.0.1] }, allow_internal: [127.0.0.1/32] }";
-        found.push(FindingCode::OpenshellHost, spot.at(host), spot.name(), what, fix);
+        found.push(FindingCode::OpenshellHost, spot.at(host), spot.name(), Says::new(what, fix));
         return;
     }
     let private = match Host::parse(host) {
@@ -71,6 +88,11 @@ fn host(spot: &Spot<'_>, found: &mut Found) {
             spot.host()
         );
         let fix = "add the network that it resolves into: allowed_ips: [10.0.5.0/24]";
-        found.push(FindingCode::OpenshellPrivateAddress, spot.at(host), spot.name(), what, fix);
+        found.push(
+            FindingCode::OpenshellPrivateAddress,
+            spot.at(host),
+            spot.name(),
+            Says::new(what, fix),
+        );
     }
 }

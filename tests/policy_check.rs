@@ -1,0 +1,269 @@
+//! `policy check` finds what a reader would miss, and stays silent where there is nothing.
+
+use portcullis::policy::Document;
+use portcullis::policy::lint::{Checked, Finding, FindingCode, Severity, WrittenFor, lint};
+
+fn findings_for(text: &str, written_for: WrittenFor) -> Vec<Finding> {
+    let document = Document::parse(text, "p.yaml").unwrap_or_else(|error| panic!("{error}"));
+    lint(&[Checked { document: &document, file: "p.yaml" }], written_for)
+}
+
+/// The findings of one endpoint, written in flow style, whose line is 5.
+fn endpoint(flow: &str) -> Vec<Finding> {
+    let text = format!(
+        "version: 1\nnetwork_policies:\n  e:\n    endpoints:\n      - {flow}\n    binaries: [{{ path: /usr/bin/x }}]\n"
+    );
+    findings_for(&text, WrittenFor::Portcullis)
+}
+
+fn codes(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.code.as_str()).collect()
+}
+
+#[test]
+fn every_finding_has_a_line_a_sentence_and_a_fix() {
+    for finding in endpoint("{ host: \"*.github.io\", port: 443, access: full }") {
+        assert_eq!(finding.line, 5, "{finding:?}");
+        assert!(!finding.what.is_empty() && !finding.fix.is_empty(), "{finding:?}");
+        assert!(!finding.what.ends_with('.'), "{finding:?}");
+    }
+}
+
+#[test]
+fn a_narrow_policy_has_no_finding() {
+    let flow = "{ host: docs.python.org, port: 443, protocol: rest, enforcement: enforce, rules: [{ allow: { method: GET, path: \"/3/**\" } }] }";
+    assert_eq!(codes(&endpoint(flow)), Vec::<&str>::new());
+}
+
+#[test]
+fn each_trap_is_found_in_its_endpoint() {
+    for (flow, code) in [
+        (
+            "{ host: a.test, port: 443, rules: [{ allow: { method: GET, path: /x } }] }",
+            "rules_without_protocol",
+        ),
+        ("{ host: a.test, port: 443, access: read-only }", "rules_without_protocol"),
+        ("{ host: a.test, port: 443, access: full }", "full_without_protocol"),
+        ("{ host: a.test, port: 443, access: full }", "unseen_http"),
+        ("{ host: a.test, port: 8080 }", "unseen_http"),
+        ("{ host: api.github.com, port: 443, protocol: rest, access: full }", "uploads_leak"),
+        (
+            "{ host: webhook.site, port: 443, protocol: rest, rules: [{ allow: { method: \"*\", path: \"/**\" } }] }",
+            "uploads_leak",
+        ),
+        ("{ host: gist.github.com, port: 443 }", "uploads_leak"),
+        (
+            "{ host: api.openai.com, port: 443, protocol: rest, access: read-write }",
+            "inference_host",
+        ),
+        (
+            "{ host: \"*.anthropic.com\", port: 443, protocol: rest, access: read-only }",
+            "inference_host",
+        ),
+        (
+            "{ host: \"*.example.com\", port: 443, protocol: rest, access: read-only }",
+            "wildcard_host",
+        ),
+        (
+            "{ host: \"*.github.io\", port: 443, protocol: rest, access: read-only }",
+            "shared_domain",
+        ),
+        (
+            "{ host: \"*.s3.amazonaws.com\", port: 443, protocol: rest, access: read-only }",
+            "shared_domain",
+        ),
+        ("{ host: \"**.co.uk\", port: 443, protocol: rest, access: read-only }", "shared_domain"),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-only, allowed_ips: [10.0.0.0/8] }",
+            "wide_network",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-only, allowed_ips: [127.0.0.1] }",
+            "network_never_opened",
+        ),
+        ("{ host: a.test, port: 443, tls: skip }", "domain_fronting"),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-only, tls: terminate }",
+            "no_effect",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-only, enforcement: audit }",
+            "audit_lets_through",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, path: /a/**, rules: [{ allow: { method: GET, path: /b } }] }",
+            "never_matches",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: /a%2fb } }] }",
+            "never_matches",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: \"/**\" } }, { allow: { method: HEAD, path: /x } }] }",
+            "shadowed",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: /x } }], deny_rules: [{ method: \"*\", path: \"/**\" }] }",
+            "always_denied",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-only, deny_rules: [{ method: DELETE, path: \"/**\" }] }",
+            "deny_overlaps_nothing",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, credential_signing: x, access: read-only }",
+            "no_effect",
+        ),
+    ] {
+        let found = endpoint(flow);
+        assert!(codes(&found).contains(&code), "{code} is not in {:?} of {flow}", codes(&found));
+    }
+}
+
+#[test]
+fn a_narrower_endpoint_is_not_taken_for_a_trap() {
+    for (flow, code) in [
+        ("{ host: api.github.com, port: 443, protocol: rest, access: read-only }", "uploads_leak"),
+        ("{ host: a.test, port: 6379, protocol: tcp }", "unseen_http"),
+        (
+            "{ host: \"*.example.com\", port: 443, protocol: rest, access: read-only }",
+            "shared_domain",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-only, allowed_ips: [10.0.0.0/16] }",
+            "wide_network",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: read-write, deny_rules: [{ method: POST, path: /x }] }",
+            "deny_overlaps_nothing",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: \"/a/**\" } }], deny_rules: [{ method: GET, path: \"/*/secret\" }] }",
+            "deny_overlaps_nothing",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: /x, query: { a: b } } }, { allow: { method: GET, path: /x, query: { a: c } } }] }",
+            "shadowed",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, deny_rules: [{ method: \"*\", path: \"/**\" }] }",
+            "deny_overlaps_nothing",
+        ),
+    ] {
+        let found = endpoint(flow);
+        assert!(!codes(&found).contains(&code), "{code} is in {:?} of {flow}", codes(&found));
+    }
+}
+
+#[test]
+fn a_star_that_stops_short_is_found_with_the_path_that_was_meant() {
+    let flow = "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: POST, path: \"/repos/*/*/pulls/*/reviews\" } }], deny_rules: [{ method: POST, path: \"/repos/*/pulls/*/reviews\" }] }";
+    let found = endpoint(flow);
+    let finding = found.iter().find(|f| f.code == FindingCode::DenyOverlapsNothing).unwrap();
+    assert!(finding.fix.contains("/repos/*/*/pulls/*/reviews"), "{finding:?}");
+    assert_eq!(finding.rule, "e/endpoints[0]/deny_rules[0]");
+}
+
+#[test]
+fn what_one_entry_says_is_held_against_the_others() {
+    let text = "version: 1
+network_policies:
+  a:
+    endpoints:
+      - { host: a.test, port: 443, protocol: rest, access: read-only }
+  b:
+    endpoints:
+      - { host: A.test, port: 443 }
+    binaries: []
+";
+    let found = findings_for(text, WrittenFor::Portcullis);
+    let at = |code: FindingCode| found.iter().find(|f| f.code == code).map(|f| f.line);
+    assert_eq!(at(FindingCode::Shadowed), Some(8), "{found:#?}");
+    assert_eq!(at(FindingCode::NeverMatches), Some(7), "{found:#?}");
+    assert_eq!(at(FindingCode::AnyProcess), Some(4), "{found:#?}");
+}
+
+#[test]
+fn a_deny_in_one_file_meets_the_allow_of_another() {
+    let allow = "version: 1\nnetwork_policies:\n  a: { endpoints: [{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: POST, path: /x } }] }] }\n";
+    let deny = "version: 1\nnetwork_policies:\n  a: { endpoints: [{ host: \"*.test\", port: 443, protocol: rest, deny_rules: [{ method: POST, path: /x }] }] }\n";
+    let deny = deny.replace("*.test", "a.test");
+    let (allow, deny) = (
+        Document::parse(allow, "allow.yaml").unwrap(),
+        Document::parse(&deny, "deny.yaml").unwrap(),
+    );
+    let both = [
+        Checked { document: &allow, file: "allow.yaml" },
+        Checked { document: &deny, file: "deny.yaml" },
+    ];
+    let found = lint(&both, WrittenFor::Portcullis);
+    assert!(!codes(&found).contains(&"deny_overlaps_nothing"), "{found:#?}");
+    assert!(codes(&found).contains(&"always_denied"), "{found:#?}");
+    assert!(codes(&found).contains(&"same_key"), "{found:#?}");
+    let alone = lint(&both[1..], WrittenFor::Portcullis);
+    assert!(codes(&alone).contains(&"deny_overlaps_nothing"), "{alone:#?}");
+}
+
+#[test]
+fn a_file_for_openshell_says_what_it_means_otherwise_here() {
+    let text = "version: 1
+network_policies:
+  a:
+    endpoints:
+      - { host: a.test, port: 443, protocol: rest, access: read-only }
+      - { host: b.test, port: 443, access: read-only }
+      - { host: db.internal, port: 443, protocol: rest, enforcement: enforce, access: full }
+      - { host: host.openshell.internal, port: 8080, protocol: rest, enforcement: enforce, access: full }
+      - { host: c.test, port: 443, protocol: rest, enforcement: enforce, access: full, request_body_credential_rewrite: true }
+    binaries: [{ path: /usr/bin/x }]
+";
+    let found = findings_for(text, WrittenFor::Openshell);
+    for (code, line) in [
+        ("openshell_enforcement", 5),
+        ("openshell_ignored_rules", 6),
+        ("openshell_private_address", 7),
+        ("openshell_host", 8),
+        ("openshell_credentials", 9),
+    ] {
+        let here = found.iter().find(|f| f.code.as_str() == code);
+        assert_eq!(here.map(|f| f.line), Some(line), "{code}: {found:#?}");
+    }
+    let plain = findings_for(text, WrittenFor::Portcullis);
+    assert!(plain.iter().all(|f| !f.code.as_str().starts_with("openshell")), "{plain:#?}");
+}
+
+#[test]
+fn other_programs_parts_are_noted_and_nothing_more() {
+    let text = "version: 1\nfilesystem_policy: { read_only: [/usr] }\nlandlock: { compatibility: best_effort }\nprocess: { run_as_user: x }\nnetwork_policies: {}\n";
+    let found = findings_for(text, WrittenFor::Portcullis);
+    assert_eq!(codes(&found), ["says_nothing", "no_effect", "no_effect", "no_effect"]);
+    assert!(found.iter().all(|f| f.severity == Severity::Note));
+}
+
+#[test]
+fn every_real_policy_can_be_checked() {
+    let corpus =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/openshell-policies");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for finding in findings_for(&text, WrittenFor::Openshell) {
+                assert!(finding.line > 0, "{finding:?}");
+                assert_ne!(finding.severity, Severity::Error, "{finding:?}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 5);
+}
+
+#[test]
+fn what_the_file_says_is_escaped() {
+    let text = "version: 1\nnetwork_policies:\n  \"e\\e[2J\\u202e\": { endpoints: [{ host: a.test, port: 443 }] }\n";
+    for finding in findings_for(text, WrittenFor::Portcullis) {
+        let shown = format!("{}{}{}", finding.rule, finding.what, finding.fix);
+        assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)), "{shown:?}");
+    }
+}
