@@ -15,6 +15,11 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// The config file that is read, if one is.
+    pub fn named(&self) -> Option<PathBuf> {
+        self.file(&Surroundings::here())
+    }
+
     /// The file that is read; `None` where none is named and the usual one is not there.
     pub fn file(&self, around: &Surroundings) -> Option<PathBuf> {
         let usual = || around.config_file().filter(|file| file.exists());

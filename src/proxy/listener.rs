@@ -84,6 +84,26 @@ pub(crate) enum Socketed {
     Unix(UnixListener),
 }
 
+impl Bound {
+    /// The address of a TCP listener.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// Where it listens, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Tcp(socket) => {
+                socket.local_addr().map_or_else(|e| e.to_string(), |at| at.to_string())
+            }
+            Self::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
 impl Listener {
     /// A handle of the same socket for one worker.
     pub(crate) fn door(

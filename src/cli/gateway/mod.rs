@@ -1,4 +1,14 @@
-//! `portcullis gateway`: flags and config become settings.
+//! `portcullis gateway`: flags and config become settings, settings become a running gateway.
+//!
+//! `assemble` wires the rooms together, `policies` loads and reloads, `run` waits for signals and
+//! changed files.
+
+mod assemble;
+mod banner;
+mod logs;
+mod policies;
+mod run;
+
 
 use super::settings::ConfigArgs;
 use crate::config::{Flags, Loaded};
@@ -62,14 +72,13 @@ pub fn settings(args: &GatewayArgs) -> anyhow::Result<Loaded> {
     })?)
 }
 
-/// Runs the gateway.
+/// Runs the gateway until it is told to stop.
 pub fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
+    logs::start(args.verbose, args.log_format);
     let loaded = settings(&args)?;
-    for notice in &loaded.notices {
-        super::output::note(&notice.to_string());
-    }
-    for listener in &loaded.config.listeners {
-        super::output::print(&format!("{} sandbox {}\n", listener.address, listener.sandbox))?;
-    }
-    anyhow::bail!("the gateway is not wired")
+    let running = assemble::assemble(&loaded)?;
+    banner::print(&loaded, args.config.named().as_deref(), &running)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(running.run(move || settings(&args)))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,283 @@
+//! Settings become a running gateway: each room is built here and handed to the next.
+
+use super::policies;
+use super::run::Running;
+use crate::config::{
+    ApprovalMode, Config, CredentialSource, Identity, ListenAddress, ListenMode, Loaded, NoProxy,
+    Resolve,
+};
+use crate::identity::Peers;
+use crate::metrics::{Gauges, Registry};
+use crate::proxy::{
+    self, Bound, Gate, Limits, Listener, Mode, Parts, Sandbox, SandboxSettings, Served, Timeouts,
+    Unknown, Workers,
+};
+use crate::record::Event;
+use crate::tasks::Tasks;
+use crate::tls::{Ca, Intercept, Leaves, Origins};
+use crate::traffic::Recorder;
+use crate::upstream::{self, Upstream};
+use anyhow::Context;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The backlog of a listener.
+const BACKLOG: i32 = 1024;
+/// File descriptors that are not connections: files, pipes, the resolver, netlink.
+const OTHER_FILES: u64 = 256;
+
+/// Builds everything and starts it. What fails here is said with its fix, and nothing was served.
+pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
+    let config = &loaded.config;
+    let files = raise_limits();
+    let compiled = policies::compile(config)?;
+    let ca = Ca::load_or_create(&config.state_dir)?;
+    let origins = Arc::new(Origins::new(&trust(config))?);
+    if origins.root_count() == 0 {
+        tracing::warn!("no root certificates: every https origin will be refused");
+    }
+    let bundle = ca.write_bundle(&config.state_dir, origins.roots())?;
+    let gauges = Arc::new(Gauges::default());
+    let (registry, counts) = Registry::new(gauges.clone());
+    let (recorder, writer) =
+        crate::traffic::start(traffic(config), vec![Box::new(counts)]).context("traffic records")?;
+    let mut sandboxes = BTreeMap::new();
+    for (name, policy) in compiled {
+        policies::announce(&recorder, config, &name, &policy);
+        let settings = sandbox_settings(config, &name);
+        let sandbox = Sandbox::new(settings, policy, recorder.for_sandbox(&name));
+        sandboxes.insert(name, sandbox);
+    }
+    let listeners = bind(config, &sandboxes, &recorder)?;
+    let metrics = config.metrics.map(metrics_listener).transpose()?;
+    let own = listeners.iter().filter_map(|l| l.socket.address()).chain(
+        metrics.iter().filter_map(|m| m.local_addr().ok()),
+    );
+    let upstream = Arc::new(Upstream::new(upstream_settings(config, own.collect())?)?);
+    let gate = Gate::new(Parts {
+        settings: proxy::Settings { timeouts: timeouts(config), connections: slots(files) },
+        upstream,
+        origins,
+        intercept: Arc::new(Intercept::new(Arc::new(Leaves::new(&ca)?))?),
+        peers: Arc::new(Peers::open().context("looking up local clients (sock_diag)")?),
+        gauges,
+        tasks: Tasks::new(),
+    });
+    let workers = Workers::start(gate.clone(), &listeners, worker_count())?;
+    if recorder.event(Event::GatewayStart { version: env!("CARGO_PKG_VERSION").into() }).is_err() {
+        anyhow::bail!("the traffic record can't be written in {}", config.state_dir.display());
+    }
+    Ok(Running {
+        loaded: loaded.clone(),
+        gate,
+        workers,
+        sandboxes,
+        listeners,
+        recorder,
+        writer,
+        registry,
+        metrics,
+        bundle,
+    })
+}
+
+fn worker_count() -> usize {
+    let asked = std::env::var("PORTCULLIS_WORKERS").ok().and_then(|n| n.parse().ok());
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Raises the file limit, and keeps the process's memory out of core dumps and other processes'
+/// reach (security.md 15). The soft limit of open files comes back.
+fn raise_limits() -> u64 {
+    use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit};
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        tracing::warn!("core dumps could not be switched off");
+    }
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    drop(setrlimit(Resource::Nofile, limit));
+    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
+}
+
+/// Two descriptors a connection: the client's and the origin's.
+fn slots(files: u64) -> usize {
+    let slots = files.saturating_sub(OTHER_FILES) / 2;
+    usize::try_from(slots.clamp(64, 1 << 20)).unwrap_or(1 << 20)
+}
+
+fn trust(config: &Config) -> crate::tls::Settings {
+    crate::tls::Settings {
+        ca_files: config.upstream.ca_files.clone(),
+        crl_files: config.upstream.crl_files.clone(),
+    }
+}
+
+fn traffic(config: &Config) -> crate::traffic::Settings {
+    crate::traffic::Settings {
+        rotate: config.traffic.rotate,
+        keep_for: config.traffic.keep_for,
+        max_size: config.traffic.max_size,
+        ..crate::traffic::Settings::in_state_dir(&config.state_dir)
+    }
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    let t = &config.timeout;
+    Timeouts {
+        header: t.header,
+        connect: t.connect,
+        first_byte: t.first_byte,
+        idle: t.idle,
+        drain: t.drain,
+    }
+}
+
+fn sandbox_settings(config: &Config, name: &Arc<str>) -> SandboxSettings {
+    let meant = &config.sandboxes[name];
+    SandboxSettings {
+        name: name.clone(),
+        unknown: match meant.approval.mode {
+            ApprovalMode::Deny => Unknown::Deny,
+            ApprovalMode::Hold | ApprovalMode::Queue => Unknown::Inspect,
+        },
+        identity: match meant.identity {
+            Identity::Required => proxy::Identity::Required,
+            Identity::Ignore => proxy::Identity::Ignore,
+        },
+        limits: Limits {
+            connections: meant.limits.connections.map(|n| n as usize),
+            request_body: meant.limits.request_body,
+            requests_per_second: meant.limits.requests_per_second,
+            upload_per_day: meant.limits.upload_per_day,
+        },
+        bodies: policies::bodies(config),
+    }
+}
+
+fn upstream_settings(config: &Config, own: Vec<SocketAddr>) -> anyhow::Result<upstream::Settings> {
+    let meant = &config.upstream;
+    let nameservers = (!meant.nameservers.is_empty()).then(|| meant.nameservers.clone());
+    let proxy = match &meant.proxy {
+        None => None,
+        Some(parent) => Some(upstream::Parent {
+            authority: parent.address.clone(),
+            credential: parent.credential.as_ref().map(credential).transpose()?,
+            no_proxy: parent.no_proxy.iter().map(no_proxy).collect(),
+            resolve: match parent.resolve {
+                Resolve::Local => upstream::Resolve::Local,
+                Resolve::Proxy => upstream::Resolve::Proxy,
+            },
+        }),
+    };
+    Ok(upstream::Settings {
+        hosts: meant.hosts.iter().map(|(n, a)| (n.clone(), a.clone())).collect(),
+        allow_internal: meant.allow_internal.clone(),
+        own,
+        nameservers,
+        proxy,
+        connect_timeout: config.timeout.connect,
+        ..upstream::Settings::default()
+    })
+}
+
+fn credential(source: &CredentialSource) -> anyhow::Result<upstream::Credential> {
+    let value = match source {
+        CredentialSource::Env(name) => std::env::var(name)
+            .map_err(|_| anyhow::anyhow!("the variable {name} of the parent proxy is not set"))?,
+        CredentialSource::File(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("the parent proxy's credential {}", path.display()))?,
+    };
+    Ok(upstream::Credential::new(value.trim_end_matches(['\r', '\n']))?)
+}
+
+fn no_proxy(meant: &NoProxy) -> upstream::NoProxy {
+    match meant {
+        NoProxy::Suffix(name) => upstream::NoProxy::Under(name.clone()),
+        NoProxy::Host(crate::addr::Host::Name(name)) => upstream::NoProxy::Name(name.clone()),
+        NoProxy::Host(crate::addr::Host::Ip(ip)) => upstream::NoProxy::Net((*ip).into()),
+        NoProxy::Net(net) => upstream::NoProxy::Net(*net),
+    }
+}
+
+fn bind(
+    config: &Config,
+    sandboxes: &BTreeMap<Arc<str>, Arc<Sandbox>>,
+    recorder: &Recorder,
+) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for meant in &config.listeners {
+        let sandbox = sandboxes
+            .get(&meant.sandbox)
+            .with_context(|| format!("no sandbox is named {}", meant.sandbox))?
+            .clone();
+        let bound = match &meant.address {
+            ListenAddress::Tcp(at) => bind_tcp(*at, meant.mode),
+            ListenAddress::Unix(path) => bind_unix(path, meant.unix_mode),
+        };
+        let socket = bound.with_context(|| {
+            format!("can't listen on {}: is another gateway running there?", meant.address)
+        })?;
+        let address = meant.address.to_string();
+        let event = Event::Listener { sandbox: meant.sandbox.clone(), address, error: None };
+        if recorder.event(event).is_err() {
+            tracing::warn!("the listener could not be recorded");
+        }
+        let own = rustix::process::geteuid().as_raw();
+        let uids = match &meant.allow_uids {
+            Some(uids) => uids.clone(),
+            None => vec![own],
+        };
+        listeners.push(Listener {
+            socket,
+            mode: match meant.mode {
+                ListenMode::Proxy => Mode::Proxy,
+                ListenMode::Transparent => Mode::Transparent,
+            },
+            served: Served { uids, from: meant.allow_from.clone() },
+            sandbox,
+        });
+    }
+    Ok(listeners)
+}
+
+fn bind_tcp(at: SocketAddr, mode: ListenMode) -> std::io::Result<Bound> {
+    let domain = socket2::Domain::for_address(at);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if mode == ListenMode::Transparent {
+        // Needed for TPROXY alone, and only root may ask for it; REDIRECT works without.
+        drop(socket.set_ip_transparent_v4(true));
+    }
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(Bound::Tcp(socket.into()))
+}
+
+/// Binds a Unix socket with its mode from the first moment: it is made under another name in the
+/// same directory and renamed into place.
+fn bind_unix(path: &Path, mode: u32) -> std::io::Result<Bound> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(std::io::ErrorKind::AddrInUse.into());
+    }
+    let mut making = path.as_os_str().to_owned();
+    making.push(format!(".{}", std::process::id()));
+    let making = std::path::PathBuf::from(making);
+    drop(std::fs::remove_file(&making));
+    let socket = std::os::unix::net::UnixListener::bind(&making)?;
+    std::fs::set_permissions(&making, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(&making, path)?;
+    socket.set_nonblocking(true)?;
+    Ok(Bound::Unix(socket, path.to_owned()))
+}
+
+fn metrics_listener(at: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(at)
+        .with_context(|| format!("can't serve metrics on {at}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,74 @@
+//! What the operator sees when the gateway starts: what it read, where it listens, what to paste.
+
+use super::run::Running;
+use crate::cli::output;
+use crate::config::Loaded;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Prints the banner to stdout.
+pub(super) fn print(
+    loaded: &Loaded,
+    file: Option<&Path>,
+    running: &Running,
+) -> anyhow::Result<()> {
+    let mut text = String::new();
+    let config = &loaded.config;
+    let version = env!("CARGO_PKG_VERSION");
+    let read = file.map_or("embedded defaults".to_owned(), |f| f.display().to_string());
+    writeln!(text, "portcullis {version}  config: {read}")?;
+    for listener in &running.listeners {
+        let Some(sandbox) = config.sandboxes.get(listener.sandbox.name()) else { continue };
+        let presets: Vec<&str> = sandbox.presets.iter().map(|p| &*p.name).collect();
+        let name = listener.sandbox.name();
+        let at = listener.socket.describe();
+        write!(text, "  {at}  sandbox {name}, tier {}", sandbox.tier)?;
+        if !presets.is_empty() {
+            write!(text, ", presets {}", presets.join(" "))?;
+        }
+        if !sandbox.policies.is_empty() {
+            write!(text, ", {} policy file(s)", sandbox.policies.len())?;
+        }
+        writeln!(text)?;
+    }
+    if let Some(metrics) = config.metrics {
+        writeln!(text, "  http://{metrics}/metrics and /healthz")?;
+    }
+    writeln!(text, "  CA bundle  {}", running.bundle.display())?;
+    writeln!(text, "  records    {}", config.state_dir.join("traffic").display())?;
+    let flags = paste_flags(loaded, file);
+    writeln!(text, "\nIn the shell of what is to be kept in, paste:\n  eval \"$(portcullis env{flags})\"")?;
+    writeln!(text, "\nWhat no rule allows is refused. Who runs as the same uid on this host could")?;
+    writeln!(text, "reach the gateway's own files: use another uid or a container to keep them apart.")?;
+    for notice in &loaded.notices {
+        writeln!(text, "note: {notice}")?;
+    }
+    if std::env::vars_os().any(|(name, _)| name.eq_ignore_ascii_case("https_proxy")) {
+        writeln!(text, "note: HTTPS_PROXY in the gateway's own environment is not used; see upstream.proxy")?;
+    }
+    output::print(&text)?;
+    Ok(())
+}
+
+/// The flags that make `portcullis env` speak of this gateway.
+fn paste_flags(loaded: &Loaded, file: Option<&Path>) -> String {
+    let mut flags = String::new();
+    if let Some(file) = file {
+        let shown = file.display().to_string();
+        flags.push_str(&format!(" --config {shown}"));
+    }
+    let usual = crate::config::Config::defaults(
+        &crate::config::Flags::default(),
+        &crate::config::Surroundings::here(),
+    );
+    let Ok(usual) = usual else { return flags };
+    if file.is_none() && loaded.config.state_dir != usual.config.state_dir {
+        flags.push_str(&format!(" --state-dir {}", loaded.config.state_dir.display()));
+    }
+    if file.is_none() && loaded.config.listeners != usual.config.listeners {
+        if let Some(first) = loaded.config.listeners.first() {
+            flags.push_str(&format!(" --listen {}", first.address));
+        }
+    }
+    flags
+}

@@ -1,0 +1,211 @@
+//! The gateway while it runs: signals, changed files, metrics, and the way to stop.
+
+use super::policies;
+use crate::config::Loaded;
+use crate::metrics::{Health, Registry, serve};
+use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
+use crate::record::Event;
+use crate::tls::Origins;
+use crate::traffic::{Recorder, WriterThread, Writing};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Files are often written in several steps: this long after the first they are read.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long the writer may take for its last batch.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
+
+/// A gateway that serves.
+pub(super) struct Running {
+    pub(super) loaded: Loaded,
+    pub(super) gate: Arc<Gate>,
+    pub(super) workers: Workers,
+    pub(super) sandboxes: BTreeMap<Arc<str>, Arc<Sandbox>>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) recorder: Recorder,
+    pub(super) writer: WriterThread,
+    pub(super) registry: Registry,
+    pub(super) metrics: Option<std::net::TcpListener>,
+    /// System roots and the gateway's CA in one file.
+    pub(super) bundle: PathBuf,
+}
+
+/// What woke the gateway.
+enum Woken {
+    Reload(&'static str),
+    Stop,
+    Count,
+}
+
+impl Running {
+    /// Serves until SIGTERM or SIGINT, then drains. `reread` reads config and flags anew.
+    pub(super) async fn run(
+        mut self,
+        reread: impl Fn() -> anyhow::Result<Loaded>,
+    ) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (changed, mut changes) = mpsc::channel(1);
+        let mut watcher = watch(&self.loaded.files, changed.clone());
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        if let Some(listener) = self.metrics.take() {
+            self.serve_metrics(listener)?;
+        }
+        loop {
+            let woken = tokio::select! {
+                _ = terminate.recv() => Woken::Stop,
+                _ = interrupt.recv() => Woken::Stop,
+                _ = hangup.recv() => Woken::Reload("SIGHUP"),
+                Some(()) = changes.recv() => {
+                    tokio::time::sleep(SETTLE).await;
+                    Woken::Reload("a file changed")
+                }
+                _ = every.tick() => Woken::Count,
+            };
+            match woken {
+                Woken::Stop => break,
+                Woken::Count => self.count(),
+                Woken::Reload(why) => {
+                    tracing::info!(why, "reloading");
+                    // A file that is replaced is another inode, and a config may name others.
+                    if self.reload(&reread) {
+                        watcher = watch(&self.loaded.files, changed.clone());
+                    }
+                }
+            }
+        }
+        drop(watcher);
+        self.stop().await
+    }
+
+    /// Reads everything anew and swaps it, or keeps all as it is. Says whether it was swapped.
+    fn reload(&mut self, reread: &impl Fn() -> anyhow::Result<Loaded>) -> bool {
+        let read = || {
+            let loaded = reread()?;
+            let policies = policies::compile(&loaded.config)?;
+            let origins = Origins::new(&crate::tls::Settings {
+                ca_files: loaded.config.upstream.ca_files.clone(),
+                crl_files: loaded.config.upstream.crl_files.clone(),
+            })?;
+            Ok::<_, anyhow::Error>((loaded, policies, origins))
+        };
+        match read() {
+            Err(error) => {
+                policies::rejected(&self.recorder, &self.loaded.config, &error);
+                false
+            }
+            Ok((loaded, compiled, origins)) => {
+                if needs_restart(&self.loaded, &loaded) {
+                    tracing::warn!("listeners, limits and timeouts change with a restart");
+                }
+                let trust = &loaded.config.upstream;
+                let old = &self.loaded.config.upstream;
+                if trust.ca_files != old.ca_files || trust.crl_files != old.crl_files {
+                    self.gate.origins.store(Arc::new(origins));
+                    self.workers.forget_pooled();
+                }
+                policies::swap(&self.recorder, &loaded.config, &self.sandboxes, compiled);
+                self.loaded = loaded;
+                true
+            }
+        }
+    }
+
+    fn count(&self) {
+        let gauges = &self.gate.gauges;
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        gauges.pooled.store(number(self.workers.pooled()), Ordering::Relaxed);
+        gauges.records.store(number(self.recorder.queued()), Ordering::Relaxed);
+        let minted = i64::try_from(self.gate.intercept.leaves().minted()).unwrap_or(i64::MAX);
+        gauges.leaves.store(minted, Ordering::Relaxed);
+    }
+
+    fn serve_metrics(&self, listener: std::net::TcpListener) -> anyhow::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (registry, recorder) = (self.registry.clone(), self.recorder.clone());
+        let tasks = self.gate.tasks.clone();
+        let ends = tasks.clone();
+        tasks.spawn(async move {
+            let health = || match recorder.writing() {
+                Writing::Failing => Health::NotRecording,
+                _ => Health::Ok,
+            };
+            serve(listener, registry, health, ends.drained()).await;
+        });
+        Ok(())
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!(
+            connections = self.gate.gauges.connections.load(Ordering::Relaxed),
+            "stopping: waiting for what is under way"
+        );
+        self.workers.drain(self.loaded.config.timeout.drain).await;
+        for listener in &self.listeners {
+            if let Bound::Unix(_, path) = &listener.socket {
+                drop(std::fs::remove_file(path));
+            }
+        }
+        if self.recorder.event(Event::GatewayStop).is_err() {
+            tracing::error!("the stop could not be recorded");
+        }
+        self.writer.stop(LAST_RECORDS)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn needs_restart(old: &Loaded, new: &Loaded) -> bool {
+    let (old, new) = (&old.config, &new.config);
+    let sandboxes = |config: &crate::config::Config| -> Vec<_> {
+        let each = |(name, s): (&Arc<str>, &crate::config::Sandbox)| {
+            (name.clone(), s.limits, s.identity, s.approval.mode)
+        };
+        config.sandboxes.iter().map(each).collect()
+    };
+    old.listeners != new.listeners
+        || old.state_dir != new.state_dir
+        || old.timeout != new.timeout
+        || old.metrics != new.metrics
+        || old.buffer != new.buffer
+        || old.traffic != new.traffic
+        || old.upstream.hosts != new.upstream.hosts
+        || old.upstream.proxy != new.upstream.proxy
+        || old.upstream.allow_internal != new.upstream.allow_internal
+        || sandboxes(old) != sandboxes(new)
+}
+
+/// Watches the directories of `files`, since editors replace a file rather than write it.
+fn watch(files: &[PathBuf], changed: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let named: BTreeSet<PathBuf> = files.iter().cloned().collect();
+    let directories: BTreeSet<PathBuf> =
+        files.iter().filter_map(|f| f.parent()).map(Path::to_owned).collect();
+    let names: BTreeSet<_> = named.iter().filter_map(|f| f.file_name().map(ToOwned::to_owned)).collect();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let writes = matches!(
+            event.kind,
+            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
+        );
+        let ours = event.paths.iter().any(|p| p.file_name().is_some_and(|n| names.contains(n)));
+        if writes && ours {
+            // A full channel has a reload waiting in it already.
+            drop(changed.try_send(()));
+        }
+    })
+    .map_err(|error| tracing::warn!(%error, "files are not watched: send SIGHUP after a change"))
+    .ok()?;
+    for directory in directories {
+        if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+            tracing::warn!(directory = %directory.display(), %error, "not watched: send SIGHUP");
+        }
+    }
+    Some(watcher)
+}
