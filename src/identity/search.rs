@@ -1,0 +1,154 @@
+//! Finding the process that holds a socket, without reading all of `/proc`.
+//!
+//! Owns the order in which processes are looked at, and the memory of where sockets were found
+//! before. Invariant: the memory only says where to look first; it never answers.
+
+use super::Socket;
+use super::processes::{Link, Pinned, Processes};
+use crate::policy::Process;
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Places remembered for each uid.
+const PLACES: usize = 8;
+/// Uids remembered; when there are more, all are forgotten.
+const UIDS: usize = 64;
+/// Pids below the newest that are tried before a scan: a client is often just started.
+const NEWEST: u32 = 32;
+/// Descriptors tried around the one that was the socket before: the lowest free number is next.
+const BELOW: u32 = 2;
+const ABOVE: u32 = 5;
+
+#[derive(Debug)]
+pub(super) struct Search {
+    processes: Processes,
+    /// By uid, the latest first.
+    places: Mutex<HashMap<u32, Vec<Place>>>,
+}
+
+/// Where a socket was found.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    pid: u32,
+    descriptor: u32,
+}
+
+/// A socket that is looked for, and until when.
+struct Wanted {
+    uid: u32,
+    link: Link,
+    deadline: Instant,
+}
+
+impl Search {
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self { processes: Processes::open()?, places: Mutex::default() })
+    }
+
+    pub(super) fn holder(&self, socket: Socket, patience: Duration) -> Option<Arc<Process>> {
+        let wanted = Wanted {
+            uid: socket.uid,
+            link: Link::to_socket(socket.inode),
+            deadline: Instant::now() + patience,
+        };
+        let places = self.places(wanted.uid);
+        let (found, descriptor) = self
+            .in_places(&wanted, &places)
+            .or_else(|| self.among_newest(&wanted))
+            .or_else(|| self.anywhere(&wanted, &places))?;
+        self.remember(wanted.uid, Place { pid: found.pid, descriptor });
+        self.eldest(&wanted, found, descriptor)
+    }
+
+    pub(super) fn process_of_pid(&self, pid: u32) -> Option<Arc<Process>> {
+        let process = self.processes.pin(pid).filter(Pinned::is_process)?;
+        describe(&self.processes.lineage(process))
+    }
+
+    /// The descriptors near those seen before, in the processes seen before.
+    fn in_places(&self, wanted: &Wanted, places: &[Place]) -> Option<(Pinned, u32)> {
+        places.iter().find_map(|place| {
+            let process = self.pin(wanted, place.pid)?;
+            let low = place.descriptor.saturating_sub(BELOW);
+            let high = place.descriptor.saturating_add(ABOVE);
+            let descriptor = process.among(&wanted.link, low..=high)?;
+            Some((process, descriptor))
+        })
+    }
+
+    fn among_newest(&self, wanted: &Wanted) -> Option<(Pinned, u32)> {
+        let newest = self.processes.newest()?;
+        (newest.saturating_sub(NEWEST)..=newest).rev().find_map(|pid| {
+            let process = self.pin(wanted, pid).filter(Pinned::is_process)?;
+            let descriptor = process.descriptor(&wanted.link, wanted.deadline)?;
+            Some((process, descriptor))
+        })
+    }
+
+    /// Every descriptor of the processes seen before, then of all others, the newest first.
+    fn anywhere(&self, wanted: &Wanted, places: &[Place]) -> Option<(Pinned, u32)> {
+        let known = places.iter().map(|place| place.pid);
+        known.clone().find_map(|pid| self.in_process(wanted, pid)).or_else(|| {
+            let pids = self.processes.pids().into_iter();
+            pids.take_while(|_| Instant::now() < wanted.deadline)
+                .filter(|pid| !known.clone().any(|known| known == *pid))
+                .find_map(|pid| self.in_process(wanted, pid))
+        })
+    }
+
+    fn in_process(&self, wanted: &Wanted, pid: u32) -> Option<(Pinned, u32)> {
+        let process = self.pin(wanted, pid)?;
+        let descriptor = process.descriptor(&wanted.link, wanted.deadline)?;
+        Some((process, descriptor))
+    }
+
+    /// The process, if it runs as the uid that made the socket.
+    fn pin(&self, wanted: &Wanted, pid: u32) -> Option<Pinned> {
+        self.processes.pin(pid).filter(|process| process.uid() == Some(wanted.uid))
+    }
+
+    /// The eldest holder on the line of `found`, described; `None` where the line could not be
+    /// looked at to its end, or `found` let go of the socket meanwhile.
+    fn eldest(&self, wanted: &Wanted, found: Pinned, descriptor: u32) -> Option<Arc<Process>> {
+        let line = self.processes.lineage(found);
+        let holds = |process: &Pinned| {
+            process.uid() == Some(wanted.uid)
+                && process.descriptor(&wanted.link, wanted.deadline).is_some()
+        };
+        let eldest = line.iter().skip(1).rposition(holds).map_or(0, |above| above + 1);
+        let described = describe(&line[eldest..])?;
+        if Instant::now() > wanted.deadline {
+            return None;
+        }
+        line[0].among(&wanted.link, std::iter::once(descriptor)).map(|_| described)
+    }
+
+    fn places(&self, uid: u32) -> Vec<Place> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.get(&uid).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, uid: u32, place: Place) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.len() >= UIDS && !places.contains_key(&uid) {
+            places.clear();
+        }
+        let places = places.entry(uid).or_default();
+        places.retain(|known| known.pid != place.pid);
+        places.truncate(PLACES - 1);
+        places.insert(0, place);
+    }
+}
+
+/// The first of `line` as a process, the rest as its ancestors. An ancestor whose executable
+/// can't be seen is left out: nothing matches it.
+fn describe(line: &[Pinned]) -> Option<Arc<Process>> {
+    let (process, ancestors) = line.split_first()?;
+    Some(Arc::new(Process {
+        pid: process.pid,
+        binary: process.executable()?,
+        ancestors: ancestors.iter().filter_map(Pinned::executable).collect(),
+    }))
+}
