@@ -1,5 +1,5 @@
-//! Judging allocates nothing where the answer is *allow*. Alone in its file: the allocator counts
-//! for the whole program, and the one test keeps others from counting too.
+//! Judging allocates nothing where the answer is *allow*, and an endpoint is small. Alone in their
+//! file, because the allocator counts for the whole program (each thread by itself).
 
 mod policy_common;
 use policy_common::{ask, policy, seen};
@@ -10,6 +10,7 @@ struct Counting;
 
 thread_local! {
     static ALLOCATED: Cell<u64> = const { Cell::new(0) };
+    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged; counting neither allocates
@@ -17,10 +18,12 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.with(|count| count.set(count.get() + 1));
+        LIVE_BYTES.with(|live| live.set(live.get() + layout.size() as i64));
         // SAFETY: as the caller promised us.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE_BYTES.with(|live| live.set(live.get() - layout.size() as i64));
         // SAFETY: as the caller promised us.
         unsafe { System.dealloc(at, layout) }
     }
@@ -74,4 +77,34 @@ c: { endpoints: [ { port: 8443, allowed_ips: [10.0.0.0/8] } ] }
             assert_eq!(after - before, 0, "{} {}", asked.method, asked.path);
         });
     }
+}
+
+#[test]
+fn an_endpoint_takes_at_most_two_kibibytes() {
+    let entries = 2_000;
+    let text: String = (0..entries)
+        .map(|i| {
+            format!(
+                r#"e{i}:
+  endpoints:
+    - host: "api-*.host{i}.example.com"
+      port: 443
+      rules:
+        - allow: {{ method: GET, path: "/repos/*/*/pulls", query: {{ state: "open*" }} }}
+        - allow: {{ method: GET, path: "/own{i}/**/a*b/**" }}
+        - allow: {{ method: POST, path: "/items/{i}/*" }}
+      deny_rules:
+        - {{ method: DELETE, path: "/**" }}
+        - {{ method: "*", path: "/repos/*/secret/{{a,b}}/{i}" }}
+  binaries: [ {{ path: /usr/bin/gh }}, {{ path: "/usr/lib/**/git" }} ]
+"#
+            )
+        })
+        .collect();
+    let layers = [policy_common::layer(&text)];
+    let before = LIVE_BYTES.with(Cell::get);
+    let policy = portcullis::policy::Policy::compile(&layers, 1).unwrap();
+    let each = (LIVE_BYTES.with(Cell::get) - before) / entries;
+    assert_eq!(policy.endpoint_count() as i64, entries);
+    assert!(each <= 2048, "{each} bytes an endpoint");
 }

@@ -25,8 +25,6 @@ pub(in crate::policy) struct Endpoint {
     pub(in crate::policy) flags: Flags,
     pub(in crate::policy) allows: Allows,
     pub(in crate::policy) denies: Arc<[Rule]>,
-    /// One a deny rule.
-    pub(in crate::policy) deny_names: Box<[RuleRef]>,
     pub(in crate::policy) allowed_ips: Arc<[IpNet]>,
     /// `protocol: graphql`, `websocket`, `json-rpc`, `mcp` only.
     pub(in crate::policy) body: Option<Box<BodyRules>>,
@@ -163,12 +161,16 @@ impl Endpoint {
             kind,
             flags,
             allows: rules::allows(endpoint, kind, &place, shared)?,
-            deny_names: names(&place.name, "deny_rules", denies.len()),
             denies,
             allowed_ips,
             body: rules::body(endpoint, kind, &place)?,
             name: place.name,
         })
+    }
+
+    /// `github/endpoints[0]/deny_rules[2]`; built when it is needed, since denying may allocate.
+    pub(in crate::policy) fn deny_name(&self, rule: usize) -> RuleRef {
+        format!("{}/deny_rules[{rule}]", self.name).into()
     }
 
     /// Whether the endpoint's `path` covers this path.
@@ -182,7 +184,7 @@ impl Endpoint {
     }
 }
 
-/// `github/endpoints[0]/rules[2]` and its siblings.
-pub(super) fn names(endpoint: &RuleRef, list: &str, count: usize) -> Box<[RuleRef]> {
-    (0..count).map(|i| format!("{endpoint}/{list}[{i}]").into()).collect()
+/// `github/endpoints[0]/rules[2]` and its siblings; built here, so that allowing need not.
+pub(super) fn names(endpoint: &RuleRef, count: usize) -> Box<[RuleRef]> {
+    (0..count).map(|i| format!("{endpoint}/rules[{i}]").into()).collect()
 }

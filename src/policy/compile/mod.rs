@@ -15,9 +15,9 @@ pub(super) use table::Table;
 use super::document::Document;
 use super::pattern::{HostPatternError, PathPattern, PathPatternError, TextPatternError};
 use super::verdict::RuleRef;
+use hashbrown::HashMap;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -239,8 +239,12 @@ impl Shared {
     }
 
     pub(super) fn rules(&mut self, rules: Vec<Rule>) -> Arc<[Rule]> {
+        if let Some(known) = self.rules.get(&rules[..]) {
+            return known.clone();
+        }
         let rules: Arc<[Rule]> = rules.into();
-        self.rules.entry(rules.clone()).or_insert(rules).clone()
+        self.rules.insert(rules.clone(), rules.clone());
+        rules
     }
 }
 

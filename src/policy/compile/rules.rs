@@ -83,7 +83,7 @@ pub(super) fn allows(
                 Ok(Rule { quiet: false, kind: compile(rule.allow.matched(), kind, place, shared)? })
             })
             .collect();
-        let names = names(&place.name, "rules", rules.len());
+        let names = names(&place.name, rules.len());
         return Ok(Allows::Rules(shared.rules(compiled?), names));
     }
     Ok(match &endpoint.access {

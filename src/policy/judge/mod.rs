@@ -297,7 +297,7 @@ fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
     let target = intent.target;
     match why {
         Why::Rule(endpoint, index) => {
-            let rule = endpoint.deny_names[*index].clone();
+            let rule = endpoint.deny_name(*index);
             let quiet = endpoint.denies[*index].quiet;
             let detail = format!("{asked} is denied on {target} by {rule}");
             Denial { code: Code::DeniedByRule, rule: Some(rule), detail, quiet }

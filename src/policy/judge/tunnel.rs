@@ -13,7 +13,7 @@ impl Policy {
     pub fn judge_tunnel(&self, client: &Client, target: &Authority) -> TunnelVerdict {
         let covering = Covering::of(self, client, target);
         if let Some((endpoint, rule)) = self.denied_whole(&covering) {
-            let (name, quiet) = (endpoint.deny_names[rule].clone(), endpoint.denies[rule].quiet);
+            let (name, quiet) = (endpoint.deny_name(rule), endpoint.denies[rule].quiet);
             let detail = format!("everything on {target} is denied by {name}");
             let code = Code::DeniedByRule;
             return TunnelVerdict::Deny(Denial { code, rule: Some(name), detail, quiet });

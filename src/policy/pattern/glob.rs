@@ -53,6 +53,9 @@ pub(in crate::policy) enum Parsed {
 impl Parsed {
     /// Compiles one glob without alternates.
     pub(in crate::policy) fn parse(pattern: &str) -> Result<Self, GlobError> {
+        if !pattern.contains(['*', '?', '[', '\\']) {
+            return Ok(Self::Exact(pattern.into()));
+        }
         let mut tokens = Vec::new();
         let mut text = String::new();
         let mut chars = pattern.chars();
@@ -179,6 +182,9 @@ fn class(chars: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
 
 /// The patterns without alternates that `pattern` stands for (itself, where it has none).
 pub(in crate::policy) fn alternatives(pattern: &str) -> Result<Vec<String>, GlobError> {
+    if !pattern.contains(['{', '}']) {
+        return Ok(vec![pattern.to_owned()]);
+    }
     let mut done = Vec::new();
     let mut open = vec![pattern.to_owned()];
     while let Some(pattern) = open.pop() {

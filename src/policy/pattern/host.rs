@@ -18,7 +18,7 @@ pub enum HostPattern {
 /// A host pattern with a wildcard in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WildHost {
-    /// Labels from the last to the first, without a leading `**`.
+    /// The labels before the suffix, from the last to the first, without a leading `**`.
     labels: Box<[Parsed]>,
     /// Whether `**` stands in front.
     deep: bool,
@@ -118,7 +118,7 @@ fn wild(labels: &[&str]) -> Result<WildHost, HostPatternError> {
         Host::Name(name) => name.as_str().into(),
         Host::Ip(_) => return Err(HostError::OddIpv4.into()),
     };
-    Ok(WildHost { labels: compiled.into(), deep, suffix, depth })
+    Ok(WildHost { labels: compiled.split_off(depth).into(), deep, suffix, depth })
 }
 
 fn partial(label: &str) -> Result<Parsed, HostPatternError> {
@@ -146,7 +146,9 @@ fn plain(label: &str) -> Result<Box<str>, HostPatternError> {
 impl WildHost {
     /// Whether it names `name`.
     pub fn matches(&self, name: &Name) -> bool {
-        let mut rest = name.as_str().rsplit('.');
+        let Some(head) = name.as_str().strip_suffix(&*self.suffix) else { return false };
+        let Some(head) = head.strip_suffix('.') else { return false };
+        let mut rest = head.rsplit('.');
         for pattern in &self.labels {
             if !rest.next().is_some_and(|label| pattern.matches(label)) {
                 return false;

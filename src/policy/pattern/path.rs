@@ -5,12 +5,20 @@
 
 use super::glob::{GlobError, Parsed, alternatives};
 use crate::addr::{Path, PathError};
+use std::borrow::Cow;
 
 /// A pattern over a path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern {
     shape: Shape,
     written: Box<str>,
+}
+
+/// Equal patterns are written alike.
+impl std::hash::Hash for PathPattern {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.written.hash(state);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,16 +61,7 @@ impl PathPattern {
         if pattern == "**" {
             return Ok(Self::everything(pattern));
         }
-        let mut encoded = String::with_capacity(pattern.len());
-        for c in pattern.chars() {
-            if c.is_ascii() && c != ' ' {
-                encoded.push(c);
-            } else {
-                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    encoded.push_str(&format!("%{byte:02X}"));
-                }
-            }
-        }
+        let encoded = encode(pattern);
         let canonical = Path::parse(&encoded).map_err(|error| match error {
             PathError::NotAbsolute => PathPatternError::NotAbsolute,
             error => PathPatternError::NeverForwarded(error),
@@ -111,6 +110,21 @@ impl PathPattern {
     pub fn is_everything(&self) -> bool {
         self.shape == Shape::Everything
     }
+}
+
+/// What no request path holds raw: spaces and what lies outside ASCII.
+fn encode(pattern: &str) -> Cow<'_, str> {
+    if pattern.bytes().all(|b| b.is_ascii() && b != b' ') {
+        return Cow::Borrowed(pattern);
+    }
+    let mut encoded = String::with_capacity(pattern.len());
+    for byte in pattern.bytes() {
+        match byte {
+            0x80.. | b' ' => encoded.push_str(&format!("%{byte:02X}")),
+            byte => encoded.push(char::from(byte)),
+        }
+    }
+    Cow::Owned(encoded)
 }
 
 impl Shape {
