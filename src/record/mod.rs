@@ -1,6 +1,21 @@
 //! The facts of one judged request or tunnel, that every sink and screen reads.
 //!
-//! Pure data. Every accepted request or tunnel ends in exactly one [`Record`] (I5).
+//! Owns what a record says and how it is spelled: the JSON line that is written, and the [`Line`]
+//! that is read back. It knows no file and no socket; who keeps the lines is `traffic`.
+//! Every accepted request or tunnel ends in exactly one [`Record`] (I5), and no line that is
+//! written holds the value of a query key that looks like a secret (I4).
+
+mod event;
+mod id;
+mod line;
+mod mask;
+mod text;
+mod write;
+
+pub use event::Event;
+pub use line::{
+    Call, EventLine, Incomplete, Line, LineClient, LineScheme, LineTimings, Millis, RecordLine,
+};
 
 use crate::addr::{Host, Port};
 use crate::policy::{Client, Code, RuleRef, Scheme};
@@ -8,8 +23,26 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+/// A place that records go to, on the writer's thread: it must not block.
+pub trait Sink: Send {
+    /// Takes note of a record that has ended, before it is written.
+    fn record(&mut self, record: &Record);
+}
+
 /// What the policy said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Judged {
     /// A rule or grant allows it.
@@ -25,7 +58,19 @@ pub enum Judged {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It went through to its end.
@@ -133,6 +178,52 @@ pub struct Record {
     pub facts: Option<Box<Facts>>,
     /// A WebSocket: messages in each direction, where they were judged one by one.
     pub websocket: bool,
+}
+
+impl Judged {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Audit => "audit",
+            Self::Deny => "deny",
+            Self::Unknown => "unknown",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Outcome {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl By {
+    /// As it is written.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Guard => "guard",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+impl Http {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_0 => "1.0",
+            Self::V1_1 => "1.1",
+            Self::V2 => "2",
+        }
+    }
 }
 
 /// A digest of a compiled policy (`sha256:9f2c…` when written).

@@ -1,0 +1,81 @@
+//! What happened to the gateway itself: the lines that carry `event` instead of `verdict`.
+
+use super::{PolicyId, text};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Something that happened to the gateway or to a sandbox's policy. Texts that came from outside
+/// are `Shown` by who fills them in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event")]
+pub enum Event {
+    /// The gateway has started.
+    #[serde(rename = "gateway.start")]
+    GatewayStart {
+        /// Its version.
+        version: String,
+    },
+    /// The gateway is stopping, as it was asked to.
+    #[serde(rename = "gateway.stop")]
+    GatewayStop,
+    /// A policy is in force.
+    #[serde(rename = "policy.loaded")]
+    PolicyLoaded {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// Its digest.
+        #[serde(serialize_with = "digest")]
+        policy: PolicyId,
+        /// The files it was read from.
+        files: Vec<String>,
+    },
+    /// A policy could not be read; the last good one stays in force.
+    #[serde(rename = "policy.rejected")]
+    PolicyRejected {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// The files that were read.
+        files: Vec<String>,
+        /// Why, in one sentence.
+        error: String,
+    },
+    /// A listener took up its address, or could not.
+    #[serde(rename = "listener")]
+    Listener {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// Where: `127.0.0.1:3128`, `unix:/run/…`.
+        address: String,
+        /// Why it does not listen; absent where it does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+}
+
+impl Event {
+    /// Whose event it is; `None` for the whole gateway's.
+    pub fn sandbox(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::GatewayStart { .. } | Self::GatewayStop => None,
+            Self::PolicyLoaded { sandbox, .. }
+            | Self::PolicyRejected { sandbox, .. }
+            | Self::Listener { sandbox, .. } => Some(sandbox),
+        }
+    }
+
+    /// Appends the line and its newline to `out`: `{"v":1,"time":…,"event":"policy.loaded",…}`.
+    pub fn write_line(&self, time: SystemTime, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"v\":1,\"time\":\"");
+        text::time(time, out);
+        out.extend_from_slice(b"\",");
+        let start = out.len();
+        text::json(self, out);
+        out.remove(start);
+        out.push(b'\n');
+    }
+}
+
+fn digest<S: serde::Serializer>(policy: &PolicyId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(policy)
+}
