@@ -120,7 +120,12 @@ impl UpBody {
     /// No body, or one that was read to judge.
     pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        Self { source: Source::Whole(bytes), pace }
+        let body = Self { source: Source::Whole(bytes), pace };
+        if body.is_end_stream() {
+            // hyper does not poll a body that is at its end.
+            body.finished();
+        }
+        body
     }
 
     /// The client's body as it comes.
