@@ -7,6 +7,9 @@ use super::glob::{GlobError, Parsed, alternatives};
 use crate::addr::{Path, PathError};
 use std::borrow::Cow;
 
+/// Characters that the path parser leaves as they are, and that hardly any pattern holds.
+const STAND_INS: [char; 6] = ['|', '^', '`', '"', '<', '>'];
+
 /// A pattern over a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern {
@@ -62,11 +65,19 @@ impl PathPattern {
             return Ok(Self::everything(pattern));
         }
         let encoded = encode(pattern);
-        let canonical = Path::parse(&encoded).map_err(|error| match error {
-            PathError::NotAbsolute => PathPatternError::NotAbsolute,
-            error => PathPatternError::NeverForwarded(error),
-        })?;
-        Self::compile(canonical.as_str(), pattern)
+        let read = |text: &str| match Path::parse(text) {
+            Ok(path) => Ok(path.as_str().to_owned()),
+            Err(PathError::NotAbsolute) => Err(PathPatternError::NotAbsolute),
+            Err(error) => Err(PathPatternError::NeverForwarded(error)),
+        };
+        if !encoded.contains('?') {
+            return Self::compile(&read(&encoded)?, pattern);
+        }
+        // One character here, the end of a path there: what the pattern lacks stands in for it.
+        let stand_in = STAND_INS.into_iter().find(|c| !encoded.contains(*c));
+        let stand_in = stand_in.ok_or(PathPatternError::NeverForwarded(PathError::BadEscape))?;
+        let canonical = read(&encoded.replace('?', &stand_in.to_string()))?;
+        Self::compile(&canonical.replace(stand_in, "?"), pattern)
     }
 
     /// Compiles a pattern over file names (executables): bytes as they are.
