@@ -231,6 +231,15 @@ impl Live {
         }
     }
 
+    /// Judges it again if the policy has changed since, and says why it must be cut, if it must:
+    /// asked right before the first byte goes up.
+    pub(crate) fn recheck(&self) -> Option<End> {
+        if self.is_stale() {
+            self.judge_again();
+        }
+        self.ended().filter(|end| *end != End::Drain)
+    }
+
     /// Why it must end, if it must.
     pub(crate) fn ended(&self) -> Option<End> {
         match self.end.load(Ordering::Acquire) {

@@ -304,7 +304,7 @@ impl Exchange {
         let (outbound, spare) = self.outbound(head, body, &pace, &carrier);
         let mut waiting =
             self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN)));
-        if let Some(end) = live.ended().filter(|e| *e != super::live::End::Drain) {
+        if let Some(end) = live.recheck() {
             return Err(cut(end, Code::FirstByteTimeout));
         }
         self.open.watch().expect("set when it was judged").due(first_byte);

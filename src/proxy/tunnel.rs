@@ -138,12 +138,9 @@ async fn dial(
         Ok(dialed) => dialed?,
         Err(end) => return Err(cut(end, Code::ConnectTimeout)),
     };
-    // A permit from before a reload is stale: the wheel judges it again before a byte leaves.
-    if connection.sandbox.epoch() != permit.epoch() {
-        live.judge_again();
-        if let Some(End::Revoked) = live.ended() {
-            return Err(cut(End::Revoked, Code::PolicyChanged));
-        }
+    // A permit from before a reload is stale: it is judged again before a byte leaves.
+    if let Some(end) = live.recheck() {
+        return Err(cut(end, Code::PolicyChanged));
     }
     open.connected(dialed.reached, started.elapsed());
     open.record().sent = true;
