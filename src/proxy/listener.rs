@@ -4,6 +4,7 @@
 //! what would be allowed (security.md 7).
 
 use super::gate::{Connection, Gate, Phase, Worker};
+use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
 use super::live::End;
 use super::refuse::Refusal;
@@ -23,10 +24,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections over a sandbox's limit that are still told why; beyond them they are closed.
 const TOLD: usize = 64;
+/// How long to wait where a connection can't be taken: the next could not either.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// How a listener's connections name their targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +152,7 @@ impl Door {
     async fn accept(self) {
         let door = Arc::new(self);
         loop {
-            // The slot comes before the connection: what can't be served waits in the backlog.
-            let Ok(slot) = door.slots.clone().acquire_owned().await else { return };
+            let Some(slot) = door.slot().await else { return };
             let accepted = match &door.socket {
                 Socketed::Tcp(socket) => socket.accept().await.map(|(s, a)| (Raw::Tcp(s), Some(a))),
                 Socketed::Unix(socket) => socket.accept().await.map(|(s, _)| (Raw::Unix(s), None)),
@@ -165,9 +167,23 @@ impl Door {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
+        }
+    }
+
+    /// A slot comes before the connection: what can't be served waits in the backlog. A sandbox
+    /// has at most as many as are free in all: alone it gets half, and a flood of one never takes
+    /// the last from another (the dynamic threshold of Choudhury and Hahne, 1998).
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let slot = self.slots.clone().acquire_owned().await.ok()?;
+            if self.sandbox.connections() <= self.slots.available_permits() {
+                return Some(slot);
+            }
+            drop(slot);
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -175,7 +191,7 @@ impl Door {
         let client = match self.admit(&raw, from) {
             Ok(client) => client,
             Err(why) => {
-                self.gate.turned_away.fetch_add(1, Ordering::Relaxed);
+                self.gate.gauges.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(from = ?from, why, "a connection was turned away");
                 return;
             }
@@ -333,18 +349,20 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAd
         Ok(Ok(Spoken::BadTls(error))) => {
             let refusal = Refusal::unjudged(Code::BadClientHello, error.to_string());
             serve::record(&connection, &refusal, None);
+            hello::alert(&mut io, &refusal).await;
         }
         Err(_) => serve::record(&connection, &tunnel::unnamed(), None),
     }
 }
 
-async fn run(connection: Arc<Connection>, target: Authority, io: Prefixed) {
+async fn run(connection: Arc<Connection>, target: Authority, mut io: Prefixed) {
     match tunnel::plan(&connection, target).await {
         Ok(next) => Box::pin(tunnel::run(connection, next, io)).await,
         Err((refusal, open)) => {
             if let Some(open) = open {
                 open.refuse(&refusal, None);
             }
+            hello::alert(&mut io, &refusal).await;
         }
     }
 }

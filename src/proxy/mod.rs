@@ -9,6 +9,7 @@
 //! carry       Permit → Pinned → connection → response head   (I2)
 //! body        what goes up and down, counted; its end closes the record (I5)
 //! upgrade, messages   WebSockets        relay   raw bytes, splice(2)
+//! hello       TLS before its handshake: one name, or an alert
 //! refuse      every other way out
 //! live        one clock a worker: deadlines (I6), reloads (I7), drain
 //! ```
@@ -17,6 +18,7 @@ mod body;
 mod carry;
 mod gate;
 mod headers;
+mod hello;
 mod io;
 mod judged;
 mod listener;

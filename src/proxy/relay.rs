@@ -23,13 +23,6 @@ const BUFFER: usize = 16 * 1024;
 /// The capacity asked for a pipe; the kernel may grant less.
 const PIPE: usize = 1024 * 1024;
 
-/// What moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
-    pub(crate) up: u64,
-    pub(crate) down: u64,
-}
-
 /// How a relay ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -44,51 +37,42 @@ pub(crate) enum Ended {
 struct Counters<'a> {
     live: &'a Live,
     idle: Duration,
-    up: AtomicU64,
-    down: AtomicU64,
 }
 
-/// Relays between `client` and `origin` until both directions have ended. `to_client` and
-/// `to_origin` are bytes that were read before and go first.
+/// Relays between `client` and `origin` until both directions have ended, counting in `live`.
+/// `to_client` and `to_origin` are bytes that were read before and go first.
 pub(crate) async fn relay(
     client: &mut Raw,
     origin: &mut Raw,
     (to_origin, to_client): (BytesMut, BytesMut),
     live: &Live,
     idle: Duration,
-) -> (Moved, Ended) {
-    let counters = Counters { live, idle, up: AtomicU64::new(0), down: AtomicU64::new(0) };
+) -> Ended {
+    let counters = Counters { live, idle };
     live.extend(idle);
-    let ended = {
-        let (client, origin) = (&*client, &*origin);
-        let mut up = pin!(one_way(client, origin, to_origin, &counters, &counters.up));
-        let mut down = pin!(one_way(origin, client, to_client, &counters, &counters.down));
-        let (mut up_done, mut down_done) = (false, false);
-        poll_fn(|cx| {
-            if let Poll::Ready(end) = live.poll_cut(cx) {
-                return Poll::Ready(Ended::Cut(end));
-            }
-            for (way, done) in [
-                (&mut up.as_mut() as &mut dyn Way, &mut up_done),
-                (&mut down.as_mut(), &mut down_done),
-            ] {
-                if !*done {
-                    match way.poll_way(cx) {
-                        Poll::Ready(Ok(())) => *done = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
-                        Poll::Pending => {}
-                    }
+    let (client, origin) = (&*client, &*origin);
+    let mut up = pin!(one_way(client, origin, to_origin, &counters, &live.upload));
+    let mut down = pin!(one_way(origin, client, to_client, &counters, &live.download));
+    let (mut up_done, mut down_done) = (false, false);
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = live.poll_cut(cx) {
+            return Poll::Ready(Ended::Cut(end));
+        }
+        for (way, done) in [
+            (&mut up.as_mut() as &mut dyn Way, &mut up_done),
+            (&mut down.as_mut(), &mut down_done),
+        ] {
+            if !*done {
+                match way.poll_way(cx) {
+                    Poll::Ready(Ok(())) => *done = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+                    Poll::Pending => {}
                 }
             }
-            if up_done && down_done { Poll::Ready(Ended::Closed) } else { Poll::Pending }
-        })
-        .await
-    };
-    let moved = Moved {
-        up: counters.up.load(Ordering::Relaxed),
-        down: counters.down.load(Ordering::Relaxed),
-    };
-    (moved, ended)
+        }
+        if up_done && down_done { Poll::Ready(Ended::Closed) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// A direction under way, whatever its future's type.
@@ -229,7 +213,7 @@ impl Raw {
     }
 
     /// Says the end in one direction; the other goes on.
-    fn shut_write(&self) -> io::Result<()> {
+    pub(crate) fn shut_write(&self) -> io::Result<()> {
         let fd = match self {
             Self::Tcp(s) => s.as_fd(),
             Self::Unix(s) => s.as_fd(),

@@ -6,6 +6,7 @@
 use super::body::DownBody;
 use super::carry::{cut, unless_cut};
 use super::gate::Connection;
+use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
 use super::live::{Asked, End, Subject};
 use super::open::OpenRecord;
@@ -13,9 +14,9 @@ use super::refuse::{Form, Refusal};
 use super::relay::{self, Ended};
 use super::sandbox::Unknown;
 use super::serve;
-use super::sniff::{Place, Spoken, classify, sniff};
+use super::sniff::{Place, Spoken, sniff};
 use super::target::{Inside, Via};
-use crate::addr::{Authority, Host};
+use crate::addr::Authority;
 use crate::policy::{Ask, Code, Denial, Intent, Permit, Scheme, TunnelVerdict, Verdict};
 use crate::record::Outcome;
 use crate::tls::{AlpnSet, ClientFailure};
@@ -42,8 +43,8 @@ pub(crate) enum Next {
 pub(crate) struct Relayed {
     open: OpenRecord,
     dialed: Dialed,
-    /// If the client speaks TLS, its SNI must be this.
-    sni: Option<Host>,
+    /// What the client's TLS must say, if it speaks TLS.
+    demand: Option<hello::Demand>,
 }
 
 /// Opens a record for a tunnel to `target`.
@@ -96,10 +97,12 @@ pub(crate) async fn plan(
     };
     let mut open = opened(connection, &target).map_err(|refusal| (refusal, None))?;
     open.permitted(permit.permit(), policy.id(), took);
-    let sni = permit.checks_sni().then(|| target.host.clone());
+    let demand = permit
+        .checks_sni()
+        .then(|| hello::Demand { host: target.host.clone(), allows_ech: permit.allows_ech() });
     let subject = (Asked::Tunnel, Scheme::Tcp);
     match dial(connection, permit.permit(), subject, &mut open).await {
-        Ok(dialed) => Ok(Next::Relay(Box::new(Relayed { open, dialed, sni }))),
+        Ok(dialed) => Ok(Next::Relay(Box::new(Relayed { open, dialed, demand }))),
         Err(refusal) => {
             let judged = open.record().verdict;
             Err((refusal.allowed(judged, permit.permit().rule()), Some(open)))
@@ -226,28 +229,27 @@ pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
 impl Relayed {
     /// Relays, after the client's first bytes have passed the SNI check where there is one.
     async fn run(self, mut io: Prefixed, idle: Duration) {
-        let Self { mut open, dialed, sni } = self;
+        let Self { mut open, dialed, demand } = self;
         let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
         live.extend(idle);
         let mut origin = Raw::Tcp(dialed.stream);
         let mut leftover = BytesMut::from(&dialed.leftover[..]);
-        if let Some(name) = &sni {
-            let checked = check_sni(&mut io, &mut origin, &mut leftover, name);
-            match unless_cut(&live, checked).await {
+        if let Some(demand) = &demand {
+            let met = demand.met(&mut io, &mut origin, &mut leftover);
+            match unless_cut(&live, met).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => {
                     open.record().sent = false;
-                    return open.refuse(&refusal, None);
+                    open.refuse(&refusal, None);
+                    drop(origin);
+                    return hello::alert(&mut io, &refusal).await;
                 }
                 Err(end) => return open.fail(cut(end, Code::IdleTimeout).code),
             }
         }
         let first = (std::mem::take(&mut io.prefix), leftover);
-        let (moved, ended) = relay::relay(&mut io.raw, &mut origin, first, &live, idle).await;
-        let record = open.record();
-        record.upload = moved.up;
-        record.download += moved.down;
-        match ended {
+        let relayed = relay::relay(&mut io.raw, &mut origin, first, &live, idle);
+        match open.journalled(&live, relayed).await {
             Ended::Closed => open.close(Outcome::Passed),
             Ended::Broken => open.fail(Code::UpstreamClosed),
             Ended::Cut(end) => {
@@ -261,57 +263,8 @@ impl Relayed {
     }
 }
 
-/// Reads the client's first bytes; if they are TLS, the name inside must be `name`. What the
-/// origin says meanwhile goes on to the client: it may be the one to speak first.
-async fn check_sni(
-    io: &mut Prefixed,
-    origin: &mut Raw,
-    leftover: &mut BytesMut,
-    name: &Host,
-) -> Result<(), Refusal> {
-    use tokio::io::AsyncReadExt;
-    loop {
-        match classify(&io.prefix, Place::Inside) {
-            None => {}
-            Some(Spoken::Tls(hello)) => return agrees(hello.sni.as_ref(), hello.ech, name),
-            Some(Spoken::BadTls(error)) => {
-                return Err(Refusal::unjudged(Code::BadClientHello, error.to_string()));
-            }
-            Some(_) => return Ok(()),
-        }
-        if !leftover.is_empty() {
-            let bytes = std::mem::take(leftover);
-            io.write(&bytes).await.map_err(|_| gone())?;
-        }
-        tokio::select! {
-            read = io.fill() => match read {
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => {}
-            },
-            read = origin.read_buf(leftover) => match read {
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => {}
-            },
-        }
-    }
-}
-
 fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left")
-}
-
-fn agrees(sni: Option<&Host>, ech: bool, name: &Host) -> Result<(), Refusal> {
-    if ech {
-        let detail = "the TLS client hides the name it asks for (ECH), and the tunnel is raw";
-        return Err(Refusal::unjudged(Code::EncryptedClientHello, detail));
-    }
-    match sni {
-        Some(sni) if sni != name => {
-            let detail = format!("the TLS client asks for {sni}, the tunnel leads to {name}");
-            Err(Refusal::unjudged(Code::SniMismatch, detail))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Finds out what a tunnel carries, and serves that.
@@ -344,7 +297,7 @@ pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut 
 pub(crate) async fn speak(
     connection: Arc<Connection>,
     target: Authority,
-    io: Prefixed,
+    mut io: Prefixed,
     spoken: Spoken,
 ) {
     let via = |scheme| Via::Inside(Box::new(Inside::new(target.clone(), scheme)));
@@ -367,6 +320,7 @@ pub(crate) async fn speak(
         Spoken::BadTls(error) => {
             let refusal = Refusal::unjudged(Code::BadClientHello, error.to_string());
             serve::record(&connection, &refusal, None);
+            hello::alert(&mut io, &refusal).await;
         }
         Spoken::Socks | Spoken::Other => Box::pin(bytes(connection, target, io)).await,
         Spoken::Nothing => serve::record(&connection, &gone(), None),
@@ -377,12 +331,13 @@ pub(crate) async fn speak(
 async fn intercept(
     connection: Arc<Connection>,
     target: Authority,
-    io: Prefixed,
+    mut io: Prefixed,
     hello: &crate::tls::hello::ClientHello,
 ) {
-    if let Err(refusal) = agrees(hello.sni.as_ref(), false, &target.host) {
-        // The refusal is said inside TLS where clients show it; the name is not the target's.
-        return serve::record(&connection, &refusal, Some(421));
+    if let Err(refusal) = hello::names(hello, &target.host) {
+        // No handshake, and so no 421: a certificate for either name would be the wrong one.
+        serve::record(&connection, &refusal, None);
+        return hello::alert(&mut io, &refusal).await;
     }
     let known = match connection.gate.speaks(&target) {
         Some(Version::Http1) => AlpnSet::Http1,
@@ -394,7 +349,8 @@ async fn intercept(
             Err(error) => {
                 tracing::error!(%error, %target, "no certificate could be made");
                 let refusal = Refusal::unjudged(Code::ClientTls, "no certificate could be made");
-                return serve::record(&connection, &refusal, None);
+                serve::record(&connection, &refusal, None);
+                return hello::alert(&mut io, &refusal).await;
             }
         };
     connection.head_due();
@@ -455,7 +411,7 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         Ok(dialed) => {
             let idle = connection.gate.settings.timeouts.idle;
             drop(connection);
-            Relayed { open, dialed, sni: None }.run(io, idle).await;
+            Relayed { open, dialed, demand: None }.run(io, idle).await;
         }
         Err(refusal) => {
             let judged = open.record().verdict;
