@@ -184,6 +184,8 @@ impl Body for UpBody {
                 Err(frame) => {
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     super::headers::clean_trailers(&mut trailers);
+                    // Nothing is polled behind trailers.
+                    this.finished();
                     Poll::Ready(Some(Ok(Frame::trailers(trailers))))
                 }
             },
