@@ -119,6 +119,12 @@ fn understand(
     let upgrade = upgrade::Handshake::of(request)?;
     let fields = request.headers();
     let framing = headers::framing(version, fields).map_err(Refusal::closing)?;
+    let bodied = framing.length.unwrap_or(0) > 0 || fields.contains_key(header::TRANSFER_ENCODING);
+    if upgrade.is_some() && bodied {
+        // Its length would go up without its bytes.
+        let detail = "a WebSocket handshake has no body";
+        return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
+    }
     let target = connection.via.target(version, request.uri(), fields)?;
     open.asks(&target.authority);
     open.record().scheme = target.scheme;
@@ -419,6 +425,11 @@ impl Exchange {
             None => self.body.take().filter(|body| !http_body::Body::is_end_stream(body)),
         };
         if let Some(incoming) = streams {
+            if !http2 && self.framing.length.is_none() {
+                // hyper leaves the body of a GET away where nothing says that there is one.
+                let chunked = HeaderValue::from_static("chunked");
+                head.headers.insert(header::TRANSFER_ENCODING, chunked);
+            }
             if self.framing.expects {
                 let pace = pace.clone();
                 let mut request = Request::from_parts(head, UpBody::stream(incoming, pace.clone()));
