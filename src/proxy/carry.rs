@@ -266,6 +266,12 @@ pub(crate) async fn send(
                 };
                 return Err(Unsent::Refused(Refusal::unjudged(code, detail).closing()));
             }
+            if failed.error().is_user() {
+                // The one error of our own here is the client's body.
+                let detail = "the client's body is malformed, or ended before its end";
+                let refusal = Refusal::unjudged(Code::BadFraming, detail).closing();
+                return Err(Unsent::Refused(refusal));
+            }
             let message = failed.take_message();
             let refusal = Refusal::unjudged(code_of(failed.error()), sentence(failed.error()));
             Err(Unsent::Failed { refusal, unsent: message })
