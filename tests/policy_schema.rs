@@ -41,7 +41,7 @@ fn printed(args: &[&str]) -> String {
 
 #[test]
 fn the_schemas_are_current() {
-    for which in ["policy", "config"] {
+    for which in ["policy", "config", "traffic"] {
         current(&root().join(format!("{which}.v1.schema.json")), &printed(&["schema", which]));
     }
 }

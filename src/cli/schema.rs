@@ -19,6 +19,8 @@ enum Which {
     Policy,
     /// The gateway's config.
     Config,
+    /// The lines of traffic records.
+    Traffic,
 }
 
 /// Prints a schema.
@@ -26,6 +28,7 @@ pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
     let schema = match args.which {
         Which::Policy => schemars::schema_for!(crate::policy::Document),
         Which::Config => crate::config::schema(),
+        Which::Traffic => schemars::schema_for!(crate::record::Line),
     };
     output::print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
 }

@@ -194,6 +194,8 @@ codes! {
     FirstByteTimeout = "first_byte_timeout", UpstreamTimeout, 504;
     /// The stream stood still too long.
     IdleTimeout = "idle_timeout", UpstreamTimeout, 504;
+    /// The whole request took longer than `timeout.total`.
+    TotalTimeout = "total_timeout", UpstreamTimeout, 504;
     /// The origin's certificate is for another name.
     TlsWrongHost = "tls_wrong_host", UpstreamTls, 502;
     /// The origin's certificate has expired or is not valid yet.
