@@ -1,6 +1,7 @@
-//! What is the case now, as opposed to what has happened: set by the house, read when scraped.
+//! What is the case now, and what has happened that no record tells: set by the house, read when
+//! scraped.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// How much there is of what the house holds. Each is counted up and down by who holds it.
 #[derive(Debug, Default)]
@@ -17,9 +18,29 @@ pub struct Gauges {
     pub records: AtomicI64,
     /// Leaves in the cache.
     pub leaves: AtomicI64,
+    /// Requests and tunnels ever refused because they could not be recorded.
+    pub unrecorded: AtomicU64,
+    /// Connections ever turned away without a word.
+    pub turned_away: AtomicU64,
 }
 
 impl Gauges {
+    /// Name, help and value of what only goes up.
+    pub(super) fn totals(&self) -> [(&'static str, &'static str, u64); 2] {
+        [
+            (
+                "portcullis_unrecorded_total",
+                "Requests and tunnels refused because they could not be recorded.",
+                self.unrecorded.load(Ordering::Relaxed),
+            ),
+            (
+                "portcullis_turned_away_total",
+                "Connections of clients that a listener does not serve.",
+                self.turned_away.load(Ordering::Relaxed),
+            ),
+        ]
+    }
+
     /// Name, help and value of each.
     pub(super) fn read(&self) -> [(&'static str, &'static str, i64); 6] {
         let of = |gauge: &AtomicI64| gauge.load(Ordering::Relaxed);

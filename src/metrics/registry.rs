@@ -97,6 +97,10 @@ impl Registry {
             head(&mut out, name, help, "gauge");
             line(&mut out, format_args!("{name} {value}"));
         }
+        for (name, help, value) in self.gauges.totals() {
+            head(&mut out, name, help, "counter");
+            line(&mut out, format_args!("{name} {value}"));
+        }
         lock(&self.table).render(&mut out);
         out
     }

@@ -292,6 +292,17 @@ impl Streaming {
         if self.done {
             return Poll::Ready(None);
         }
+        if let Some(open) = &self.open
+            && let Some(watch) = open.watch()
+        {
+            // A body that always has more to give would never be seen to wait.
+            if let Some(end) = watch.live().must_end() {
+                return Poll::Ready(Some(Err(self.cut(end))));
+            }
+            if watch.live().draft_due() {
+                open.draft();
+            }
+        }
         let frame = match self.first.take() {
             Some(frame) => Some(Ok(frame)),
             None => match Pin::new(&mut self.body).poll_frame(cx) {
@@ -344,13 +355,14 @@ impl Streaming {
         let Some(watch) = self.open.as_ref().and_then(OpenRecord::watch) else {
             return Poll::Pending;
         };
-        let code = match ready!(watch.live().poll_cut(cx)) {
-            End::Deadline => Code::IdleTimeout,
-            End::Revoked => Code::PolicyChanged,
-            End::Drain | End::Stop => Code::Draining,
-        };
+        let end = ready!(watch.live().poll_cut(cx));
+        Poll::Ready(Some(Err(self.cut(end))))
+    }
+
+    fn cut(&mut self, end: End) -> BodyError {
+        let code = end.code();
         self.fail(code);
-        Poll::Ready(Some(Err(BodyError::Cut(code))))
+        BodyError::Cut(code)
     }
 
     fn finish(&mut self) {

@@ -66,6 +66,18 @@ pub(crate) async fn unless_cut<F: Future>(live: &Live, future: F) -> Result<F::O
     .await
 }
 
+/// As [`unless_cut`], for what has not begun yet: it ends in a drain too.
+pub(crate) async fn unless_ended<F: Future>(live: &Live, future: F) -> Result<F::Output, End> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        live.poll_ended(cx).map(Err)
+    })
+    .await
+}
+
 /// The refusal for something cut while it waited for the origin.
 pub(crate) fn cut(end: End, late: Code) -> Refusal {
     match end {
@@ -80,6 +92,9 @@ pub(crate) fn cut(end: End, late: Code) -> Refusal {
             Refusal::unjudged(Code::PolicyChanged, "the policy changed and no longer allows it")
         }
         End::Drain | End::Stop => Refusal::unjudged(Code::Draining, "the gateway is stopping"),
+        End::TooLong => {
+            Refusal::unjudged(Code::TotalTimeout, "the whole request took longer than is allowed")
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::upstream::pool::Pool;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a stop waits for what is under way.
     pub drain: Duration,
+    /// A whole request, from its head to its response's last byte; `None`: as long as it takes.
+    pub total: Option<Duration>,
 }
 
 /// What the gate is made with.
@@ -65,10 +67,6 @@ pub struct Gate {
     pub tasks: Tasks,
     /// The value by which a request that comes back through a parent proxy is known.
     pub loop_token: http::HeaderValue,
-    /// Requests that were refused because they could not be recorded.
-    pub unrecorded: AtomicU64,
-    /// Connections that a listener turned away.
-    pub turned_away: AtomicU64,
     alpn: Mutex<HashMap<Authority, Version>>,
 }
 
@@ -121,15 +119,13 @@ impl Gate {
             gauges,
             tasks,
             loop_token: http::HeaderValue::try_from(token).expect("hex digits are a field value"),
-            unrecorded: AtomicU64::new(0),
-            turned_away: AtomicU64::new(0),
             alpn: Mutex::default(),
         })
     }
 
     /// Counts something that was refused because it could not be recorded.
     pub(crate) fn unrecorded(&self) {
-        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        self.gauges.unrecorded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What an origin was seen to speak when both were offered.

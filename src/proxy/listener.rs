@@ -3,6 +3,7 @@
 //! A listener serves only whom it names: anyone else gets nothing, not even a refusal that tells
 //! what would be allowed (security.md 7).
 
+use super::carry::unless_ended;
 use super::gate::{Connection, Gate, Phase, Worker};
 use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
@@ -291,7 +292,7 @@ fn unix_peer(socket: &UnixStream) -> Option<crate::identity::UnixPeer> {
 async fn entrance(connection: Arc<Connection>, mut io: Prefixed) {
     connection.head_due();
     let live = connection.watch.live().clone();
-    let sniffed = super::carry::unless_cut(&live, sniff(&mut io, Place::Entrance)).await;
+    let sniffed = unless_ended(&live, sniff(&mut io, Place::Entrance)).await;
     match sniffed {
         Ok(Ok(Spoken::Http1)) => {
             let http = Box::pin(serve::http1(connection.clone(), ClientIo::Plain(io)));
@@ -332,7 +333,7 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAd
         // Its rule names the address: the server may be the one to speak first.
         return run(connection, literal, io).await;
     }
-    match super::carry::unless_cut(&live, sniff(&mut io, Place::Inside)).await {
+    match unless_ended(&live, sniff(&mut io, Place::Inside)).await {
         Ok(Ok(Spoken::Http1)) => {
             Box::pin(serve::http1(connection, ClientIo::Plain(io))).await;
         }

@@ -6,18 +6,23 @@
 
 use super::sandbox::Sandbox;
 use crate::addr::{Authority, Path};
-use crate::policy::{Ask, Body, Client, GraphqlOperation, Intent, RpcCall, Scheme, Verdict};
+use crate::policy::{Ask, Body, Client, Code, GraphqlOperation, Intent, RpcCall, Scheme, Verdict};
+use crate::record::Record;
 use futures_util::task::AtomicWaker;
 use http::Method;
 use http::uri::PathAndQuery;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// How often the clock looks.
 const TICK: Duration = Duration::from_millis(250);
 const NO_DEADLINE: u64 = u64::MAX;
+/// What is open for this long stands in the journal from then on (I5).
+const LONG: Duration = Duration::from_secs(10);
+/// How often its line there is made anew.
+const REDRAFT: Duration = Duration::from_secs(60);
 
 /// Why something live must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +35,21 @@ pub(crate) enum End {
     Drain,
     /// The gateway stops: end at once.
     Stop,
+    /// The whole request took too long.
+    TooLong,
+}
+
+impl End {
+    /// What the record of something says that was under way when this came.
+    pub(crate) const fn code(self) -> Code {
+        match self {
+            Self::Deadline => Code::IdleTimeout,
+            Self::Revoked => Code::PolicyChanged,
+            Self::Drain => Code::ClientGone,
+            Self::Stop => Code::Draining,
+            Self::TooLong => Code::TotalTimeout,
+        }
+    }
 }
 
 /// What was asked, kept so that a later policy can judge it again.
@@ -76,11 +96,21 @@ pub(crate) struct Live {
     start: Instant,
     end: AtomicU8,
     deadline: AtomicU64,
+    /// The deadline of the whole, which nothing moves.
+    total: AtomicU64,
+    /// When its line in the journal is due.
+    draft: AtomicU64,
+    /// Whether it was told so.
+    draft_due: AtomicBool,
+    /// The HTTP/1 connection that it fills, to be cut where it does not hear that it must end.
+    carrier: OnceLock<Weak<Live>>,
     waker: AtomicWaker,
     epoch: AtomicU64,
     watched: Option<(Arc<Sandbox>, Subject)>,
     /// Body bytes that went up.
     pub(crate) upload: AtomicU64,
+    /// Bytes that a tunnel brought down.
+    pub(crate) download: AtomicU64,
     /// Whether the whole request body went up.
     pub(crate) sent_all: AtomicBool,
 }
@@ -91,6 +121,8 @@ pub(crate) struct Wheel {
     start: Instant,
     slots: Mutex<Slots>,
     state: AtomicU8,
+    /// Raw tunnels and WebSockets when it last looked.
+    tunnels: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +143,8 @@ impl Wheel {
     /// A wheel; [`Wheel::run`] turns it.
     pub(crate) fn new() -> Arc<Self> {
         let slots = Mutex::default();
-        Arc::new(Self { start: Instant::now(), slots, state: AtomicU8::new(0) })
+        let (state, tunnels) = (AtomicU8::new(0), AtomicUsize::new(0));
+        Arc::new(Self { start: Instant::now(), slots, state, tunnels })
     }
 
     /// Puts a connection on the wheel: it has deadlines, but nothing to judge again.
@@ -130,14 +163,22 @@ impl Wheel {
     }
 
     fn watch(self: &Arc<Self>, watched: Option<(Arc<Sandbox>, Subject)>, epoch: u64) -> Watch {
+        let draft = watched.as_ref().map_or(NO_DEADLINE, |_| {
+            millis_since(self.start).saturating_add(millis(LONG))
+        });
         let live = Arc::new(Live {
             start: self.start,
             end: AtomicU8::new(self.state.load(Ordering::Relaxed)),
             deadline: AtomicU64::new(NO_DEADLINE),
+            total: AtomicU64::new(NO_DEADLINE),
+            draft: AtomicU64::new(draft),
+            draft_due: AtomicBool::new(false),
+            carrier: OnceLock::new(),
             waker: AtomicWaker::new(),
             epoch: AtomicU64::new(epoch),
             watched,
             upload: AtomicU64::new(0),
+            download: AtomicU64::new(0),
             sent_all: AtomicBool::new(false),
         });
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,6 +211,11 @@ impl Wheel {
         }
     }
 
+    /// Raw tunnels and WebSockets, as of its last turn.
+    pub(crate) fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
     fn all(&self) -> Vec<Arc<Live>> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.live.iter().flatten().cloned().collect()
@@ -179,16 +225,24 @@ impl Wheel {
         let now = millis_since(self.start);
         // Judged outside the lock: a judgement may be slow where thousands are live.
         let mut stale = Vec::new();
+        let mut tunnels = 0;
         {
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             for live in slots.live.iter().flatten() {
-                if now >= live.deadline.load(Ordering::Relaxed) {
-                    live.finish(End::Deadline);
+                tunnels += usize::from(live.is_tunnel());
+                if live.must_end().is_some() {
+                    live.cut_carrier();
+                } else if let Some(end) = live.overdue(now) {
+                    live.finish(end);
                 } else if live.is_stale() {
                     stale.push(live.clone());
                 }
+                if now >= live.draft.load(Ordering::Relaxed) {
+                    live.ask_for_draft(now);
+                }
             }
         }
+        self.tunnels.store(tunnels, Ordering::Relaxed);
         for live in stale {
             live.judge_again();
         }
@@ -204,10 +258,38 @@ impl Live {
         }
     }
 
+    fn overdue(&self, now: u64) -> Option<End> {
+        if now >= self.deadline.load(Ordering::Relaxed) {
+            Some(End::Deadline)
+        } else if now >= self.total.load(Ordering::Relaxed) {
+            Some(End::TooLong)
+        } else {
+            None
+        }
+    }
+
+    /// It was told to end a turn ago and is still here: a client that reads nothing keeps its
+    /// response from being polled. Its connection is.
+    fn cut_carrier(&self) {
+        if let Some(carrier) = self.carrier.get().and_then(Weak::upgrade) {
+            carrier.finish(End::Stop);
+        }
+    }
+
+    fn ask_for_draft(&self, now: u64) {
+        self.draft.store(now.saturating_add(millis(REDRAFT)), Ordering::Relaxed);
+        self.draft_due.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// Whether its line in the journal is to be made, now. Says so once.
+    pub(crate) fn draft_due(&self) -> bool {
+        self.draft_due.load(Ordering::Relaxed) && self.draft_due.swap(false, Ordering::Relaxed)
+    }
+
     /// The deadline that is `after` from now.
     fn at(&self, after: Duration) -> u64 {
-        let after = u64::try_from(after.as_millis()).unwrap_or(NO_DEADLINE / 2);
-        millis_since(self.start).saturating_add(after)
+        millis_since(self.start).saturating_add(millis(after))
     }
 
     /// Moves the deadline to at least `after` from now.
@@ -240,6 +322,19 @@ impl Live {
         self.ended().filter(|end| *end != End::Drain)
     }
 
+    /// Adds the bytes that it counted.
+    pub(crate) fn count(&self, record: &mut Record) {
+        record.upload += self.upload.load(Ordering::Relaxed);
+        record.download += self.download.load(Ordering::Relaxed);
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.watched.as_ref().is_some_and(|(_, subject)| match subject.asked {
+            Asked::Tunnel | Asked::Bytes => true,
+            Asked::Request { websocket, .. } => websocket,
+        })
+    }
+
     /// Why it must end, if it must.
     pub(crate) fn ended(&self) -> Option<End> {
         match self.end.load(Ordering::Acquire) {
@@ -247,8 +342,14 @@ impl Live {
             1 => Some(End::Deadline),
             2 => Some(End::Revoked),
             3 => Some(End::Drain),
+            5 => Some(End::TooLong),
             _ => Some(End::Stop),
         }
+    }
+
+    /// Why it must be cut, if it must (a drain is not a cut).
+    pub(crate) fn must_end(&self) -> Option<End> {
+        self.ended().filter(|end| *end != End::Drain)
     }
 
     /// Why it must end; otherwise the task is woken when it must.
@@ -265,10 +366,6 @@ impl Live {
         }
     }
 
-    /// Ends when it must be cut (a drain is not a cut).
-    pub(crate) async fn cut(&self) -> End {
-        std::future::poll_fn(|cx| self.poll_cut(cx)).await
-    }
 }
 
 impl Watch {
@@ -280,6 +377,20 @@ impl Watch {
     /// Moves the deadline to `after` from now.
     pub(crate) fn due(&self, after: Duration) {
         self.live.deadline.store(self.live.at(after), Ordering::Relaxed);
+    }
+
+    /// Ends it for good `after` it `started`, however busy it is; `None` takes that back.
+    pub(crate) fn in_all(&self, started: Instant, after: Option<Duration>) {
+        let at = after.map_or(NO_DEADLINE, |after| {
+            let began = started.saturating_duration_since(self.live.start);
+            millis(began).saturating_add(millis(after))
+        });
+        self.live.total.store(at, Ordering::Relaxed);
+    }
+
+    /// Names the HTTP/1 connection that carries it.
+    pub(crate) fn carried_by(&self, connection: &Watch) {
+        drop(self.live.carrier.set(Arc::downgrade(&connection.live)));
     }
 
     /// Takes the deadline away.
@@ -325,5 +436,9 @@ impl Subject {
 
 /// Milliseconds since `start`, the wheel's own time.
 fn millis_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(NO_DEADLINE - 1)
+    millis(start.elapsed())
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(NO_DEADLINE / 2)
 }

@@ -15,6 +15,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -91,7 +92,7 @@ impl Judge {
 /// Relays until both sides have ended, and closes the record.
 pub(crate) async fn relay(
     (client, origin): (Io, Io),
-    mut open: OpenRecord,
+    open: OpenRecord,
     judge: Option<Judge>,
     idle: Duration,
 ) {
@@ -101,22 +102,31 @@ pub(crate) async fn relay(
     }
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut origin_read, mut origin_write) = tokio::io::split(origin);
-    let (mut up, mut down) = (0u64, 0u64);
     let stop = {
         let mut upward = std::pin::pin!(async {
             match &judge {
                 Some(judge) => {
-                    judged(&mut client_read, &mut origin_write, judge, (&live, idle), &mut up).await
+                    judged(&mut client_read, &mut origin_write, judge, (&live, idle), &live.upload).await
                 }
-                None => copied(&mut client_read, &mut origin_write, (&live, idle), &mut up).await,
+                None => {
+                    let to = &mut origin_write;
+                    copied(&mut client_read, to, (&live, idle), &live.upload).await
+                }
             }
         });
-        let mut downward =
-            std::pin::pin!(copied(&mut origin_read, &mut client_write, (&live, idle), &mut down));
+        let mut downward = std::pin::pin!(copied(
+            &mut origin_read,
+            &mut client_write,
+            (&live, idle),
+            &live.download
+        ));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
             if let Poll::Ready(end) = live.poll_cut(cx) {
                 return Poll::Ready(Err(end));
+            }
+            if live.draft_due() {
+                open.draft();
             }
             if !up_done && let Poll::Ready(stop) = upward.as_mut().poll(cx) {
                 match stop {
@@ -134,8 +144,6 @@ pub(crate) async fn relay(
         })
         .await
     };
-    open.record().upload = up;
-    open.record().download = down;
     end(open, stop, &mut client_write, &mut origin_write).await;
 }
 
@@ -151,6 +159,7 @@ async fn end(
         Ok(Stop::Refused(code, detail)) => (code, Some(POLICY_VIOLATION), detail),
         Ok(Stop::Malformed(error)) => (Code::BadFrame, Some(PROTOCOL_ERROR), error.to_string()),
         Err(End::Deadline) => (Code::IdleTimeout, None, String::new()),
+        Err(End::TooLong) => (Code::TotalTimeout, None, String::new()),
         Err(End::Revoked) => {
             (Code::PolicyChanged, Some(POLICY_VIOLATION), "the policy changed".to_owned())
         }
@@ -175,14 +184,14 @@ async fn copied(
     from: &mut ReadHalf<Io>,
     to: &mut WriteHalf<Io>,
     (live, idle): (&Live, Duration),
-    count: &mut u64,
+    count: &AtomicU64,
 ) -> Stop {
     let mut buffer = bytes::BytesMut::new();
     loop {
         let step = poll_fn(|cx| super::relay::poll_copy(cx, from, to, &mut buffer)).await;
         match step {
             Ok(super::relay::Copied::Some(n)) => {
-                *count += n as u64;
+                count.fetch_add(n as u64, Ordering::Relaxed);
                 live.extend(idle);
             }
             Ok(super::relay::Copied::End) => {
@@ -199,7 +208,7 @@ async fn judged<R, W>(
     to: &mut W,
     judge: &Judge,
     (live, idle): (&Live, Duration),
-    count: &mut u64,
+    count: &AtomicU64,
 ) -> Stop
 where
     R: AsyncRead + Unpin,
@@ -235,7 +244,7 @@ where
             if to.write_all(&wire).await.is_err() || to.flush().await.is_err() {
                 return Stop::Broken;
             }
-            *count += wire.len() as u64;
+            count.fetch_add(wire.len() as u64, Ordering::Relaxed);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The record of something that is under way: opened before it is judged, closed exactly once (I5).
 
-use super::live::Watch;
+use super::live::{End, Live, Watch};
 use super::refuse::{Asker, Refusal};
 use crate::addr::Authority;
 use crate::policy::{Client, Code, Permit, Scheme};
@@ -10,11 +10,10 @@ use crate::upstream::Reached;
 use http::Method;
 use http::uri::PathAndQuery;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A record that is not closed yet. Dropped without an end, it is closed as `client_gone`: the
-/// one way for a future to vanish is that the client's connection did.
+/// A record that is not closed yet. Dropped without an end, it is closed as `client_gone`: where
+/// the gateway did not end it, a future vanishes because the client's connection did.
 #[derive(Debug)]
 pub(crate) struct OpenRecord {
     inner: Option<Box<Inner>>,
@@ -98,6 +97,30 @@ impl OpenRecord {
     /// Puts it on the wheel.
     pub(crate) fn set_watch(&mut self, watch: Watch) {
         self.inner_mut().watch = Some(watch);
+    }
+
+    /// Puts the record so far into the journal, as if the gateway died now.
+    pub(crate) fn draft(&self) {
+        let inner = self.inner();
+        let mut draft = inner.record.clone();
+        draft.ms.total = inner.started.elapsed();
+        if let Some(watch) = &inner.watch {
+            watch.live().count(&mut draft);
+        }
+        inner.slot.long(&draft);
+    }
+
+    /// Awaits `future`, and keeps a line in the journal while that takes long.
+    pub(crate) async fn journalled<F: Future>(&self, live: &Live, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            if live.draft_due() {
+                self.draft();
+            }
+            polled
+        })
+        .await
     }
 
     /// Notes what is asked of whom.
@@ -198,7 +221,7 @@ impl Inner {
         self.record.outcome = outcome;
         self.record.ms.total = self.started.elapsed();
         if let Some(watch) = self.watch.take() {
-            self.record.upload += watch.live().upload.load(Ordering::Relaxed);
+            watch.live().count(&mut self.record);
         }
         self.slot.close(self.record);
     }
@@ -207,7 +230,8 @@ impl Inner {
 impl Drop for OpenRecord {
     fn drop(&mut self) {
         if let Some(mut inner) = self.inner.take() {
-            inner.record.code = Code::ClientGone;
+            let ended = inner.watch.as_ref().and_then(|watch| watch.live().ended());
+            inner.record.code = ended.map_or(Code::ClientGone, End::code);
             inner.close(Outcome::Failed);
         }
     }

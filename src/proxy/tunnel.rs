@@ -4,7 +4,7 @@
 //! answered; one that is inspected is answered first and dials nothing before it is judged.
 
 use super::body::DownBody;
-use super::carry::{cut, unless_cut};
+use super::carry::{cut, unless_cut, unless_ended};
 use super::gate::Connection;
 use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
@@ -283,7 +283,7 @@ pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut 
             Err(_) => Ok(Spoken::Other),
         }
     };
-    match unless_cut(&live, sniffed).await {
+    match unless_ended(&live, sniffed).await {
         Ok(Ok(spoken)) => speak(inside, target, io, spoken).await,
         Ok(Err(_)) => serve::record(&inside, &gone(), None),
         Err(end) => {
@@ -355,7 +355,7 @@ async fn intercept(
         };
     connection.head_due();
     let live = connection.watch.live().clone();
-    let tls = match unless_cut(&live, TlsAcceptor::from(config).accept(io)).await {
+    let tls = match unless_ended(&live, TlsAcceptor::from(config).accept(io)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
             let code = match crate::tls::client_failure(&error) {

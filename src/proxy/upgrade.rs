@@ -174,6 +174,10 @@ fn switch(
         fields.get("sec-websocket-protocol").and_then(|v| v.to_str().ok()).map(str::to_owned);
     *answer.headers_mut() = fields;
     let mut open = exchange.open;
+    if let Some(watch) = open.watch() {
+        // The request is over; what follows has no end of its own.
+        watch.in_all(open.started(), None);
+    }
     open.record().status = Some(answer.status().as_u16());
     let judge = permit
         .judges_messages()

@@ -7,7 +7,7 @@ use super::live::End;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 /// How often pools are swept.
@@ -51,6 +51,11 @@ impl Workers {
         self.threads.iter().map(|t| t.worker.pool.len()).sum()
     }
 
+    /// Raw tunnels and WebSockets.
+    pub fn tunnels(&self) -> usize {
+        self.threads.iter().map(|t| t.worker.wheel.tunnels()).sum()
+    }
+
     /// Forgets kept connections, so that the next request is carried on one that was opened under
     /// the present settings.
     pub fn forget_pooled(&self) {
@@ -59,16 +64,20 @@ impl Workers {
         }
     }
 
-    /// Stops accepting, lets what is under way end until the deadline, then cuts it.
-    pub async fn drain(self, deadline: Duration) {
-        let until = Instant::now() + deadline;
+    /// Stops accepting, lets what is under way end until the deadline or until `hurry` ends, then
+    /// cuts it.
+    pub async fn drain(self, deadline: Duration, hurry: impl Future<Output = ()>) {
         self.gate.0.tasks.drain();
         for thread in &self.threads {
-            thread.worker.pool.clear();
+            thread.worker.pool.close();
             thread.worker.wheel.end_all(End::Drain);
         }
-        let left = until.saturating_duration_since(Instant::now());
-        if tokio::time::timeout(left, self.gate.0.tasks.finished()).await.is_err() {
+        let finished = tokio::select! {
+            () = self.gate.0.tasks.finished() => true,
+            () = tokio::time::sleep(deadline) => false,
+            () = hurry => false,
+        };
+        if !finished {
             for thread in &self.threads {
                 thread.worker.wheel.end_all(End::Stop);
             }
@@ -77,7 +86,8 @@ impl Workers {
         }
         for mut thread in self.threads {
             if let Some(stop) = thread.stop.take() {
-                drop(stop.send(()));
+                // It may have stopped by itself.
+                let _ = stop.send(());
             }
             drop(thread.join.join());
         }

@@ -68,6 +68,8 @@ struct Inner<B> {
     idle: HashMap<Key, Vec<Idle<B>>>,
     shared: HashMap<Key, Vec<Shared<B>>>,
     count: usize,
+    /// Nothing is kept any more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl<B> Drop for Connection<B> {
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
-        let inner = Inner { idle: HashMap::new(), shared: HashMap::new(), count: 0 };
+        let inner = Inner { idle: HashMap::new(), shared: HashMap::new(), count: 0, closed: false };
         Self { inner: Mutex::new(inner) }
     }
 }
@@ -156,7 +158,7 @@ impl<B> Pool<B> {
         }
         connection.reused = true;
         let mut inner = self.lock();
-        if inner.count >= IDLE_IN_ALL {
+        if inner.closed || inner.count >= IDLE_IN_ALL {
             return;
         }
         let idle = inner.idle.entry(key).or_default();
@@ -182,7 +184,11 @@ impl<B> Pool<B> {
             streams: streams.clone(),
             used: Instant::now(),
         };
-        self.lock().shared.entry(key).or_default().push(shared);
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.shared.entry(key).or_default().push(shared);
+        }
+        drop(inner);
         Connection {
             sender: Sender::Http2(sender),
             reached,
@@ -221,6 +227,12 @@ impl<B> Pool<B> {
         inner.idle.clear();
         inner.shared.clear();
         inner.count = 0;
+    }
+
+    /// Forgets every connection and keeps none from now on: the gateway stops.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.clear();
     }
 
     /// How many connections idle or are shared.

@@ -1,5 +1,6 @@
 //! Settings become a running gateway: each room is built here and handed to the next.
 
+use super::lock::StateLock;
 use super::policies;
 use super::run::Running;
 use crate::config::{
@@ -32,6 +33,7 @@ const OTHER_FILES: u64 = 256;
 /// Builds everything and starts it. What fails here is said with its fix, and nothing was served.
 pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
     let config = &loaded.config;
+    let lock = StateLock::take(&config.state_dir)?;
     let files = raise_limits();
     let compiled = policies::compile(config)?;
     let ca = Ca::load_or_create(&config.state_dir)?;
@@ -81,6 +83,7 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
         registry,
         metrics,
         bundle,
+        lock,
     })
 }
 
@@ -98,7 +101,9 @@ fn raise_limits() -> u64 {
     }
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    drop(setrlimit(Resource::Nofile, limit));
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
@@ -132,6 +137,7 @@ fn timeouts(config: &Config) -> Timeouts {
         first_byte: t.first_byte,
         idle: t.idle,
         drain: t.drain,
+        total: t.total,
     }
 }
 
@@ -217,9 +223,7 @@ fn bind(
             ListenAddress::Tcp(at) => bind_tcp(*at, meant.mode),
             ListenAddress::Unix(path) => bind_unix(path, meant.unix_mode),
         };
-        let socket = bound.with_context(|| {
-            format!("can't listen on {}: is another gateway running there?", meant.address)
-        })?;
+        let socket = bound.with_context(|| unbound(&meant.address))?;
         let address = meant.address.to_string();
         let event = Event::Listener { sandbox: meant.sandbox.clone(), address, error: None };
         if recorder.event(event).is_err() {
@@ -241,6 +245,15 @@ fn bind(
         });
     }
     Ok(listeners)
+}
+
+/// What an address that can't be bound is told with; the system's reason follows.
+fn unbound(address: &ListenAddress) -> String {
+    let flag = match address {
+        ListenAddress::Tcp(_) => " (another address: --listen IP:PORT)",
+        ListenAddress::Unix(_) => "",
+    };
+    format!("can't listen on {address}{flag}")
 }
 
 fn bind_tcp(at: SocketAddr, mode: ListenMode) -> std::io::Result<Bound> {

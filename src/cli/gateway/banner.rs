@@ -31,7 +31,8 @@ pub(super) fn print(
         }
         writeln!(text)?;
     }
-    if let Some(metrics) = config.metrics {
+    let metrics = running.metrics.as_ref().and_then(|socket| socket.local_addr().ok());
+    if let Some(metrics) = metrics {
         writeln!(text, "  http://{metrics}/metrics and /healthz")?;
     }
     writeln!(text, "  CA bundle  {}", running.bundle.display())?;

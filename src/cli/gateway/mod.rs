@@ -5,10 +5,11 @@
 
 mod assemble;
 mod banner;
+mod lock;
 mod logs;
 mod policies;
 mod run;
-
+mod watch;
 
 use super::settings::ConfigArgs;
 use crate::config::{Flags, Loaded};

@@ -1,19 +1,20 @@
 //! The gateway while it runs: signals, changed files, metrics, and the way to stop.
 
+use super::lock::StateLock;
 use super::policies;
+use super::watch::Watched;
 use crate::config::Loaded;
 use crate::metrics::{Health, Registry, serve};
 use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
 use crate::record::Event;
 use crate::tls::Origins;
 use crate::traffic::{Recorder, WriterThread, Writing};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Files are often written in several steps: this long after the first they are read.
@@ -34,61 +35,86 @@ pub(super) struct Running {
     pub(super) metrics: Option<std::net::TcpListener>,
     /// System roots and the gateway's CA in one file.
     pub(super) bundle: PathBuf,
+    /// Held until the last record stands.
+    pub(super) lock: StateLock,
 }
 
 /// What woke the gateway.
 enum Woken {
     Reload(&'static str),
+    Changed,
     Stop,
     Count,
 }
 
+/// SIGTERM and SIGINT.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 impl Running {
-    /// Serves until SIGTERM or SIGINT, then drains. `reread` reads config and flags anew.
+    /// Serves until SIGTERM or SIGINT, then drains; a second one cuts. `reread` reads config and
+    /// flags anew.
     pub(super) async fn run(
         mut self,
         reread: impl Fn() -> anyhow::Result<Loaded>,
     ) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut stops = Stops {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
         let mut hangup = signal(SignalKind::hangup())?;
         let (changed, mut changes) = mpsc::channel(1);
-        let mut watcher = watch(&self.loaded.files, changed.clone());
+        let mut watched = Watched::new(&self.loaded.files, changed);
         let mut every = tokio::time::interval(Duration::from_secs(1));
         if let Some(listener) = self.metrics.take() {
             self.serve_metrics(listener)?;
         }
         loop {
             let woken = tokio::select! {
-                _ = terminate.recv() => Woken::Stop,
-                _ = interrupt.recv() => Woken::Stop,
+                () = stops.next() => Woken::Stop,
                 _ = hangup.recv() => Woken::Reload("SIGHUP"),
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(SETTLE).await;
-                    Woken::Reload("a file changed")
+                    Woken::Changed
                 }
                 _ = every.tick() => Woken::Count,
             };
             match woken {
                 Woken::Stop => break,
                 Woken::Count => self.count(),
-                Woken::Reload(why) => {
-                    tracing::info!(why, "reloading");
-                    // A file that is replaced is another inode, and a config may name others.
-                    if self.reload(&reread) {
-                        watcher = watch(&self.loaded.files, changed.clone());
-                    }
-                }
+                Woken::Changed if !watched.changed() => {}
+                Woken::Changed => self.reload("a file changed", &reread, &mut watched),
+                Woken::Reload(why) => self.reload(why, &reread, &mut watched),
             }
         }
-        drop(watcher);
-        self.stop().await
+        drop(watched);
+        self.stop(stops).await
     }
 
-    /// Reads everything anew and swaps it, or keeps all as it is. Says whether it was swapped.
-    fn reload(&mut self, reread: &impl Fn() -> anyhow::Result<Loaded>) -> bool {
-        let read = || {
+    /// Reads everything anew and swaps it, or keeps all as it is.
+    fn reload(
+        &mut self,
+        why: &str,
+        reread: &impl Fn() -> anyhow::Result<Loaded>,
+        watched: &mut Watched,
+    ) {
+        tracing::info!(why, "reloading");
+        let mut read = || {
+            // What changes while it is read is read again.
+            watched.note();
             let loaded = reread()?;
+            watched.watch(&loaded.files);
             let policies = policies::compile(&loaded.config)?;
             let origins = Origins::new(&crate::tls::Settings {
                 ca_files: loaded.config.upstream.ca_files.clone(),
@@ -99,7 +125,6 @@ impl Running {
         match read() {
             Err(error) => {
                 policies::rejected(&self.recorder, &self.loaded.config, &error);
-                false
             }
             Ok((loaded, compiled, origins)) => {
                 if needs_restart(&self.loaded, &loaded) {
@@ -113,7 +138,6 @@ impl Running {
                 }
                 policies::swap(&self.recorder, &loaded.config, &self.sandboxes, compiled);
                 self.loaded = loaded;
-                true
             }
         }
     }
@@ -122,6 +146,7 @@ impl Running {
         let gauges = &self.gate.gauges;
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         gauges.pooled.store(number(self.workers.pooled()), Ordering::Relaxed);
+        gauges.tunnels.store(number(self.workers.tunnels()), Ordering::Relaxed);
         gauges.records.store(number(self.recorder.queued()), Ordering::Relaxed);
         let minted = i64::try_from(self.gate.intercept.leaves().minted()).unwrap_or(i64::MAX);
         gauges.leaves.store(minted, Ordering::Relaxed);
@@ -142,21 +167,23 @@ impl Running {
         Ok(())
     }
 
-    async fn stop(self) -> anyhow::Result<()> {
+    async fn stop(self, mut stops: Stops) -> anyhow::Result<()> {
         tracing::info!(
             connections = self.gate.gauges.connections.load(Ordering::Relaxed),
             "stopping: waiting for what is under way"
         );
-        self.workers.drain(self.loaded.config.timeout.drain).await;
-        for listener in &self.listeners {
+        // Closed before the drain: who comes now is refused by the system, at once.
+        for listener in self.listeners {
             if let Bound::Unix(_, path) = &listener.socket {
                 drop(std::fs::remove_file(path));
             }
         }
+        self.workers.drain(self.loaded.config.timeout.drain, stops.next()).await;
         if self.recorder.event(Event::GatewayStop).is_err() {
             tracing::error!("the stop could not be recorded");
         }
         self.writer.stop(LAST_RECORDS)?;
+        drop(self.lock);
         tracing::info!("stopped");
         Ok(())
     }
@@ -180,32 +207,4 @@ fn needs_restart(old: &Loaded, new: &Loaded) -> bool {
         || old.upstream.proxy != new.upstream.proxy
         || old.upstream.allow_internal != new.upstream.allow_internal
         || sandboxes(old) != sandboxes(new)
-}
-
-/// Watches the directories of `files`, since editors replace a file rather than write it.
-fn watch(files: &[PathBuf], changed: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let named: BTreeSet<PathBuf> = files.iter().cloned().collect();
-    let directories: BTreeSet<PathBuf> =
-        files.iter().filter_map(|f| f.parent()).map(Path::to_owned).collect();
-    let names: BTreeSet<_> = named.iter().filter_map(|f| f.file_name().map(ToOwned::to_owned)).collect();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        let writes = matches!(
-            event.kind,
-            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
-        );
-        let ours = event.paths.iter().any(|p| p.file_name().is_some_and(|n| names.contains(n)));
-        if writes && ours {
-            // A full channel has a reload waiting in it already.
-            drop(changed.try_send(()));
-        }
-    })
-    .map_err(|error| tracing::warn!(%error, "files are not watched: send SIGHUP after a change"))
-    .ok()?;
-    for directory in directories {
-        if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
-            tracing::warn!(directory = %directory.display(), %error, "not watched: send SIGHUP");
-        }
-    }
-    Some(watcher)
 }
