@@ -3,6 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part of the harness")]
 
 pub mod dns;
+pub mod hello;
+pub mod host;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::Value;
@@ -25,6 +27,8 @@ pub struct Gateway {
     pub listeners: Vec<SocketAddr>,
     /// Its state directory, and the directory of its files.
     pub dir: tempfile::TempDir,
+    /// The banner, as far as the line that names the CA bundle.
+    pub banner: String,
 }
 
 /// A config for the sandbox `default` with `policy` and more YAML below it.
@@ -43,6 +47,8 @@ pub struct Setup {
     pub upstream: String,
     /// Variables of the gateway's environment.
     pub env: Vec<(String, String)>,
+    /// More files beside the config, as name and text.
+    pub files: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -55,6 +61,7 @@ impl Setup {
             listen: None,
             upstream: String::new(),
             env: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -89,6 +96,19 @@ impl Setup {
         self
     }
 
+    /// One more file beside the config.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Writes its files into a directory of their own, and starts nothing.
+    pub fn write(&self) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        Gateway::write(self, dir.path());
+        dir
+    }
+
     /// Starts it.
     pub fn start(self) -> Gateway {
         Gateway::start(&self)
@@ -97,8 +117,13 @@ impl Setup {
 
 impl Gateway {
     fn start(setup: &Setup) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path();
+        Self::spawn(setup.write(), &["--config", "config.yaml"], &setup.env)
+    }
+
+    fn write(setup: &Setup, at: &Path) {
+        for (name, text) in &setup.files {
+            std::fs::write(at.join(name), text).unwrap();
+        }
         std::fs::write(at.join("policy.yaml"), &setup.policy).unwrap();
         std::fs::write(at.join("origin-ca.pem"), test_ca().pem.as_bytes()).unwrap();
         let listen = setup
@@ -116,48 +141,23 @@ impl Gateway {
             more = setup.more,
         );
         std::fs::write(at.join("config.yaml"), config).unwrap();
-        Self::spawn(dir, &["--config", "config.yaml"], &setup.env)
+    }
+
+    /// Starts it again on the same files, after it ended or was killed.
+    pub fn restart(&mut self, env: &[(String, String)]) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        let (child, listeners, banner) = launch(self.dir.path(), &["--config", "config.yaml"], env);
+        (self.child, self.proxy, self.listeners, self.banner) =
+            (child, listeners[0], listeners, banner);
     }
 
     /// Starts the binary in `dir` with `args` behind `gateway`.
     pub fn spawn(dir: tempfile::TempDir, args: &[&str], env: &[(String, String)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .arg("gateway")
-            .args(args)
-            .current_dir(dir.path())
-            .env("NO_COLOR", "1")
-            .env_remove("HTTPS_PROXY")
-            .envs(env.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(dir.path().join("stderr.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut listeners = Vec::new();
-        let mut said = String::new();
-        // The banner ends with "note" lines or the last sentence; the addresses come before.
-        for line in stdout.lines() {
-            let line = line.unwrap();
-            said += &line;
-            said.push('\n');
-            let first = line.split_whitespace().next().unwrap_or("");
-            if line.starts_with("  ")
-                && let Ok(at) = first.parse::<SocketAddr>()
-            {
-                listeners.push(at);
-            }
-            if line.contains("CA bundle") {
-                break;
-            }
-        }
-        let Some(proxy) = listeners.first().copied().or_else(|| {
-            said.contains("unix:").then(|| SocketAddr::from(([127, 0, 0, 1], 1)))
-        }) else {
-            let stderr = std::fs::read_to_string(dir.path().join("stderr.log")).unwrap();
-            panic!("the gateway did not start:\n{said}\n{stderr}");
-        };
-        Self { child, proxy, listeners, dir }
+        let (child, listeners, banner) = launch(dir.path(), args, env);
+        let proxy =
+            listeners.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 1)));
+        Self { child, proxy, listeners, dir, banner }
     }
 
     pub fn pid(&self) -> u32 {
@@ -279,6 +279,50 @@ impl Gateway {
     pub fn wait(&mut self) -> std::process::ExitStatus {
         wait_for(PATIENCE, || self.child.try_wait().unwrap())
     }
+}
+
+/// Starts the binary in `dir`; gives its TCP listeners, and what it said of them.
+fn launch(
+    dir: &Path,
+    args: &[&str],
+    env: &[(String, String)],
+) -> (Child, Vec<SocketAddr>, String) {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("stderr.log"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .arg("gateway")
+        .args(args)
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .env_remove("HTTPS_PROXY")
+        .envs(env.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.unwrap())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut listeners = Vec::new();
+    let mut said = String::new();
+    // The banner ends with "note" lines or the last sentence; the addresses come before.
+    for line in stdout.lines() {
+        let line = line.unwrap();
+        said += &line;
+        said.push('\n');
+        let first = line.split_whitespace().next().unwrap_or("");
+        if line.starts_with("  ")
+            && let Ok(at) = first.parse::<SocketAddr>()
+        {
+            listeners.push(at);
+        }
+        if line.contains("CA bundle") {
+            break;
+        }
+    }
+    if listeners.is_empty() && !said.contains("unix:") {
+        let stderr = std::fs::read_to_string(dir.join("stderr.log")).unwrap();
+        panic!("the gateway did not start:\n{said}\n{stderr}");
+    }
+    (child, listeners, said)
 }
 
 impl Drop for Gateway {
