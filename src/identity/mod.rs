@@ -2,9 +2,10 @@
 //!
 //! Owns the two questions to the kernel (`sock_diag`, `/proc`), not what follows from the answers:
 //! `allow_uids` is the listener's, `binaries` the policy's. Invariant: whatever cannot be seen for
-//! certain is `None`, and an entry with `binaries` then matches nothing. Nothing is cached but
-//! where to look first; every answer is read from `/proc` anew, through a directory handle that
-//! pins the process, so a reused pid or an `exec` is never taken for what was there before.
+//! certain is `None`, and an entry with `binaries` then matches nothing. For [`Peers::process`]
+//! nothing is cached but where to look first: every answer is read from `/proc` anew, through a
+//! directory handle that pins the process, so a reused pid or an `exec` is never taken for what was
+//! there before. [`Peers::recent_process`] may be a second old and is for records.
 //!
 //! What an answer means: at some moment between accept and the answer this process held the
 //! socket. It is a statement about honest programs. A process of the same uid that means harm can
@@ -30,6 +31,7 @@
 
 mod diag;
 mod processes;
+mod recent;
 mod search;
 
 use crate::policy::Process;
@@ -113,6 +115,13 @@ impl Peers {
     /// [`DEADLINE`](Self::DEADLINE).
     pub fn process(&self, socket: Socket) -> Option<Arc<Process>> {
         self.search.holder(socket, Self::DEADLINE)
+    }
+
+    /// The process that holds `socket`, if it was seen a moment ago: some ten microseconds, and
+    /// what is said of the process may be a second old. For records, and for policies that do not
+    /// tell processes apart.
+    pub fn recent_process(&self, socket: Socket) -> Option<Arc<Process>> {
+        self.search.recent_holder(socket)
     }
 
     /// The process with this pid now, for [`UnixPeer::pid`]. The pid of a peer that has exited

@@ -131,10 +131,22 @@ impl Pinned {
 
     /// Which of `descriptors` is `link`.
     pub(super) fn among(&self, link: &Link, descriptors: impl Iterator<Item = u32>) -> Option<u32> {
+        Self::holds_among(&self.descriptors()?, link, descriptors)
+    }
+
+    /// Its directory of descriptors, held open: after its death every read fails.
+    pub(super) fn descriptors(&self) -> Option<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fds = openat(&self.dir, c"fd", flags, Mode::empty()).ok()?;
-        let mut descriptors = descriptors;
-        descriptors.find(|fd| is_link(&fds, decimal(*fd, &mut [0; 11]), link) == Ok(true))
+        openat(&self.dir, c"fd", flags, Mode::empty()).ok()
+    }
+
+    /// Which of `descriptors` in the directory `fds` is `link`.
+    pub(super) fn holds_among(
+        fds: &OwnedFd,
+        link: &Link,
+        mut descriptors: impl Iterator<Item = u32>,
+    ) -> Option<u32> {
+        descriptors.find(|fd| is_link(fds, decimal(*fd, &mut [0; 11]), link) == Ok(true))
     }
 
     /// The executable, if its path leads from here to the file that runs.

@@ -5,6 +5,7 @@
 
 use super::Socket;
 use super::processes::{Link, Pinned, Processes};
+use super::recent::Recent;
 use crate::policy::Process;
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +27,7 @@ pub(super) struct Search {
     processes: Processes,
     /// By uid, the latest first.
     places: Mutex<HashMap<u32, Vec<Place>>>,
+    recent: Recent,
 }
 
 /// Where a socket was found.
@@ -44,7 +46,8 @@ struct Wanted {
 
 impl Search {
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { processes: Processes::open()?, places: Mutex::default() })
+        let processes = Processes::open()?;
+        Ok(Self { processes, places: Mutex::default(), recent: Recent::default() })
     }
 
     pub(super) fn holder(&self, socket: Socket, patience: Duration) -> Option<Arc<Process>> {
@@ -60,6 +63,11 @@ impl Search {
             .or_else(|| self.anywhere(&wanted, &places))?;
         self.remember(wanted.uid, Place { pid: found.pid, descriptor });
         self.eldest(&wanted, found, descriptor)
+    }
+
+    /// As [`Search::holder`], from a second's memory where that will do.
+    pub(super) fn recent_holder(&self, socket: Socket) -> Option<Arc<Process>> {
+        self.recent.holder(socket.uid, &Link::to_socket(socket.inode))
     }
 
     pub(super) fn process_of_pid(&self, pid: u32) -> Option<Arc<Process>> {
@@ -122,7 +130,11 @@ impl Search {
         if Instant::now() > wanted.deadline {
             return None;
         }
-        line[0].among(&wanted.link, std::iter::once(descriptor)).map(|_| described)
+        line[0].among(&wanted.link, std::iter::once(descriptor))?;
+        if eldest == 0 {
+            self.recent.remember(wanted.uid, &line[0], descriptor, &described);
+        }
+        Some(described)
     }
 
     fn places(&self, uid: u32) -> Vec<Place> {

@@ -72,6 +72,16 @@ pub enum Bound {
     Unix(std::os::unix::net::UnixListener, PathBuf),
 }
 
+/// What is known of a client that is served.
+enum Who {
+    /// A local TCP client.
+    Socket(Socket),
+    /// A client of a Unix socket.
+    Pid(Option<u32>),
+    /// A client elsewhere.
+    Remote,
+}
+
 /// One worker's end of a listener.
 pub(crate) struct Door {
     pub(crate) socket: Socketed,
@@ -189,14 +199,15 @@ impl Door {
     }
 
     async fn serve(self: Arc<Self>, raw: Raw, from: Option<SocketAddr>) {
-        let client = match self.admit(&raw, from) {
-            Ok(client) => client,
+        let who = match self.admit(&raw, from) {
+            Ok(who) => who,
             Err(why) => {
                 self.gate.gauges.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(from = ?from, why, "a connection was turned away");
                 return;
             }
         };
+        let client = self.identify(who).await;
         let (_place, over) = self.sandbox.enter();
         if over {
             let limit = self.sandbox.settings().limits.connections.unwrap_or(usize::MAX);
@@ -235,20 +246,40 @@ impl Door {
         gauges.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Who the client is, if it is served here.
-    fn admit(&self, raw: &Raw, from: Option<SocketAddr>) -> Result<Client, &'static str> {
+    /// The process behind a connection that was let in.
+    async fn identify(&self, who: Who) -> Client {
         let peers = &self.gate.peers;
-        let ignored = self.sandbox.settings().identity == Identity::Ignore;
-        let unseen = if ignored { Client::Ignored } else { Client::Unseen };
-        let seen = |process| match process {
-            Some(process) => Client::Seen(process),
-            None => unseen.clone(),
+        let process = match who {
+            Who::Remote => None,
+            Who::Pid(pid) => pid.and_then(|pid| peers.process_of_pid(pid)),
+            Who::Socket(socket) => {
+                // Where the policy tells processes apart, a second-old answer will not do.
+                let certain = self.sandbox.policy().tells_processes_apart();
+                let recent = if certain { None } else { peers.recent_process(socket) };
+                match recent {
+                    Some(process) => Some(process),
+                    None => {
+                        let peers = peers.clone();
+                        // It may take milliseconds, which no other connection should wait for.
+                        self.gate.tasks.blocking(move || peers.process(socket)).await.flatten()
+                    }
+                }
+            }
         };
+        match process {
+            Some(process) => Client::Seen(process),
+            None if self.sandbox.settings().identity == Identity::Ignore => Client::Ignored,
+            None => Client::Unseen,
+        }
+    }
+
+    /// What is known of the client, if it is served here.
+    fn admit(&self, raw: &Raw, from: Option<SocketAddr>) -> Result<Who, &'static str> {
         match raw {
             Raw::Unix(socket) => {
                 let peer = unix_peer(socket).ok_or("its credentials can't be read")?;
                 self.uid(peer.uid)?;
-                Ok(seen(peer.pid.and_then(|pid| peers.process_of_pid(pid))))
+                Ok(Who::Pid(peer.pid))
             }
             Raw::Tcp(socket) => {
                 socket.set_nodelay(true).map_err(|_| "its socket is broken")?;
@@ -258,10 +289,10 @@ impl Door {
                 if ip.is_loopback() || ip == local.ip().to_canonical() {
                     let peer = self.local(local, from)?;
                     self.uid(peer.uid)?;
-                    return Ok(seen(peers.process(peer)));
+                    return Ok(Who::Socket(peer));
                 }
                 if self.served.from.iter().any(|net| net.contains(&ip)) {
-                    return Ok(unseen);
+                    return Ok(Who::Remote);
                 }
                 Err("its address is not in allow_from")
             }

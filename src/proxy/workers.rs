@@ -101,7 +101,10 @@ fn thread(
     slots: &Arc<Semaphore>,
 ) -> io::Result<Thread> {
     let worker = Worker::new();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()?;
     let doors = {
         let _entered = runtime.enter();
         listeners.iter().map(|l| l.door(gate, &worker, slots)).collect::<io::Result<Vec<_>>>()?

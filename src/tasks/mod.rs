@@ -30,6 +30,17 @@ impl Tasks {
         drop(tokio::spawn(self.tracker.track_future(future)));
     }
 
+    /// Runs `work`, which blocks, on a thread of its own. `None` where it panicked or the runtime
+    /// ends.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+        let done = tokio::task::spawn_blocking(work);
+        done.await.ok()
+    }
+
     /// Asks every task to come to its end.
     pub fn drain(&self) {
         self.tracker.close();

@@ -173,6 +173,12 @@ impl Policy {
         self.epoch
     }
 
+    /// Whether any entry tells processes apart: its `binaries` are not simply every path.
+    pub fn tells_processes_apart(&self) -> bool {
+        let all = |binaries: &[Arc<PathPattern>]| binaries.iter().any(|b| b.is_everything());
+        self.entries.iter().any(|entry| entry.binaries.as_ref().is_some_and(|b| !all(b)))
+    }
+
     /// How many endpoints it has.
     pub fn endpoint_count(&self) -> usize {
         self.endpoints.len()
