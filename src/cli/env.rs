@@ -29,6 +29,8 @@ const ROOTS: &[&str] = &[
     "GIT_SSL_CAINFO",
     "CARGO_HTTP_CAINFO",
     "NODE_EXTRA_CA_CERTS",
+    // A `cafile` in an npmrc would stand before Node's.
+    "npm_config_cafile",
     "DENO_CERT",
     "AWS_CA_BUNDLE",
     "BUNDLE_SSL_CA_CERT",
