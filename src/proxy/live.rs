@@ -93,7 +93,6 @@ impl OwnedFacts {
 /// One live thing: a connection, a request, a tunnel.
 #[derive(Debug)]
 pub(crate) struct Live {
-    start: Instant,
     end: AtomicU8,
     deadline: AtomicU64,
     /// The deadline of the whole, which nothing moves.
@@ -118,7 +117,6 @@ pub(crate) struct Live {
 /// The live things of one worker.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    start: Instant,
     slots: Mutex<Slots>,
     state: AtomicU8,
     /// Raw tunnels and WebSockets when it last looked.
@@ -144,7 +142,7 @@ impl Wheel {
     pub(crate) fn new() -> Arc<Self> {
         let slots = Mutex::default();
         let (state, tunnels) = (AtomicU8::new(0), AtomicUsize::new(0));
-        Arc::new(Self { start: Instant::now(), slots, state, tunnels })
+        Arc::new(Self { slots, state, tunnels })
     }
 
     /// Puts a connection on the wheel: it has deadlines, but nothing to judge again.
@@ -163,11 +161,10 @@ impl Wheel {
     }
 
     fn watch(self: &Arc<Self>, watched: Option<(Arc<Sandbox>, Subject)>, epoch: u64) -> Watch {
-        let draft = watched.as_ref().map_or(NO_DEADLINE, |_| {
-            millis_since(self.start).saturating_add(millis(LONG))
-        });
+        let draft = watched
+            .as_ref()
+            .map_or(NO_DEADLINE, |_| now().saturating_add(millis(LONG)));
         let live = Arc::new(Live {
-            start: self.start,
             end: AtomicU8::new(self.state.load(Ordering::Relaxed)),
             deadline: AtomicU64::new(NO_DEADLINE),
             total: AtomicU64::new(NO_DEADLINE),
@@ -222,7 +219,7 @@ impl Wheel {
     }
 
     fn tick(&self) {
-        let now = millis_since(self.start);
+        let now = turn();
         // Judged outside the lock: a judgement may be slow where thousands are live.
         let mut stale = Vec::new();
         let mut tunnels = 0;
@@ -289,7 +286,8 @@ impl Live {
 
     /// The deadline that is `after` from now.
     fn at(&self, after: Duration) -> u64 {
-        millis_since(self.start).saturating_add(millis(after))
+        // The clock may be a tick behind: nothing ends before its time.
+        now().saturating_add(millis(TICK)).saturating_add(millis(after))
     }
 
     /// Moves the deadline to at least `after` from now.
@@ -365,7 +363,6 @@ impl Live {
             ready => ready,
         }
     }
-
 }
 
 impl Watch {
@@ -382,7 +379,7 @@ impl Watch {
     /// Ends it for good `after` it `started`, however busy it is; `None` takes that back.
     pub(crate) fn in_all(&self, started: Instant, after: Option<Duration>) {
         let at = after.map_or(NO_DEADLINE, |after| {
-            let began = started.saturating_duration_since(self.live.start);
+            let began = started.saturating_duration_since(*BEGAN.get_or_init(Instant::now));
             millis(began).saturating_add(millis(after))
         });
         self.live.total.store(at, Ordering::Relaxed);
@@ -434,9 +431,21 @@ impl Subject {
     }
 }
 
-/// Milliseconds since `start`, the wheel's own time.
-fn millis_since(start: Instant) -> u64 {
-    millis(start.elapsed())
+/// When the first wheel turned, and the milliseconds from then to the last turn of any wheel: the
+/// hot path reads this number rather than the system's clock.
+static BEGAN: OnceLock<Instant> = OnceLock::new();
+static NOW: AtomicU64 = AtomicU64::new(0);
+
+/// The wheels' own time in milliseconds, at most one tick behind.
+fn now() -> u64 {
+    NOW.load(Ordering::Relaxed)
+}
+
+/// Reads the system's clock for all who ask [`now`].
+fn turn() -> u64 {
+    let now = millis(BEGAN.get_or_init(Instant::now).elapsed());
+    NOW.fetch_max(now, Ordering::Relaxed);
+    now
 }
 
 fn millis(span: Duration) -> u64 {
