@@ -100,6 +100,8 @@ pub(crate) struct Phase {
     served: AtomicUsize,
     /// A head was begun and not finished.
     head: AtomicBool,
+    /// There is a record of the connection itself.
+    told: AtomicBool,
 }
 
 /// A request under way; dropped when its response has left.
@@ -215,8 +217,18 @@ impl Connection {
         self.phase.head.load(Ordering::Relaxed)
     }
 
+    /// There is a record of the connection itself.
+    pub(crate) fn tell(&self) {
+        self.phase.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a record tells of it: a request's, or its own.
+    pub(crate) fn told(&self) -> bool {
+        self.served() || self.phase.told.load(Ordering::Relaxed)
+    }
+
     /// Whether any request came.
-    pub(crate) fn served(&self) -> bool {
+    fn served(&self) -> bool {
         self.phase.served.load(Ordering::Relaxed) > 0
     }
 }

@@ -71,7 +71,10 @@ pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(
             }
             return None;
         }
-        Err(_) => return None,
+        Err(_) => {}
+    }
+    if !connection.told() {
+        record(&connection, &gone(), None);
     }
     let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (next, on): (Next, hyper::upgrade::OnUpgrade) = next?;
@@ -138,8 +141,17 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
         }
     })
     .await;
-    if let Ok(Err(error)) = ended {
-        unserved(&connection, &error);
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => unserved(&connection, &error),
+        Err(End::Deadline) if !connection.told() => {
+            let detail = "the first request did not come in time";
+            record(&connection, &Refusal::unjudged(Code::HeaderTimeout, detail), None);
+        }
+        Err(_) => {}
+    }
+    if !connection.told() {
+        record(&connection, &gone(), None);
     }
 }
 
@@ -147,6 +159,14 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
 /// the record of it.
 fn unserved(connection: &Connection, error: &hyper::Error) {
     tracing::debug!(error = %super::carry::sentence(error), "client connection ended");
+    if error.is_incomplete_message() && connection.in_head() {
+        return record(connection, &gone(), None);
+    }
+    let http2 = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
+    if http2.is_some_and(|e| !e.is_io()) && !connection.told() {
+        let detail = "the connection is not HTTP/2";
+        return record(connection, &Refusal::unjudged(Code::MalformedHead, detail), None);
+    }
     if !error.is_parse() && !error.is_parse_too_large() && !error.is_parse_status() {
         return;
     }
@@ -155,8 +175,13 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
     record(connection, &Refusal::unjudged(code, "the head is not HTTP"), Some(status));
 }
 
+fn gone() -> Refusal {
+    Refusal::unjudged(Code::ClientGone, "the client left before its request was whole")
+}
+
 /// Writes the record of a connection out of which no request came.
 pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<u16>) {
+    connection.tell();
     let Ok(slot) = connection.sandbox.recorder().reserve() else {
         connection.gate.unrecorded();
         return;

@@ -374,12 +374,9 @@ async fn intercept(
     let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = ClientIo::Tls(Box::new(tls));
     if http2 {
-        Box::pin(serve::http2(connection.clone(), io)).await;
+        Box::pin(serve::http2(connection, io)).await;
     } else {
-        Box::pin(serve::http1(connection.clone(), io)).await;
-    }
-    if !connection.served() && !connection.in_head() {
-        serve::record(&connection, &gone(), None);
+        Box::pin(serve::http1(connection, io)).await;
     }
 }
 
