@@ -44,8 +44,8 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
     let bundle = ca.write_bundle(&config.state_dir, origins.roots())?;
     let gauges = Arc::new(Gauges::default());
     let (registry, counts) = Registry::new(gauges.clone());
-    let (recorder, writer) =
-        crate::traffic::start(traffic(config), vec![Box::new(counts)]).context("traffic records")?;
+    let (recorder, writer) = crate::traffic::start(traffic(config), vec![Box::new(counts)])
+        .context("traffic records")?;
     let mut sandboxes = BTreeMap::new();
     for (name, policy) in compiled {
         policies::announce(&recorder, config, &name, &policy);
@@ -55,9 +55,10 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
     }
     let listeners = bind(config, &sandboxes, &recorder)?;
     let metrics = config.metrics.map(metrics_listener).transpose()?;
-    let own = listeners.iter().filter_map(|l| l.socket.address()).chain(
-        metrics.iter().filter_map(|m| m.local_addr().ok()),
-    );
+    let own = listeners
+        .iter()
+        .filter_map(|l| l.socket.address())
+        .chain(metrics.iter().filter_map(|m| m.local_addr().ok()));
     let upstream = Arc::new(Upstream::new(upstream_settings(config, own.collect())?)?);
     let gate = Gate::new(Parts {
         settings: proxy::Settings { timeouts: timeouts(config), connections: slots(files) },
@@ -95,7 +96,9 @@ fn worker_count() -> usize {
 /// Raises the file limit, and keeps the process's memory out of core dumps and other processes'
 /// reach (security.md 15). The soft limit of open files comes back.
 fn raise_limits() -> u64 {
-    use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit};
+    use rustix::process::{
+        DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit,
+    };
     if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
         tracing::warn!("core dumps could not be switched off");
     }
@@ -289,8 +292,8 @@ fn bind_unix(path: &Path, mode: u32) -> std::io::Result<Bound> {
 }
 
 fn metrics_listener(at: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(at)
-        .with_context(|| format!("can't serve metrics on {at}"))?;
+    let listener =
+        std::net::TcpListener::bind(at).with_context(|| format!("can't serve metrics on {at}"))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

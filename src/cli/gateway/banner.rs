@@ -7,11 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Prints the banner to stdout.
-pub(super) fn print(
-    loaded: &Loaded,
-    file: Option<&Path>,
-    running: &Running,
-) -> anyhow::Result<()> {
+pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> anyhow::Result<()> {
     let mut text = String::new();
     let config = &loaded.config;
     let version = env!("CARGO_PKG_VERSION");
@@ -38,14 +34,26 @@ pub(super) fn print(
     writeln!(text, "  CA bundle  {}", running.bundle.display())?;
     writeln!(text, "  records    {}", config.state_dir.join("traffic").display())?;
     let flags = paste_flags(loaded, file);
-    writeln!(text, "\nIn the shell of what is to be kept in, paste:\n  eval \"$(portcullis env{flags})\"")?;
-    writeln!(text, "\nWhat no rule allows is refused. Who runs as the same uid on this host could")?;
-    writeln!(text, "reach the gateway's own files: use another uid or a container to keep them apart.")?;
+    writeln!(
+        text,
+        "\nIn the shell of what is to be kept in, paste:\n  eval \"$(portcullis env{flags})\""
+    )?;
+    writeln!(
+        text,
+        "\nWhat no rule allows is refused. Who runs as the same uid on this host could"
+    )?;
+    writeln!(
+        text,
+        "reach the gateway's own files: use another uid or a container to keep them apart."
+    )?;
     for notice in &loaded.notices {
         writeln!(text, "note: {notice}")?;
     }
     if std::env::vars_os().any(|(name, _)| name.eq_ignore_ascii_case("https_proxy")) {
-        writeln!(text, "note: HTTPS_PROXY in the gateway's own environment is not used; see upstream.proxy")?;
+        writeln!(
+            text,
+            "note: HTTPS_PROXY in the gateway's own environment is not used; see upstream.proxy"
+        )?;
     }
     output::print(&text)?;
     Ok(())

@@ -30,7 +30,8 @@ impl StateLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let pid = std::fs::read_to_string(&path).unwrap_or_default();
-                let who = pid.trim().parse::<u32>().map_or(String::new(), |pid| format!(", pid {pid}"));
+                let who =
+                    pid.trim().parse::<u32>().map_or(String::new(), |pid| format!(", pid {pid}"));
                 anyhow::bail!(
                     "another gateway{who}, runs with the state directory {shown}: stop it, or name \
                      another directory with --state-dir"

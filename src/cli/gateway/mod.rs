@@ -76,10 +76,16 @@ pub fn settings(args: &GatewayArgs) -> anyhow::Result<Loaded> {
 /// Runs the gateway until it is told to stop.
 pub fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
     logs::start(args.verbose, args.log_format);
+    // What changes while it is read is read again: the files are noted first.
+    let watched = watch::Watched::new(&settings(&args)?.files);
     let loaded = settings(&args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _entered = runtime.enter();
+        run::Signals::new()?
+    };
     let running = assemble::assemble(&loaded)?;
     banner::print(&loaded, args.config.named().as_deref(), &running)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(running.run(move || settings(&args)))?;
+    runtime.block_on(running.run(signals, watched, move || settings(&args)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -41,11 +41,8 @@ pub(super) fn announce(recorder: &Recorder, config: &Config, sandbox: &Arc<str>,
         endpoints = policy.endpoint_count(),
         "policy loaded"
     );
-    let event = Event::PolicyLoaded {
-        sandbox: sandbox.clone(),
-        policy: PolicyId(policy.id()),
-        files,
-    };
+    let event =
+        Event::PolicyLoaded { sandbox: sandbox.clone(), policy: PolicyId(policy.id()), files };
     if recorder.event(event).is_err() {
         tracing::warn!(%sandbox, "the loaded policy could not be recorded");
     }
@@ -60,9 +57,9 @@ pub(super) fn swap(
     mut policies: BTreeMap<Arc<str>, Arc<Policy>>,
 ) {
     for (name, sandbox) in sandboxes {
-        let policy = policies.remove(name).unwrap_or_else(|| {
-            Arc::new(Policy::empty(EPOCH.fetch_add(1, Ordering::Relaxed)))
-        });
+        let policy = policies
+            .remove(name)
+            .unwrap_or_else(|| Arc::new(Policy::empty(EPOCH.fetch_add(1, Ordering::Relaxed))));
         if sandbox.policy().id() == policy.id() {
             continue;
         }

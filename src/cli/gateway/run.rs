@@ -47,18 +47,33 @@ enum Woken {
     Count,
 }
 
-/// SIGTERM and SIGINT.
-struct Stops {
+/// The signals that the gateway heeds.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
-impl Stops {
-    async fn next(&mut self) {
+impl Signals {
+    /// Heeds them from now on. Needs a runtime.
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Woken {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Woken::Stop,
+            _ = self.interrupt.recv() => Woken::Stop,
+            _ = self.hangup.recv() => Woken::Reload("SIGHUP"),
         }
+    }
+
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Woken::Stop) {}
     }
 }
 
@@ -67,23 +82,20 @@ impl Running {
     /// flags anew.
     pub(super) async fn run(
         mut self,
+        mut signals: Signals,
+        mut watched: Watched,
         reread: impl Fn() -> anyhow::Result<Loaded>,
     ) -> anyhow::Result<()> {
-        let mut stops = Stops {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        };
-        let mut hangup = signal(SignalKind::hangup())?;
         let (changed, mut changes) = mpsc::channel(1);
-        let mut watched = Watched::new(&self.loaded.files, changed);
+        watched.watch(&self.loaded.files);
+        watched.start(changed);
         let mut every = tokio::time::interval(Duration::from_secs(1));
         if let Some(listener) = self.metrics.take() {
             self.serve_metrics(listener)?;
         }
         loop {
             let woken = tokio::select! {
-                () = stops.next() => Woken::Stop,
-                _ = hangup.recv() => Woken::Reload("SIGHUP"),
+                woken = signals.next() => woken,
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(SETTLE).await;
                     Woken::Changed
@@ -99,7 +111,7 @@ impl Running {
             }
         }
         drop(watched);
-        self.stop(stops).await
+        self.stop(signals).await
     }
 
     /// Reads everything anew and swaps it, or keeps all as it is.
@@ -111,7 +123,7 @@ impl Running {
     ) {
         tracing::info!(why, "reloading");
         let mut read = || {
-            // What changes while it is read is read again.
+            // What changes while it is read is read again: the files are noted first.
             watched.note();
             let loaded = reread()?;
             watched.watch(&loaded.files);
@@ -167,7 +179,7 @@ impl Running {
         Ok(())
     }
 
-    async fn stop(self, mut stops: Stops) -> anyhow::Result<()> {
+    async fn stop(self, mut signals: Signals) -> anyhow::Result<()> {
         tracing::info!(
             connections = self.gate.gauges.connections.load(Ordering::Relaxed),
             "stopping: waiting for what is under way"
@@ -178,7 +190,7 @@ impl Running {
                 drop(std::fs::remove_file(path));
             }
         }
-        self.workers.drain(self.loaded.config.timeout.drain, stops.next()).await;
+        self.workers.drain(self.loaded.config.timeout.drain, signals.stop()).await;
         if self.recorder.event(Event::GatewayStop).is_err() {
             tracing::error!("the stop could not be recorded");
         }

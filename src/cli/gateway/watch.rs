@@ -5,18 +5,17 @@
 //! themselves, so that a neighbour that changes costs a few `stat`s and no reload.
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// Watched files, as they were when last noted.
+/// Watched files, as they were before they were last read.
 #[derive(Debug)]
 pub(super) struct Watched {
-    files: Vec<PathBuf>,
-    seen: Vec<Option<Stamp>>,
+    seen: BTreeMap<PathBuf, Option<Stamp>>,
     directories: BTreeSet<PathBuf>,
-    watcher: Option<RecommendedWatcher>,
+    watching: Option<(RecommendedWatcher, mpsc::Sender<()>)>,
 }
 
 /// What tells two states of a file apart: its inode, its length, when it was changed.
@@ -28,33 +27,42 @@ struct Stamp {
 }
 
 impl Watched {
-    /// Watches `files`; `changed` is told when something happened near them.
-    pub(super) fn new(files: &[PathBuf], changed: mpsc::Sender<()>) -> Self {
+    /// Notes `files` as they are, before they are read for the first time.
+    pub(super) fn new(files: &[PathBuf]) -> Self {
+        let seen = files.iter().map(|file| (file.clone(), Stamp::of(file))).collect();
+        Self { seen, directories: BTreeSet::new(), watching: None }
+    }
+
+    /// Watches from now on; `changed` is told when something happened near the files, and at once
+    /// where they changed since they were noted.
+    pub(super) fn start(&mut self, changed: mpsc::Sender<()>) {
+        let near = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error means that events were lost: the files say whether they changed.
             if !event.is_ok_and(|event| event.kind.is_access()) {
                 // A full channel has a look waiting in it already.
-                let _ = changed.try_send(());
+                let _ = near.try_send(());
             }
         });
-        let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "files are not watched: send SIGHUP"))
-            .ok();
-        let mut watched =
-            Self { files: Vec::new(), seen: Vec::new(), directories: BTreeSet::new(), watcher };
-        watched.watch(files);
-        watched.note();
-        watched
+        match watcher {
+            Ok(watcher) => self.watching = Some((watcher, changed)),
+            Err(error) => tracing::warn!(%error, "files are not watched: send SIGHUP"),
+        }
+        self.follow();
     }
 
-    /// Watches these files from now on. What was noted of them stays noted.
+    /// Watches these files from now on. What was noted of those that it knew stays noted.
     pub(super) fn watch(&mut self, files: &[PathBuf]) {
-        if self.files != files {
-            self.files = files.to_vec();
-            self.note();
-        }
-        let directories = directories(files);
-        let Some(watcher) = &mut self.watcher else { return };
+        let was = std::mem::take(&mut self.seen);
+        let note = |file: &PathBuf| was.get(file).copied().unwrap_or_else(|| Stamp::of(file));
+        self.seen = files.iter().map(|file| (file.clone(), note(file))).collect();
+        self.follow();
+    }
+
+    /// Watches the directories that the files are in now.
+    fn follow(&mut self) {
+        let directories = directories(self.seen.keys());
+        let Some((watcher, changed)) = &mut self.watching else { return };
         for gone in self.directories.difference(&directories) {
             // It may be gone from the disk too.
             let _ = watcher.unwatch(gone);
@@ -66,17 +74,23 @@ impl Watched {
                 tracing::warn!(%directory, %error, "not watched: send SIGHUP after a change");
             }
         }
+        let changed = changed.clone();
         self.directories = directories;
+        if self.changed() {
+            let _ = changed.try_send(());
+        }
     }
 
-    /// Remembers the files as they are.
+    /// Remembers the files as they are, before they are read.
     pub(super) fn note(&mut self) {
-        self.seen = self.files.iter().map(|file| Stamp::of(file)).collect();
+        for (file, stamp) in &mut self.seen {
+            *stamp = Stamp::of(file);
+        }
     }
 
     /// Whether a file is not as it was noted.
     pub(super) fn changed(&self) -> bool {
-        self.files.iter().map(|file| Stamp::of(file)).ne(self.seen.iter().copied())
+        self.seen.iter().any(|(file, stamp)| Stamp::of(file) != *stamp)
     }
 }
 
@@ -89,8 +103,8 @@ impl Stamp {
 }
 
 /// Where the files are named and, through symlinks, where they are.
-fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let real = files.iter().filter_map(|file| std::fs::canonicalize(file).ok());
-    let of = |file: &Path| file.parent().map(Path::to_owned);
-    files.iter().cloned().chain(real).filter_map(|file| of(&file)).collect()
+fn directories<'a>(files: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {
+    let both = |file: &'a PathBuf| [Some(file.clone()), std::fs::canonicalize(file).ok()];
+    let of = |file: PathBuf| file.parent().map(Path::to_owned);
+    files.flat_map(both).flatten().filter_map(of).collect()
 }

@@ -1,0 +1,227 @@
+//! Files that change while the gateway runs: swapped whole or not at all, the last good one kept
+//! (security.md 22, 23).
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+mod operation_kit;
+
+use common::{Gateway, Origin, PATIENCE, Setup, wait_for};
+use operation_kit::{ask, entry, event, full, get, once, read_only, reload};
+use std::fs;
+
+fn policy(entries: &str) -> String {
+    format!("version: 1\nnetwork_policies:\n{entries}")
+}
+
+fn path(gateway: &Gateway, name: &str) -> std::path::PathBuf {
+    gateway.dir.path().join(name)
+}
+
+#[test]
+fn a_policy_edited_in_place_judges_the_next_request_of_a_kept_connection() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    let mut client = gateway.connect();
+    assert_eq!(ask(&mut client, "POST", "origin.test", port, "/").0, 200);
+    let first = event(&gateway, "default", "policy.loaded", 1);
+    fs::write(path(&gateway, "policy.yaml"), policy(&read_only("a", "origin.test", port))).unwrap();
+    let second = event(&gateway, "default", "policy.loaded", 2);
+    assert_ne!(first["policy"], second["policy"]);
+    assert_eq!(ask(&mut client, "POST", "origin.test", port, "/").0, 403);
+    assert_eq!(get(&mut client, "origin.test", port, "/").0, 200);
+    let records = gateway.records(3);
+    assert_eq!(records[0]["policy"], first["policy"]);
+    assert_eq!(records[1]["policy"], second["policy"]);
+    assert_eq!(records[1]["code"], "method_not_allowed");
+}
+
+#[test]
+fn a_policy_replaced_by_rename_is_in_force_time_after_time() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    for round in 1..4 {
+        reload(&gateway, &full("a", "other.test", port), 2 * round);
+        assert_eq!(once(&gateway, "origin.test", port, "/").0, 403);
+        reload(&gateway, &full("a", "origin.test", port), 2 * round + 1);
+        assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
+    }
+}
+
+#[test]
+fn a_hangup_reads_everything_again() {
+    let gateway = Setup::allow_all(&["origin.test"], 80).start();
+    gateway.signal("HUP");
+    wait_for(PATIENCE, || gateway.log().contains("reloading").then_some(()));
+    assert!(gateway.log().contains("SIGHUP"), "{}", gateway.log());
+    // The same policy is not another one.
+    reload(&gateway, &full("a", "other.test", 80), 2);
+}
+
+#[test]
+fn what_is_half_written_or_broken_leaves_the_last_good_one() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    let file = path(&gateway, "policy.yaml");
+    let whole = policy(&full("a", "other.test", port));
+    let broken = [
+        String::new(),
+        whole[..whole.len() / 2].to_owned(),
+        whole.replace("access: full", "acces: full"),
+        "version: 1\nnetwork_policies: 7\n".to_owned(),
+        "\u{0}\u{1b}[31m".to_owned(),
+    ];
+    for (n, text) in broken.iter().enumerate() {
+        let fresh = file.with_extension("new");
+        fs::write(&fresh, text).unwrap();
+        fs::rename(&fresh, &file).unwrap();
+        let event = event(&gateway, "default", "policy.rejected", n + 1);
+        assert_eq!(event["files"][0], file.to_str().unwrap());
+        let error = event["error"].as_str().unwrap();
+        assert!(error.contains("policy.yaml"), "{error}");
+        assert!(error.is_ascii() && !error.contains('\u{1b}'), "{error:?}");
+        assert_eq!(once(&gateway, "origin.test", port, "/").0, 200, "{text:?}");
+        assert_eq!(once(&gateway, "other.test", port, "/").0, 403, "{text:?}");
+    }
+    assert!(gateway.log().contains("the last good policy stays in force"));
+    fs::write(&file, whole).unwrap();
+    event(&gateway, "default", "policy.loaded", 2);
+    assert_eq!(once(&gateway, "other.test", port, "/").0, 200);
+}
+
+#[test]
+fn a_policy_that_is_removed_stays_in_force_until_there_is_another() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    fs::remove_file(path(&gateway, "policy.yaml")).unwrap();
+    event(&gateway, "default", "policy.rejected", 1);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
+    reload(&gateway, &full("a", "other.test", port), 2);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 403);
+}
+
+#[test]
+fn a_config_that_changes_is_read_and_so_are_the_files_it_names_from_then_on() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "other.test", port)).start();
+    fs::create_dir(path(&gateway, "more")).unwrap();
+    let more = path(&gateway, "more/extra.yaml");
+    fs::write(&more, policy(&read_only("b", "origin.test", port))).unwrap();
+    let config = path(&gateway, "config.yaml");
+    let text = common::text(&config);
+    let changed = text.replace("policy: [policy.yaml]", "policy: [policy.yaml, more/extra.yaml]");
+    fs::write(&config, &changed).unwrap();
+    event(&gateway, "default", "policy.loaded", 2);
+    let mut client = gateway.connect();
+    assert_eq!(get(&mut client, "origin.test", port, "/").0, 200);
+    assert_eq!(ask(&mut client, "POST", "origin.test", port, "/").0, 403);
+    // The new file is watched, in a directory that was not.
+    fs::write(&more, policy(&full("b", "origin.test", port))).unwrap();
+    event(&gateway, "default", "policy.loaded", 3);
+    assert_eq!(ask(&mut client, "POST", "origin.test", port, "/").0, 200);
+    // A broken config changes nothing.
+    fs::write(&config, changed.replace("version: 1", "version: nine")).unwrap();
+    event(&gateway, "default", "policy.rejected", 1);
+    assert_eq!(ask(&mut client, "POST", "origin.test", port, "/").0, 200);
+}
+
+#[test]
+fn a_file_that_a_config_names_newly_is_watched_even_while_it_is_broken() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "other.test", port)).start();
+    fs::create_dir(path(&gateway, "more")).unwrap();
+    fs::write(path(&gateway, "more/extra.yaml"), "not a policy\n").unwrap();
+    let config = path(&gateway, "config.yaml");
+    let text = common::text(&config);
+    fs::write(&config, text.replace("[policy.yaml]", "[policy.yaml, more/extra.yaml]")).unwrap();
+    event(&gateway, "default", "policy.rejected", 1);
+    let good = policy(&full("b", "origin.test", port));
+    fs::write(path(&gateway, "more/extra.yaml"), good).unwrap();
+    event(&gateway, "default", "policy.loaded", 2);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
+}
+
+#[test]
+fn a_symlink_that_is_pointed_elsewhere_is_a_change() {
+    // As Kubernetes mounts a ConfigMap: policy.yaml -> ..data/policy.yaml, ..data -> a directory.
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port)).sandbox("").start();
+    let at = gateway.dir.path();
+    let version = |name: &str, host: &str| {
+        fs::create_dir(at.join(name)).unwrap();
+        let text = policy(&full("a", host, port));
+        fs::write(at.join(name).join("policy.yaml"), text).unwrap();
+    };
+    version("..v1", "other.test");
+    std::os::unix::fs::symlink("..v1", at.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/policy.yaml", at.join("policy.link")).unwrap();
+    fs::rename(at.join("policy.link"), at.join("policy.yaml")).unwrap();
+    event(&gateway, "default", "policy.loaded", 2);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 403);
+    version("..v2", "origin.test");
+    std::os::unix::fs::symlink("..v2", at.join("..data_tmp")).unwrap();
+    fs::rename(at.join("..data_tmp"), at.join("..data")).unwrap();
+    event(&gateway, "default", "policy.loaded", 3);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
+}
+
+#[test]
+fn several_sandboxes_are_swapped_whole_or_not_at_all() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port))
+        .sandbox("  ci:\n    policy: [ci.yaml]\n")
+        .file("ci.yaml", &policy(&full("b", "origin.test", port)))
+        .listen(
+            "  - { address: \"127.0.0.1:0\", sandbox: default }\n  - { address: \"127.0.0.2:0\", sandbox: ci }\n",
+        )
+        .start();
+    let asked = |at: usize, host: &str| {
+        let mut client = std::net::TcpStream::connect(gateway.listeners[at]).unwrap();
+        common::limits(&client);
+        get(&mut client, host, port, "/").0
+    };
+    let good = policy(&full("a", "other.test", port));
+    // Both files change; one is broken, so neither counts.
+    fs::write(path(&gateway, "ci.yaml"), "version: 1\nnetwork_policies: [").unwrap();
+    event(&gateway, "ci", "policy.rejected", 1);
+    fs::write(path(&gateway, "policy.yaml"), &good).unwrap();
+    event(&gateway, "default", "policy.rejected", 2);
+    assert_eq!((asked(0, "origin.test"), asked(1, "origin.test")), (200, 200));
+    assert_eq!((asked(0, "other.test"), asked(1, "other.test")), (403, 403));
+    fs::write(path(&gateway, "ci.yaml"), policy(&full("b", "other.test", port))).unwrap();
+    event(&gateway, "default", "policy.loaded", 2);
+    event(&gateway, "ci", "policy.loaded", 2);
+    assert_eq!((asked(0, "origin.test"), asked(1, "origin.test")), (403, 403));
+    assert_eq!((asked(0, "other.test"), asked(1, "other.test")), (200, 200));
+}
+
+#[test]
+fn a_sandbox_that_the_config_no_longer_has_allows_nothing() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port))
+        .sandbox("  ci:\n    policy: [ci.yaml]\n")
+        .file("ci.yaml", &policy(&entry("b", "origin.test", port, "protocol: rest, access: full")))
+        .listen(
+            "  - { address: \"127.0.0.1:0\", sandbox: default }\n  - { address: \"127.0.0.2:0\", sandbox: ci }\n",
+        )
+        .start();
+    let config = path(&gateway, "config.yaml");
+    let text = common::text(&config)
+        .replace("  ci:\n    policy: [ci.yaml]\n", "")
+        .replace("  - { address: \"127.0.0.2:0\", sandbox: ci }\n", "");
+    fs::write(&config, text).unwrap();
+    event(&gateway, "ci", "policy.loaded", 2);
+    let mut client = std::net::TcpStream::connect(gateway.listeners[1]).unwrap();
+    common::limits(&client);
+    assert_eq!(get(&mut client, "origin.test", port, "/").0, 403);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
+    assert!(gateway.log().contains("with a restart"), "{}", gateway.log());
+}
