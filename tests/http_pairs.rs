@@ -5,7 +5,10 @@ mod common;
 mod http_kit;
 
 use common::{Gateway, Origin, Setup, header, read_head, read_request};
-use http_kit::{H2Origin, client, collect, drive, exchange, read_body, read_message, reply, request, tls, tunnel};
+use http_kit::{
+    H2Origin, client, collect, drive, exchange, read_body, read_message, reply, request, tls,
+    tunnel,
+};
 use std::io::Write;
 
 /// An origin over TLS that says in its answer what it was asked.
@@ -21,15 +24,22 @@ fn echo_h1() -> Origin {
             let host = header(&head, "host").unwrap();
             let x = header(&head, "x-asked").unwrap_or_default();
             let said = format!("{line} {host} {x} {}", String::from_utf8_lossy(&body));
-            write!(stream, "HTTP/1.1 200 OK\r\nx-said: yes\r\ncontent-length: {}\r\n\r\n", said.len())
-                .unwrap();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nx-said: yes\r\ncontent-length: {}\r\n\r\n",
+                said.len()
+            )
+            .unwrap();
             stream.write_all(said.as_bytes()).unwrap();
             stream.flush().unwrap();
         }
     })
 }
 
-async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<bytes::Bytes>) {
+async fn echo(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<bytes::Bytes>,
+) {
     let (head, body) = request.into_parts();
     assert!(head.headers.get("host").is_none(), "a second name beside :authority");
     let (body, _) = collect(body).await;
@@ -86,11 +96,8 @@ async fn every_pairing_of_versions_carries_the_same_request() {
         [(false, h1.port()), (false, h2.port()), (true, h1.port()), (true, h2.port())]
     {
         let gateway = Setup::allow_all(&["origin.test"], port).start();
-        let said = if http2_client {
-            asks_h2(&gateway, port).await
-        } else {
-            asks_h1(&gateway, port)
-        };
+        let said =
+            if http2_client { asks_h2(&gateway, port).await } else { asks_h1(&gateway, port) };
         assert_eq!(said, format!("POST /p/a?q=1 origin.test:{port} this ping"));
         record_is(&gateway, if http2_client { "2" } else { "1.1" });
     }
@@ -165,7 +172,9 @@ async fn an_answer_without_a_body_has_none_in_any_pairing() {
             let head = read_request(&mut stream);
             let answer = match head.split(' ').nth(1) {
                 Some("/204") => "HTTP/1.1 204 No Content\r\n\r\n",
-                Some("/304") => "HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\netag: \"e\"\r\n\r\n",
+                Some("/304") => {
+                    "HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\netag: \"e\"\r\n\r\n"
+                }
                 Some("/head") => "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n",
                 _ => return,
             };
@@ -188,7 +197,9 @@ async fn an_answer_without_a_body_has_none_in_any_pairing() {
         let authority = format!("origin.test:{port}");
         let mut one = gateway.tls(&authority, "origin.test", &["http/1.1"]);
         let mut two = client(&gateway, port).await;
-        for (method, path, status) in [("GET", "/204", 204), ("GET", "/304", 304), ("HEAD", "/head", 200)] {
+        for (method, path, status) in
+            [("GET", "/204", 204), ("GET", "/304", 304), ("HEAD", "/head", 200)]
+        {
             write!(one, "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
             let head = read_head(&mut one);
             assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
@@ -199,7 +210,10 @@ async fn an_answer_without_a_body_has_none_in_any_pairing() {
             assert!(body.is_empty());
         }
         let records = gateway.records(6);
-        assert!(records.iter().all(|r| r["outcome"] == "passed" && r["download"] == 0), "{records:#?}");
+        assert!(
+            records.iter().all(|r| r["outcome"] == "passed" && r["download"] == 0),
+            "{records:#?}"
+        );
     }
 }
 

@@ -21,8 +21,7 @@ fn told(head: &'static str, chunked: bool) -> (Origin, Sender<String>) {
         read_request(&mut stream);
         stream.write_all(head.as_bytes()).unwrap();
         for text in told.lock().unwrap().iter() {
-            let piece =
-                if chunked { format!("{:x}\r\n{text}\r\n", text.len()) } else { text };
+            let piece = if chunked { format!("{:x}\r\n{text}\r\n", text.len()) } else { text };
             if stream.write_all(piece.as_bytes()).is_err() {
                 return;
             }
@@ -37,13 +36,22 @@ fn told(head: &'static str, chunked: bool) -> (Origin, Sender<String>) {
 #[test]
 fn each_event_arrives_before_the_next_is_sent() {
     for kind in ["text/event-stream", "application/x-ndjson", "application/json", "text/plain"] {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
         let (origin, tell) = told(head.leak(), true);
         let port = origin.port();
         let gateway = Setup::allow_all(&["origin.test"], port).start();
         let mut client = gateway.connect();
-        write!(client, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
-        assert!(read_head(&mut client).starts_with("HTTP/1.1 200"), "the head is there before any body");
+        write!(
+            client,
+            "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n"
+        )
+        .unwrap();
+        assert!(
+            read_head(&mut client).starts_with("HTTP/1.1 200"),
+            "the head is there before any body"
+        );
         for n in 0..5 {
             let event = format!("data: {n}\n\n");
             tell.send(event.clone()).unwrap();
@@ -61,7 +69,8 @@ fn a_close_delimited_stream_is_passed_on_as_it_comes() {
     let port = origin.port();
     let gateway = Setup::allow_all(&["origin.test"], port).start();
     let mut client = gateway.connect();
-    write!(client, "GET http://origin.test:{port}/ HTTP/1.0\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+    write!(client, "GET http://origin.test:{port}/ HTTP/1.0\r\nHost: origin.test:{port}\r\n\r\n")
+        .unwrap();
     let head = read_head(&mut client);
     assert!(header(&head, "transfer-encoding").is_none(), "HTTP/1.0 knows no chunks: {head}");
     for n in 0..5 {
@@ -93,7 +102,8 @@ async fn each_frame_of_an_http2_origin_arrives_before_the_next_is_sent() {
     let port = origin.port();
     let gateway = Setup::allow_all(&["origin.test"], port).start();
     let mut client = client(&gateway, port).await;
-    let (response, _) = client.send_request(request("GET", port, "/").body(()).unwrap(), true).unwrap();
+    let (response, _) =
+        client.send_request(request("GET", port, "/").body(()).unwrap(), true).unwrap();
     let mut body = soon(response).await.unwrap().into_body();
     for event in ["{\"a\":1}\n", "{\"a\":2}\n", "{\"a\":3}\n"] {
         tell.send(event).await.unwrap();

@@ -15,7 +15,10 @@ fn fields(list: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 /// Answers with a body, and with the request's trailers, some added.
-async fn mirror(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+async fn mirror(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
     let (body, trailers) = collect(request.into_body()).await;
     let mut trailers = trailers.unwrap_or_default();
     trailers.extend(fields(&[
@@ -39,7 +42,8 @@ async fn trailers_go_both_ways_between_http2_and_http2_and_are_cleaned() {
     let (response, mut up) =
         client.send_request(request("POST", port, "/t").body(()).unwrap(), false).unwrap();
     up.send_data(Bytes::from_static(b"body"), false).unwrap();
-    up.send_trailers(fields(&[("x-up", "1"), ("authorization", "forged"), ("host", "other")])).unwrap();
+    up.send_trailers(fields(&[("x-up", "1"), ("authorization", "forged"), ("host", "other")]))
+        .unwrap();
     let (body, trailers) = collect(soon(response).await.unwrap().into_body()).await;
     assert_eq!(body, b"body");
     let mut trailers: Vec<_> =
@@ -57,7 +61,8 @@ fn an_http1_client_that_takes_trailers_gets_those_of_an_http2_origin() {
     let authority = format!("origin.test:{port}");
     let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
     for (te, expected) in [("TE: trailers\r\nConnection: TE\r\n", "x-sum: abc\n"), ("", "")] {
-        write!(client, "POST /t HTTP/1.1\r\nHost: {authority}\r\n{te}Content-Length: 2\r\n\r\nhi").unwrap();
+        write!(client, "POST /t HTTP/1.1\r\nHost: {authority}\r\n{te}Content-Length: 2\r\n\r\nhi")
+            .unwrap();
         let (head, body, trailers) = read_message(&mut client);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert_eq!(body, b"hi");
@@ -150,7 +155,11 @@ fn trailers_that_nobody_takes_end_nothing() {
     let gateway = Setup::allow_all(&["origin.test"], port).start();
     let mut client = gateway.connect();
     for _ in 0..3 {
-        write!(client, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+        write!(
+            client,
+            "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n"
+        )
+        .unwrap();
         let (_, body, trailers) = read_message(&mut client);
         assert_eq!((&body[..], &trailers[..]), (&b"hi"[..], ""));
     }

@@ -5,25 +5,35 @@ use super::gate::Connection;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::target::Target;
-use super::websocket::{Decoder, Event, FrameError, Side, encode_close};
+use super::websocket::{Decoder, Event, FrameError, Place, Side, encode_close};
 use crate::addr::Path;
 use crate::policy::body::ws_graphql;
 use crate::policy::{Ask, Body, Client, Code, Intent, Verdict};
 use crate::record::Outcome;
+use bytes::{Buf, BytesMut};
 use http::uri::PathAndQuery;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 
 /// RFC 6455 §7.4.1: policy violation.
 const POLICY_VIOLATION: u16 = 1008;
 /// RFC 6455 §7.4.1: protocol error.
 const PROTOCOL_ERROR: u16 = 1002;
+/// RFC 6455 §7.4.1: a message is too big.
+const TOO_BIG: u16 = 1009;
+/// RFC 6455 §7.4.1: going away.
+const GOING_AWAY: u16 = 1001;
+/// How long both sides may take to hear of the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 type Io = TokioIo<Upgraded>;
 
@@ -40,9 +50,28 @@ pub(crate) struct Judge {
 /// Why a direction stopped.
 enum Stop {
     End,
-    Broken,
+    Broken(Code),
     Refused(Code, String),
     Malformed(FrameError),
+}
+
+/// The four halves of a relayed WebSocket.
+struct Ends {
+    from_client: ReadHalf<Io>,
+    to_client: WriteHalf<Io>,
+    from_origin: ReadHalf<Io>,
+    to_origin: WriteHalf<Io>,
+}
+
+/// A direction under way: what was read and not written yet, and where it stands.
+struct Way<'a> {
+    buffer: BytesMut,
+    place: Place,
+    count: &'a AtomicU64,
+    live: &'a Live,
+    idle: Duration,
+    /// Who is to blame when reading, and when writing fails.
+    blame: (Code, Code),
 }
 
 impl Judge {
@@ -92,7 +121,7 @@ impl Judge {
 /// Relays until both sides have ended, and closes the record.
 pub(crate) async fn relay(
     (client, origin): (Io, Io),
-    open: OpenRecord,
+    mut open: OpenRecord,
     judge: Option<Judge>,
     idle: Duration,
 ) {
@@ -100,26 +129,22 @@ pub(crate) async fn relay(
     if let Some(watch) = open.watch() {
         watch.due(idle);
     }
-    let (mut client_read, mut client_write) = tokio::io::split(client);
-    let (mut origin_read, mut origin_write) = tokio::io::split(origin);
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_origin, to_origin) = tokio::io::split(origin);
+    let mut ends = Ends { from_client, to_client, from_origin, to_origin };
+    let mut up = Way::new((&live, idle), &live.upload, (Code::ClientGone, Code::UpstreamClosed));
+    let mut down =
+        Way::new((&live, idle), &live.download, (Code::UpstreamClosed, Code::ClientGone));
     let stop = {
-        let mut upward = std::pin::pin!(async {
+        let mut upward = pin!(async {
             match &judge {
                 Some(judge) => {
-                    judged(&mut client_read, &mut origin_write, judge, (&live, idle), &live.upload).await
+                    judged(&mut ends.from_client, &mut ends.to_origin, judge, &mut up).await
                 }
-                None => {
-                    let to = &mut origin_write;
-                    copied(&mut client_read, to, (&live, idle), &live.upload).await
-                }
+                None => copied(&mut ends.from_client, &mut ends.to_origin, &mut up).await,
             }
         });
-        let mut downward = std::pin::pin!(copied(
-            &mut origin_read,
-            &mut client_write,
-            (&live, idle),
-            &live.download
-        ));
+        let mut downward = pin!(copied(&mut ends.from_origin, &mut ends.to_client, &mut down));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
             if let Poll::Ready(end) = live.poll_cut(cx) {
@@ -144,89 +169,163 @@ pub(crate) async fn relay(
         })
         .await
     };
-    end(open, stop, &mut client_write, &mut origin_write).await;
+    let closed = up.place.closed && down.place.closed;
+    let (code, outcome, close) = meaning(stop, closed);
+    if let Some((status, reason)) = &close {
+        let tell = ends.tell(*status, reason, (&up, &mut down));
+        drop(tokio::time::timeout(CLOSE_WITHIN, tell).await);
+    }
+    if let Some(code) = code {
+        open.record().code = code;
+    }
+    open.close(outcome);
 }
 
-async fn end(
-    open: OpenRecord,
+impl Ends {
+    /// Ends both sides with a close frame, where none would stand inside another frame.
+    async fn tell(&mut self, status: u16, reason: &str, (up, down): (&Way<'_>, &mut Way<'_>)) {
+        if !up.place.is_inside() {
+            let masked = encode_close(status, "", Some([0x5a, 0x13, 0xc7, 0x2e]));
+            drop(self.to_origin.write_all(&masked).await);
+        }
+        drop(self.to_origin.shutdown().await);
+        down.finish_frame(&mut self.from_origin, &mut self.to_client).await;
+        if !down.place.is_inside() {
+            let reason = super::refuse::clip(reason, 120);
+            drop(self.to_client.write_all(&encode_close(status, reason, None)).await);
+        }
+        drop(self.to_client.shutdown().await);
+        // What the client still sends would reset the connection, and it would lose the frame.
+        let mut rest = [0; 1024];
+        while self.from_client.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+    }
+}
+
+/// What the end of a WebSocket means: its code, its outcome, and the close frame that both sides
+/// are told it with.
+fn meaning(
     stop: Result<Stop, End>,
-    client: &mut WriteHalf<Io>,
-    origin: &mut WriteHalf<Io>,
-) {
-    let (code, close, reason) = match stop {
-        Ok(Stop::End) => return open.close(Outcome::Passed),
-        Ok(Stop::Broken) => (Code::UpstreamClosed, None, String::new()),
-        Ok(Stop::Refused(code, detail)) => (code, Some(POLICY_VIOLATION), detail),
-        Ok(Stop::Malformed(error)) => (Code::BadFrame, Some(PROTOCOL_ERROR), error.to_string()),
-        Err(End::Deadline) => (Code::IdleTimeout, None, String::new()),
-        Err(End::TooLong) => (Code::TotalTimeout, None, String::new()),
+    closed: bool,
+) -> (Option<Code>, Outcome, Option<(u16, String)>) {
+    let told = |status, reason: &str| Some((status, reason.to_owned()));
+    match stop {
+        Ok(Stop::End) => (None, Outcome::Passed, None),
+        // After the closing handshake it is all one how the sockets end.
+        Ok(Stop::Broken(_)) if closed => (None, Outcome::Passed, None),
+        Ok(Stop::Broken(code)) => (Some(code), Outcome::Failed, None),
+        Ok(Stop::Refused(code, detail)) => {
+            (Some(code), Outcome::Refused, Some((POLICY_VIOLATION, detail)))
+        }
+        Ok(Stop::Malformed(error @ FrameError::TooLong)) => {
+            let close = told(TOO_BIG, &error.to_string());
+            (Some(Code::JudgedBodyTooLarge), Outcome::Refused, close)
+        }
+        Ok(Stop::Malformed(error)) => {
+            (Some(Code::BadFrame), Outcome::Refused, told(PROTOCOL_ERROR, &error.to_string()))
+        }
         Err(End::Revoked) => {
-            (Code::PolicyChanged, Some(POLICY_VIOLATION), "the policy changed".to_owned())
+            let close = told(POLICY_VIOLATION, "the policy changed");
+            (Some(Code::PolicyChanged), Outcome::Failed, close)
         }
-        Err(End::Drain | End::Stop) => (Code::Draining, Some(1001), "going away".to_owned()),
-    };
-    if let Some(status) = close {
-        let reason = super::refuse::clip(&reason, 120);
-        let frame = encode_close(status, reason, None);
-        let masked = encode_close(status, "", Some([0x5a, 0x13, 0xc7, 0x2e]));
-        let tell = async {
-            drop(client.write_all(&frame).await);
-            drop(client.shutdown().await);
-            drop(origin.write_all(&masked).await);
-            drop(origin.shutdown().await);
-        };
-        drop(tokio::time::timeout(Duration::from_secs(1), tell).await);
+        Err(end @ (End::Drain | End::Stop)) => {
+            (Some(end.code()), Outcome::Failed, told(GOING_AWAY, "going away"))
+        }
+        Err(end @ (End::Deadline | End::TooLong)) => (Some(end.code()), Outcome::Failed, None),
     }
-    open.fail(code);
 }
 
-async fn copied(
-    from: &mut ReadHalf<Io>,
-    to: &mut WriteHalf<Io>,
-    (live, idle): (&Live, Duration),
-    count: &AtomicU64,
-) -> Stop {
-    let mut buffer = bytes::BytesMut::new();
+impl<'a> Way<'a> {
+    fn new((live, idle): (&'a Live, Duration), count: &'a AtomicU64, blame: (Code, Code)) -> Self {
+        Self { buffer: BytesMut::new(), place: Place::default(), count, live, idle, blame }
+    }
+
+    /// Reads what is there. `Some` is the end of the direction.
+    async fn read<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> Option<Stop> {
+        let buffer = &mut self.buffer;
+        let read = poll_fn(|cx| {
+            // On the stack, so that an idle WebSocket holds no buffer.
+            let mut space = [MaybeUninit::uninit(); 8192];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
+            buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok::<_, io::Error>(read.filled().len()))
+        });
+        match read.await {
+            Ok(0) => Some(Stop::End),
+            Ok(_) => {
+                self.live.extend(self.idle);
+                None
+            }
+            // TLS that ends without its close_notify: frames delimit themselves.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Some(Stop::End),
+            Err(_) => Some(Stop::Broken(self.blame.0)),
+        }
+    }
+
+    /// Writes the first `end` bytes of the buffer. They leave it as they are written: the other
+    /// direction may end this one at any time, and what is left must be known then.
+    async fn write<W: AsyncWrite + Unpin>(&mut self, to: &mut W, end: usize) -> Result<(), Stop> {
+        let mut left = end;
+        while left > 0 {
+            let Ok(n @ 1..) = to.write(&self.buffer[..left]).await else {
+                return Err(Stop::Broken(self.blame.1));
+            };
+            self.place.pass(&self.buffer[..n]);
+            self.buffer.advance(n);
+            self.count.fetch_add(n as u64, Ordering::Relaxed);
+            self.live.extend(self.idle);
+            left -= n;
+        }
+        to.flush().await.map_err(|_| Stop::Broken(self.blame.1))
+    }
+
+    /// Carries the frame under way to its end, so that another can follow it.
+    async fn finish_frame<R, W>(&mut self, from: &mut R, to: &mut W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        while self.place.is_inside() {
+            if self.buffer.is_empty() && self.read(from).await.is_some() {
+                return;
+            }
+            let rest = self.place.clone().step(&self.buffer);
+            if self.write(to, rest).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn copied<R, W>(from: &mut R, to: &mut W, way: &mut Way<'_>) -> Stop
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     loop {
-        let step = poll_fn(|cx| super::relay::poll_copy(cx, from, to, &mut buffer)).await;
-        match step {
-            Ok(super::relay::Copied::Some(n)) => {
-                count.fetch_add(n as u64, Ordering::Relaxed);
-                live.extend(idle);
-            }
-            Ok(super::relay::Copied::End) => {
-                drop(to.shutdown().await);
-                return Stop::End;
-            }
-            Err(_) => return Stop::Broken,
+        if let Some(stop) = way.read(from).await {
+            drop(to.shutdown().await);
+            return stop;
         }
+        if let Err(stop) = way.write(to, way.buffer.len()).await {
+            return stop;
+        }
+        way.buffer = BytesMut::new();
     }
 }
 
-async fn judged<R, W>(
-    from: &mut R,
-    to: &mut W,
-    judge: &Judge,
-    (live, idle): (&Live, Duration),
-    count: &AtomicU64,
-) -> Stop
+async fn judged<R, W>(from: &mut R, to: &mut W, judge: &Judge, way: &mut Way<'_>) -> Stop
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut decoder = Decoder::new(Side::Client, judge.limit);
-    let mut buffer = vec![0; 8192];
     loop {
-        let n = match from.read(&mut buffer).await {
-            Ok(0) => {
-                drop(to.shutdown().await);
-                return Stop::End;
-            }
-            Ok(n) => n,
-            Err(_) => return Stop::Broken,
-        };
-        decoder.push(&buffer[..n]);
-        live.extend(idle);
+        if let Some(stop) = way.read(from).await {
+            drop(to.shutdown().await);
+            return stop;
+        }
+        decoder.push(&std::mem::take(&mut way.buffer));
         loop {
             let wire = match decoder.next() {
                 Err(error) => return Stop::Malformed(error),
@@ -241,10 +340,10 @@ where
                 }
                 Ok(Some(Event::Beat { wire } | Event::Close { wire, .. })) => wire,
             };
-            if to.write_all(&wire).await.is_err() || to.flush().await.is_err() {
-                return Stop::Broken;
+            way.buffer.extend_from_slice(&wire);
+            if let Err(stop) = way.write(to, wire.len()).await {
+                return stop;
             }
-            count.fetch_add(wire.len() as u64, Ordering::Relaxed);
         }
     }
 }

@@ -11,9 +11,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 /// Bytes that move through a buffer before a direction is taken for bulk.
@@ -58,10 +58,9 @@ pub(crate) async fn relay(
         if let Poll::Ready(end) = live.poll_cut(cx) {
             return Poll::Ready(Ended::Cut(end));
         }
-        for (way, done) in [
-            (&mut up.as_mut() as &mut dyn Way, &mut up_done),
-            (&mut down.as_mut(), &mut down_done),
-        ] {
+        for (way, done) in
+            [(&mut up.as_mut() as &mut dyn Way, &mut up_done), (&mut down.as_mut(), &mut down_done)]
+        {
             if !*done {
                 match way.poll_way(cx) {
                     Poll::Ready(Ok(())) => *done = true,
@@ -224,45 +223,4 @@ impl Raw {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Relays between two byte streams that are not sockets (upgraded connections under TLS): one
-/// direction, through `each`, which sees what was read and says what is written.
-pub(crate) fn poll_copy<R, W>(
-    cx: &mut Context<'_>,
-    reader: &mut R,
-    writer: &mut W,
-    buffer: &mut BytesMut,
-) -> Poll<io::Result<Copied>>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    if buffer.is_empty() {
-        let mut space = [std::mem::MaybeUninit::<u8>::uninit(); 8192];
-        let mut read = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(reader).poll_read(cx, &mut read))?;
-        if read.filled().is_empty() {
-            return Poll::Ready(Ok(Copied::End));
-        }
-        buffer.extend_from_slice(read.filled());
-    }
-    let n = ready!(Pin::new(&mut *writer).poll_write(cx, buffer))?;
-    if n == 0 {
-        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-    }
-    buffer.advance(n);
-    if buffer.is_empty() {
-        ready!(Pin::new(writer).poll_flush(cx))?;
-    }
-    Poll::Ready(Ok(Copied::Some(n)))
-}
-
-/// One step of [`poll_copy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copied {
-    /// Bytes that were written.
-    Some(usize),
-    /// The reader is at its end.
-    End,
 }

@@ -4,14 +4,17 @@
 //! Where the rules judge messages, each text message is judged before it leaves.
 
 use super::body::{DownBody, UpBody};
-use super::carry::{Unsent, Use, send};
+use super::carry::{Unsent, Use, cut, send, unless_cut};
 use super::gate::Connection;
 use super::headers;
 use super::messages::{self, Judge};
+use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
+use crate::record::Outcome;
+use crate::upstream::http::Sender;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -19,6 +22,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest answer of an origin that declines a handshake.
+const DECLINED: usize = 1024 * 1024;
 
 /// A client's WebSocket handshake.
 pub(crate) struct Handshake {
@@ -71,7 +78,18 @@ pub(crate) async fn forward(
             Ok(()) => switch(exchange, connection, &permit, handshake, response),
             Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
         },
-        Ok((Answer::Declined(response), _)) => declined(exchange, response).await,
+        Ok((Answer::Declined(response), _)) => {
+            let idle = connection.gate.settings.timeouts.idle;
+            match declined(response, &exchange.open, idle).await {
+                Ok((head, body)) => {
+                    exchange.open.record().status = Some(head.status.as_u16());
+                    exchange.open.record().download = body.len() as u64;
+                    exchange.open.close(Outcome::Passed);
+                    Response::from_parts(head, DownBody::whole(body))
+                }
+                Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
+            }
+        }
         Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
     }
 }
@@ -88,6 +106,10 @@ async fn shake(
 ) -> Result<(Answer, HeaderValue), Refusal> {
     let http1 = (exchange.target.scheme, Version::HTTP_11);
     let mut carrier = connection.carrier(permit, &mut exchange.open, http1, Use::Upgrade).await?;
+    if matches!(carrier.lease.connection.sender, Sender::Http2(_)) {
+        let detail = "the origin speaks HTTP/2 alone, and WebSockets are carried over HTTP/1.1";
+        return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
+    }
     let live = exchange.open.watch().expect("set when it was judged").live().clone();
     let mut head = Request::new(()).into_parts().0;
     let path = exchange.open.record().target.clone();
@@ -198,20 +220,22 @@ fn switch(
 }
 
 /// The origin answered the handshake with an ordinary response: it goes to the client whole.
-async fn declined(mut exchange: Exchange, response: Response<Incoming>) -> Response<DownBody> {
+async fn declined(
+    response: Response<Incoming>,
+    open: &OpenRecord,
+    idle: Duration,
+) -> Result<(http::response::Parts, Bytes), Refusal> {
     use http_body_util::BodyExt;
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
-    let body = http_body_util::Limited::new(body, 1024 * 1024).collect().await;
-    let Ok(body) = body else {
-        let refusal = Refusal::unjudged(Code::UpstreamClosed, "the origin's answer was cut off");
-        return refuse(exchange, &refusal);
-    };
-    let body = body.to_bytes();
+    let watch = open.watch().expect("set when it was judged");
+    watch.due(idle);
+    let body = http_body_util::Limited::new(body, DECLINED).collect();
+    let body = unless_cut(watch.live(), body)
+        .await
+        .map_err(|end| cut(end, Code::IdleTimeout))?
+        .map_err(|_| Refusal::unjudged(Code::UpstreamClosed, "the origin's answer was cut off"))?;
     head.headers.remove(header::CONTENT_LENGTH);
     head.version = Version::HTTP_11;
-    exchange.open.record().status = Some(head.status.as_u16());
-    exchange.open.record().download = body.len() as u64;
-    exchange.open.close(crate::record::Outcome::Passed);
-    Response::from_parts(head, DownBody::whole(body))
+    Ok((head, body.to_bytes()))
 }

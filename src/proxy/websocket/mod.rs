@@ -11,7 +11,9 @@
 mod decoder;
 mod frame;
 mod handshake;
+mod place;
 
 pub use decoder::{Decoder, Event, Part};
 pub use frame::{FrameError, MAX_CONTROL, Opcode, Side, encode, encode_close};
 pub use handshake::accept_for;
+pub use place::Place;
