@@ -44,9 +44,9 @@ pub enum Mode {
 /// Whom a listener serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// The uids of local clients. Empty: any uid that `from` lets in.
+    /// The uids of clients on this host, whatever address they come from.
     pub uids: Vec<u32>,
-    /// The networks of other clients; loopback needs no entry.
+    /// The networks of other clients.
     pub from: Vec<IpNet>,
 }
 
@@ -286,10 +286,18 @@ impl Door {
                 let from = from.ok_or("it has no address")?;
                 let local = socket.local_addr().map_err(|_| "its socket is broken")?;
                 let ip = from.ip().to_canonical();
-                if ip.is_loopback() || ip == local.ip().to_canonical() {
-                    let peer = self.local(local, from)?;
+                // A client on this host is known by its uid, whatever address it comes from. What
+                // its socket says of the other end is where it was going before it was routed.
+                let to = match self.mode {
+                    Mode::Transparent => original(socket).unwrap_or(local),
+                    Mode::Proxy => local,
+                };
+                if let Some(peer) = self.local(to, from)? {
                     self.uid(peer.uid)?;
                     return Ok(Who::Socket(peer));
+                }
+                if ip.is_loopback() || ip == local.ip().to_canonical() {
+                    return Err("its socket is not on this host");
                 }
                 if self.served.from.iter().any(|net| net.contains(&ip)) {
                     return Ok(Who::Remote);
@@ -299,15 +307,11 @@ impl Door {
         }
     }
 
-    fn local(&self, local: SocketAddr, from: SocketAddr) -> Result<Socket, &'static str> {
-        match self.gate.peers.tcp_peer(local, from) {
-            Ok(Some(peer)) => Ok(peer),
-            Ok(None) => Err("its socket is not on this host"),
-            Err(error) => {
-                tracing::error!(%error, "the uid of a local client can't be looked up");
-                Err("its uid can't be looked up")
-            }
-        }
+    fn local(&self, to: SocketAddr, from: SocketAddr) -> Result<Option<Socket>, &'static str> {
+        self.gate.peers.tcp_peer(to, from).map_err(|error| {
+            tracing::error!(%error, "the uid of a local client can't be looked up");
+            "its uid can't be looked up"
+        })
     }
 
     fn uid(&self, uid: u32) -> Result<(), &'static str> {
