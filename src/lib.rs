@@ -6,6 +6,8 @@
 //! each know one outside thing, `proxy` carries one request from end to end, and `config` and
 //! `cli` are the doors.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod addr;
 pub mod catalog;
 pub mod cli;

@@ -1,6 +1,6 @@
 //! A gateway of one's own for a test: the real binary on port 0, its records, its CA; and origins
 //! that say and keep exactly the bytes a test wants. Real sockets, no sleeping for a result.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part of the harness")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
 pub mod dns;
 pub mod hello;
@@ -282,11 +282,7 @@ impl Gateway {
 }
 
 /// Starts the binary in `dir`; gives its TCP listeners, and what it said of them.
-fn launch(
-    dir: &Path,
-    args: &[&str],
-    env: &[(String, String)],
-) -> (Child, Vec<SocketAddr>, String) {
+fn launch(dir: &Path, args: &[&str], env: &[(String, String)]) -> (Child, Vec<SocketAddr>, String) {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("stderr.log"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .arg("gateway")
@@ -555,7 +551,10 @@ pub fn certificate(names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'s
     let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
     let params = rcgen::CertificateParams::new(names).unwrap();
     let certificate = params.signed_by(&key, &test_ca().issuer).unwrap();
-    (certificate.der().clone(), PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap())
+    (
+        certificate.der().clone(),
+        PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+    )
 }
 
 pub fn server_config(names: &[&str], alpn: &[&str]) -> Arc<rustls::ServerConfig> {

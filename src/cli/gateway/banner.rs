@@ -74,10 +74,11 @@ fn paste_flags(loaded: &Loaded, file: Option<&Path>) -> String {
     if file.is_none() && loaded.config.state_dir != usual.config.state_dir {
         flags.push_str(&format!(" --state-dir {}", loaded.config.state_dir.display()));
     }
-    if file.is_none() && loaded.config.listeners != usual.config.listeners {
-        if let Some(first) = loaded.config.listeners.first() {
-            flags.push_str(&format!(" --listen {}", first.address));
-        }
+    if file.is_none()
+        && loaded.config.listeners != usual.config.listeners
+        && let Some(first) = loaded.config.listeners.first()
+    {
+        flags.push_str(&format!(" --listen {}", first.address));
     }
     flags
 }
