@@ -557,6 +557,23 @@ pub fn certificate(names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'s
     )
 }
 
+/// A server whose certificate from the test CA has expired.
+pub fn expired(names: &[&str]) -> Arc<rustls::ServerConfig> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    let certificate = params.signed_by(&key, &test_ca().issuer).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key);
+    Arc::new(config.unwrap())
+}
+
 pub fn server_config(names: &[&str], alpn: &[&str]) -> Arc<rustls::ServerConfig> {
     let (certificate, key) = certificate(names);
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
