@@ -2,6 +2,7 @@
 //! (I3), and the alert that it gets where it does not. Nothing is closed in silence.
 
 use super::io::{Prefixed, Raw};
+use super::live::Live;
 use super::refuse::Refusal;
 use super::sniff::{Place, Spoken, classify};
 use crate::addr::Host;
@@ -9,6 +10,7 @@ use crate::policy::Code;
 use crate::tls::hello::ClientHello;
 use bytes::BytesMut;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -63,7 +65,7 @@ impl Demand {
         &self,
         io: &mut Prefixed,
         origin: &mut Raw,
-        leftover: &mut BytesMut,
+        (leftover, live): (&mut BytesMut, &Live),
     ) -> Result<(), Refusal> {
         let broken = |_| Refusal::unjudged(Code::ClientGone, "the client left");
         let mut speaks = true;
@@ -79,6 +81,7 @@ impl Demand {
             if !leftover.is_empty() {
                 let bytes = std::mem::take(leftover);
                 io.write(&bytes).await.map_err(broken)?;
+                live.download.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             tokio::select! {
                 read = io.fill() => match read.map_err(broken)? {

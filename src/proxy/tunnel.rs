@@ -235,8 +235,8 @@ impl Relayed {
         let mut origin = Raw::Tcp(dialed.stream);
         let mut leftover = BytesMut::from(&dialed.leftover[..]);
         if let Some(demand) = &demand {
-            let met = demand.met(&mut io, &mut origin, &mut leftover);
-            match unless_cut(&live, met).await {
+            let met = demand.met(&mut io, &mut origin, (&mut leftover, &live));
+            match open.journalled(&live, unless_cut(&live, met)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => {
                     open.record().sent = false;
