@@ -53,6 +53,57 @@ static NOT_IN_TRAILERS: [HeaderName; 12] = [
     header::CACHE_CONTROL,
 ];
 
+/// What the names of a head's fields ask for, found in one pass: most heads ask for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marks(u8);
+
+impl Marks {
+    /// A hop-by-hop field.
+    const HOP: u8 = 1;
+    /// A field that says how the body is framed or awaited.
+    const FRAMING: u8 = 1 << 1;
+    /// `TE`.
+    const TE: u8 = 1 << 2;
+    /// A method or path in disguise.
+    const DISGUISE: u8 = 1 << 3;
+    /// The gateway's own namespace.
+    const OWN: u8 = 1 << 4;
+    /// A cookie.
+    const COOKIE: u8 = 1 << 5;
+
+    fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |marks, name| marks | Self::name(name.as_str())))
+    }
+
+    fn has(self, marks: u8) -> bool {
+        self.0 & marks != 0
+    }
+
+    fn name(name: &str) -> u8 {
+        match name {
+            "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "upgrade"
+            | "http2-settings" => Self::HOP,
+            "transfer-encoding" => Self::HOP | Self::FRAMING,
+            "content-length" | "expect" => Self::FRAMING,
+            "te" => Self::TE,
+            "cookie" => Self::COOKIE,
+            "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-method"
+            | "x-original-url"
+            | "x-rewrite-url" => Self::DISGUISE,
+            _ if name.starts_with(OWN_PREFIX) => Self::OWN,
+            _ => 0,
+        }
+    }
+}
+
 /// What a request says of its framing and its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Framing {
@@ -67,6 +118,10 @@ pub(crate) struct Framing {
 /// Checks the framing fields of a request as hyper shows them: what two parsers could read
 /// differently is refused.
 pub(crate) fn framing(version: http::Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
+    let marks = Marks::of(headers);
+    if version != http::Version::HTTP_2 && !marks.has(Marks::FRAMING | Marks::TE) {
+        return Ok(Framing { length: None, expects: false, trailers: false });
+    }
     let bad = |what: &str| Err(Refusal::unjudged(Code::BadFraming, what));
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(encoding) = encodings.next() {
@@ -93,7 +148,7 @@ pub(crate) fn framing(version: http::Version, headers: &HeaderMap) -> Result<Fra
             Some(length)
         }
     };
-    if version == http::Version::HTTP_2 {
+    if version == http::Version::HTTP_2 && marks.has(Marks::HOP | Marks::TE) {
         http2_fields(headers)?;
     }
     let expects = headers
@@ -142,16 +197,23 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool 
 
 /// Removes what belongs to the client's connection, before anything is injected.
 pub(crate) fn clean_request(headers: &mut HeaderMap, trailers: bool) {
-    remove_named(headers);
-    for name in HOP_BY_HOP.iter().chain(&OVERRIDES).chain(&REWRITES) {
-        headers.remove(name);
+    let marks = Marks::of(headers);
+    if marks.has(Marks::HOP | Marks::TE | Marks::DISGUISE) {
+        remove_named(headers);
+        for name in HOP_BY_HOP.iter().chain(&OVERRIDES).chain(&REWRITES) {
+            headers.remove(name);
+        }
+        headers.remove(header::TE);
     }
-    headers.remove(LOOP);
-    headers.remove(header::TE);
+    if marks.has(Marks::OWN) {
+        clean_own(headers);
+    }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    join_cookies(headers);
+    if marks.has(Marks::COOKIE) {
+        join_cookies(headers);
+    }
 }
 
 /// h2 clients split cookies; h1 origins want one field (RFC 9113 §8.2.3).
@@ -174,12 +236,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Removes what belongs to the origin's connection, and what only the gateway may say.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    remove_named(headers);
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    let marks = Marks::of(headers);
+    if marks.has(Marks::HOP | Marks::TE) {
+        remove_named(headers);
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+        headers.remove(header::TE);
     }
-    headers.remove(header::TE);
-    clean_own(headers);
+    if marks.has(Marks::OWN) {
+        clean_own(headers);
+    }
 }
 
 /// Removes from trailers what no trailer may say.
@@ -191,9 +258,6 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
 }
 
 fn clean_own(headers: &mut HeaderMap) {
-    if !headers.keys().any(|n| n.as_str().starts_with(OWN_PREFIX)) {
-        return;
-    }
     let own: Vec<HeaderName> =
         headers.keys().filter(|n| n.as_str().starts_with(OWN_PREFIX)).cloned().collect();
     for name in own {
@@ -223,8 +287,8 @@ fn remove_named(headers: &mut HeaderMap) {
 pub(crate) fn is_websocket(method: &Method, version: http::Version, headers: &HeaderMap) -> bool {
     *method == Method::GET
         && version == http::Version::HTTP_11
-        && lists(headers, &header::CONNECTION, "upgrade")
         && lists(headers, &header::UPGRADE, "websocket")
+        && lists(headers, &header::CONNECTION, "upgrade")
 }
 
 /// gRPC, whose answers must be gRPC too.

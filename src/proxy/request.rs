@@ -256,6 +256,10 @@ impl Exchange {
         };
         let watch =
             connection.worker.wheel.judged(connection.sandbox.clone(), subject, permit.epoch());
+        watch.in_all(self.open.started(), connection.gate.settings.timeouts.total);
+        if self.head.version < Version::HTTP_2 {
+            watch.carried_by(&connection.watch);
+        }
         self.open.set_watch(watch);
         Ok((permit, body))
     }
@@ -324,6 +328,9 @@ impl Exchange {
                     waiting = None;
                     pace.go();
                 }
+                if live.draft_due() {
+                    self.open.draft();
+                }
                 sending.as_mut().poll(cx)
             })
             .await
@@ -378,8 +385,10 @@ impl Exchange {
         }
         head.uri = Uri::from_parts(uri)
             .map_err(|_| Refusal::unjudged(Code::BadTarget, "the target can't be forwarded"))?;
-        head.headers.remove(header::HOST);
-        head.headers.insert(header::HOST, self.target.host.clone());
+        // There is at most one: `Via::target` has seen to that.
+        if head.headers.get(header::HOST) != Some(&self.target.host) {
+            head.headers.insert(header::HOST, self.target.host.clone());
+        }
         if absolute {
             head.headers.insert(headers::LOOP, connection.gate.loop_token.clone());
             if let Some(value) = connection.gate.upstream.parent_authorization() {
@@ -467,8 +476,8 @@ impl Exchange {
             let detail = "the origin switched protocols without being asked";
             return Err(Refusal::unjudged(Code::BadUpgrade, detail));
         }
-        let negotiates =
-            head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
+        let negotiates = head.status == StatusCode::UNAUTHORIZED
+            && head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
         headers::clean_response(&mut head.headers);
         head.version = Version::HTTP_11;
         head.extensions = hyper_reason(&head.extensions);

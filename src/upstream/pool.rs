@@ -5,7 +5,7 @@
 use super::dial::{Reached, Route};
 use super::http::Sender;
 use crate::addr::Authority;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
