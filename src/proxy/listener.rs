@@ -20,7 +20,7 @@ use crate::identity::Socket;
 use crate::policy::{Client, Code};
 use ipnet::IpNet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -296,8 +296,8 @@ impl Door {
                     self.uid(peer.uid)?;
                     return Ok(Who::Socket(peer));
                 }
-                if ip.is_loopback() || ip == local.ip().to_canonical() {
-                    return Err("its socket is not on this host");
+                if ip.is_loopback() || is_here(ip) {
+                    return Err("its socket is closed or not to be seen");
                 }
                 if self.served.from.iter().any(|net| net.contains(&ip)) {
                     return Ok(Who::Remote);
@@ -317,6 +317,18 @@ impl Door {
     fn uid(&self, uid: u32) -> Result<(), &'static str> {
         if self.served.uids.contains(&uid) { Ok(()) } else { Err("its uid is not in allow_uids") }
     }
+}
+
+/// Whether `ip` is this host's own: a port can be bound there. Where the host lets any address be
+/// bound (`ip_nonlocal_bind`; then one that is nobody's too, RFC 5737 and 3849) that says nothing.
+/// A client that has closed its socket already must not pass for a remote one.
+fn is_here(ip: IpAddr) -> bool {
+    let nobodys: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    let binds = |ip| UdpSocket::bind((ip, 0)).is_ok();
+    binds(ip) && !binds(nobodys)
 }
 
 fn unix_peer(socket: &UnixStream) -> Option<crate::identity::UnixPeer> {
