@@ -156,7 +156,8 @@ fn an_address_that_the_listener_does_not_name_gets_nothing() {
     let origin = Origin::ok("ok");
     let listen = "  - { address: \"0.0.0.0:0\", allow_from: [10.77.1.0/24] }\n";
     let gateway = Setup::allow_all(&["origin.test"], origin.port()).listen(listen).start();
-    let (at, bytes) = (SocketAddr::from(([10, 77, 0, 1], gateway.proxy.port())), request(origin.port()));
+    let (at, bytes) =
+        (SocketAddr::from(([10, 77, 0, 1], gateway.proxy.port())), request(origin.port()));
     let [inside, outside] = neighbour(&["10.77.1.2/16", "10.77.2.2/16"], || {
         ["10.77.1.2", "10.77.2.2"].map(|from| told(connect_from(from, at), &bytes))
     });
@@ -183,4 +184,14 @@ fn a_client_on_this_host_is_known_by_its_uid_whatever_its_address() {
         assert!(served(&told(connect_from(from, at), &bytes)), "{from}");
     }
     turned_away(&gateway, "its uid is not in allow_uids");
+    // Nor does it help to have closed the socket before anybody looks.
+    for linger in [None, Some(std::time::Duration::ZERO)].repeat(10) {
+        as_uid(NOBODY, || {
+            let mut stream = connect_from("10.77.1.9", at);
+            stream.write_all(&bytes).unwrap();
+            socket2::SockRef::from(&stream).set_linger(linger).unwrap();
+        });
+    }
+    assert!(served(&told(connect_from("10.77.1.9", at), &bytes)));
+    assert_eq!(origin.heard().matches("GET / ").count(), 3, "{}", origin.heard());
 }
