@@ -476,8 +476,8 @@ impl Exchange {
             let detail = "the origin switched protocols without being asked";
             return Err(Refusal::unjudged(Code::BadUpgrade, detail));
         }
-        let negotiates = head.status == StatusCode::UNAUTHORIZED
-            && head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
+        let negotiates =
+            head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
         headers::clean_response(&mut head.headers);
         head.version = Version::HTTP_11;
         head.extensions = hyper_reason(&head.extensions);
