@@ -55,6 +55,8 @@ pub(crate) struct Pace {
     stopped: AtomicU8,
     /// The body was polled: from here on the request can't be sent again.
     polled: AtomicBool,
+    /// The origin's connection would take more of it, and the client has sent no more.
+    starved: AtomicBool,
     /// The client waits for `100 Continue`, and so does the body.
     waits: AtomicBool,
     waker: AtomicWaker,
@@ -78,6 +80,7 @@ impl Pace {
             limit,
             stopped: AtomicU8::new(0),
             polled: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             waits: AtomicBool::new(waits),
             waker: AtomicWaker::new(),
             patience,
@@ -92,6 +95,11 @@ impl Pace {
     /// Whether any of the body was asked for.
     pub(crate) fn polled(&self) -> bool {
         self.polled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client is the one who is waited for.
+    pub(crate) fn starved(&self) -> bool {
+        self.starved.load(Ordering::Relaxed)
     }
 
     /// Lets a waiting body go: the origin said 100, or took too long to say anything.
@@ -167,7 +175,9 @@ impl Body for UpBody {
             }
         }
         pace.polled.store(true, Ordering::Relaxed);
-        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        pace.starved.store(polled.is_pending(), Ordering::Relaxed);
+        match ready!(polled) {
             None => {
                 this.finished();
                 Poll::Ready(None)

@@ -84,6 +84,7 @@ pub(crate) fn cut(end: End, late: Code) -> Refusal {
         End::Deadline => {
             let what = match late {
                 Code::ConnectTimeout => "the origin did not take the connection in time",
+                Code::BodyTimeout => "the client's body did not come in time",
                 _ => "the origin did not answer in time",
             };
             Refusal::unjudged(late, what)
@@ -271,6 +272,9 @@ pub(crate) async fn send(
     })
     .await;
     match outcome {
+        Err(end) if pace.is_some_and(|p| p.starved()) => {
+            Err(Unsent::Refused(cut(end, Code::BodyTimeout).closing()))
+        }
         Err(end) => Err(Unsent::Refused(cut(end, Code::FirstByteTimeout))),
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut failed)) => {
