@@ -249,6 +249,13 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether nothing is left of an answer's transfer codings: the one that is undone on the way is
+/// `chunked`, and a field that says another does not go on.
+pub(crate) fn decoded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
 /// Removes from trailers what no trailer may say.
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS).chain(&OVERRIDES) {

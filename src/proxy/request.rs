@@ -476,6 +476,10 @@ impl Exchange {
             let detail = "the origin switched protocols without being asked";
             return Err(Refusal::unjudged(Code::BadUpgrade, detail));
         }
+        if !headers::decoded(&head.headers) {
+            let detail = "the origin's answer has a transfer coding beside `chunked`";
+            return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
+        }
         let negotiates =
             head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
         headers::clean_response(&mut head.headers);
