@@ -169,7 +169,10 @@ fn without_a_name_the_address_needs_a_rule() {
 #[test]
 fn an_address_that_a_rule_names_is_guarded_all_the_same() {
     let origin = Origin::ok("never");
-    let entries = format!("  raw:\n    endpoints:\n      - {{ host: 127.0.0.9, port: {}, protocol: tcp }}", origin.port());
+    let entries = format!(
+        "  raw:\n    endpoints:\n      - {{ host: 127.0.0.9, port: {}, protocol: tcp }}",
+        origin.port()
+    );
     let gateway = routed(Setup::policy(&entries), &origin);
     let mut stream = client(gateway.proxy);
     assert_eq!(read_all(&mut stream), b"");

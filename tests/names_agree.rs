@@ -1,5 +1,4 @@
 //! CONNECT, SNI, Host and absolute URI are one name, on every request (security.md 1).
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
@@ -70,7 +69,8 @@ fn a_connect_and_its_host_must_agree() {
     let gateway = both(origin.port());
     let port = origin.port();
     let answer = gateway.exchange(
-        format!("CONNECT origin.test:{port} HTTP/1.1\r\nHost: other.test:{port}\r\n\r\n").as_bytes(),
+        format!("CONNECT origin.test:{port} HTTP/1.1\r\nHost: other.test:{port}\r\n\r\n")
+            .as_bytes(),
     );
     let text = String::from_utf8_lossy(&answer);
     assert!(text.starts_with("HTTP/1.1 421 "), "{text}");

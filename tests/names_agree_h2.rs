@@ -73,7 +73,10 @@ async fn h2_origin() -> (u16, Arc<Mutex<Vec<String>>>) {
     (port, seen)
 }
 
-async fn over_tls(gateway: &Gateway, authority: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+async fn over_tls(
+    gateway: &Gateway,
+    authority: &str,
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let tunnel = gateway.tunnel(authority);
     tunnel.set_nonblocking(true).unwrap();
     let pem = std::fs::read(gateway.ca()).unwrap();
@@ -158,9 +161,7 @@ async fn h2_on_the_proxy_port_names_its_target_in_each_stream() {
     .await;
     let statuses: Vec<u16> = said.iter().map(|(status, _)| *status).collect();
     assert_eq!(statuses, [200, 200, 421, 400], "{said:?}");
-    let expected = [
-        format!("http://origin.test:{port}/one"),
-        format!("http://other.test:{port}/two"),
-    ];
+    let expected =
+        [format!("http://origin.test:{port}/one"), format!("http://other.test:{port}/two")];
     assert_eq!(*seen.lock().unwrap(), expected);
 }

@@ -63,10 +63,15 @@ fn what_is_refused_was_never_resolved() {
         let dns = DnsServer::start();
         let gateway = asking(&dns, RULES, mode);
         for url in [
-            "http://unknown.test:8080/", "http://denied.dns.test:8080/", "http://api.dns.test/ok/a",
-            "http://api.dns.test:8080/no", "http://api.dns.test:8080/ok/secret",
-            "http://api.dns.test:8080/ok/../no", "http://deep.a.wild.dns.test:8080/",
-            "http://xapi.dns.test:8080/ok/a", "http://raw.dns.test.other.test:8080/",
+            "http://unknown.test:8080/",
+            "http://denied.dns.test:8080/",
+            "http://api.dns.test/ok/a",
+            "http://api.dns.test:8080/no",
+            "http://api.dns.test:8080/ok/secret",
+            "http://api.dns.test:8080/ok/../no",
+            "http://deep.a.wild.dns.test:8080/",
+            "http://xapi.dns.test:8080/ok/a",
+            "http://raw.dns.test.other.test:8080/",
         ] {
             let status = status(&get(&gateway, url));
             assert!(matches!(status, 400 | 403), "{url}: {status}");
@@ -139,10 +144,13 @@ fn allowed(port: u16, more: &str) -> String {
 fn a_mixed_answer_is_refused_whole() {
     let (dns, origin) = (DnsServer::start(), closing_origin());
     let gateway = asking(&dns, &allowed(origin.port(), ""), "deny");
-    for (number, answer) in
-        [&["127.0.0.1", "10.0.0.1"][..], &["169.254.169.254", "127.0.0.1"], &["127.0.0.1", "fd00::1"]]
-            .into_iter()
-            .enumerate()
+    for (number, answer) in [
+        &["127.0.0.1", "10.0.0.1"][..],
+        &["169.254.169.254", "127.0.0.1"],
+        &["127.0.0.1", "fd00::1"],
+    ]
+    .into_iter()
+    .enumerate()
     {
         dns.answer("api.dns.test", answer);
         let said = get(&gateway, &format!("http://api.dns.test:{}/", origin.port()));
@@ -178,10 +186,28 @@ fn internal_addresses_of_every_kind_are_refused_behind_a_name() {
     let (dns, origin) = (DnsServer::start(), closing_origin());
     let gateway = asking(&dns, &allowed(origin.port(), ""), "deny");
     let addresses = [
-        "127.0.0.9", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1",
-        "100.100.100.200", "192.0.0.192", "224.0.0.1", "240.0.0.1", "255.255.255.255", "0.0.0.0",
-        "fd00:ec2::254", "fe80::1", "ff02::1", "::", "::ffff:10.0.0.1", "::127.0.0.9",
-        "64:ff9b::a00:1", "64:ff9b:1::a00:1", "2002:7f00:1::1", "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+        "127.0.0.9",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "100.100.100.200",
+        "192.0.0.192",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "fd00:ec2::254",
+        "fe80::1",
+        "ff02::1",
+        "::",
+        "::ffff:10.0.0.1",
+        "::127.0.0.9",
+        "64:ff9b::a00:1",
+        "64:ff9b:1::a00:1",
+        "2002:7f00:1::1",
+        "2001:0:4136:e378:8000:63bf:f5ff:fffe",
     ];
     let mut passed = Vec::new();
     for address in addresses {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::host::{NOBODY, as_uid, ip, network, root, thread_id};
+use common::host::{NOBODY, as_uid, ip, neighbour, network, root};
 use common::{Gateway, Origin, Setup, limits, read_all, wait_for};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -111,31 +111,6 @@ fn a_unix_socket_that_all_can_open_serves_the_uids_it_names() {
     let (_gateway, path, _dir) = on_unix(&origin, &more);
     assert!(served(&as_uid(NOBODY, || unix(&path, &bytes))));
     assert_eq!(unix(&path, &bytes), b"");
-}
-
-/// Runs `act` in another network, a neighbour of the caller's by the link `near`, with these
-/// addresses. The caller's side has 10.77.0.1.
-fn neighbour<T: Send>(addresses: &[&str], act: impl FnOnce() -> T + Send) -> T {
-    let here = thread_id();
-    let (made, up) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            assert!(network());
-            ip(&format!("link add far type veth peer name near netns {here}"));
-            ip("link set far up");
-            for address in addresses {
-                ip(&format!("addr add {address} dev far"));
-            }
-            made.wait();
-            up.wait();
-            act()
-        });
-        made.wait();
-        ip("addr add 10.77.0.1/16 dev near");
-        ip("link set near up");
-        up.wait();
-        thread.join().unwrap()
-    })
 }
 
 /// A connection from this address of the caller's.

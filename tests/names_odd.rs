@@ -1,5 +1,4 @@
 //! Odd hosts at every entrance: one parser, and a clear refusal (security.md 2).
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

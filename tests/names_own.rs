@@ -34,7 +34,9 @@ fn an_address_literal_needs_a_rule_that_names_it() {
     let named = ["origin.test", "*.origin.test", "**.origin.test"];
     let gateway = Setup::allow_all(&named, port).sandbox(deny).start();
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
-        for said in [get(&gateway, &format!("{host}:{port}")), connect(&gateway, &format!("{host}:{port}"))] {
+        for said in
+            [get(&gateway, &format!("{host}:{port}")), connect(&gateway, &format!("{host}:{port}"))]
+        {
             assert!(said.starts_with(b"HTTP/1.1 403 "), "{host}: {}", said.escape_ascii());
             assert_eq!(problem(&said)["code"], "host_unknown", "{host}");
         }
@@ -71,10 +73,14 @@ fn the_gateways_own_listeners_are_refused_by_resolved_address() {
     let hosts = ["self.dns.test", "mapped.dns.test", "127.0.0.1", "0.0.0.0"];
     let mut entries = String::from("  own:\n    endpoints:\n");
     for host in hosts {
-        entries += &format!("      - {{ host: \"{host}\", ports: [{proxy}, {metrics}], protocol: rest, enforcement: enforce, access: full }}\n");
+        entries += &format!(
+            "      - {{ host: \"{host}\", ports: [{proxy}, {metrics}], protocol: rest, enforcement: enforce, access: full }}\n"
+        );
     }
     for port in [proxy, metrics] {
-        entries += &format!("  raw{port}:\n    endpoints:\n      - {{ host: raw.dns.test, port: {port}, protocol: tcp }}\n");
+        entries += &format!(
+            "  raw{port}:\n    endpoints:\n      - {{ host: raw.dns.test, port: {port}, protocol: tcp }}\n"
+        );
     }
     dns.answer("raw.dns.test", &["127.0.0.1"]);
     let gateway = Setup::policy(&entries)

@@ -184,13 +184,12 @@ fn an_intercepted_hello_may_hold_an_ech_that_nobody_reads() {
 fn a_failed_dial_is_answered_in_the_connect() {
     let closed = TcpStream::connect(answers_after(1).at).unwrap().local_addr().unwrap().port();
     let gateway = skipping(closed, "");
-    let line = format!("CONNECT origin.test:{closed} HTTP/1.1\r\nHost: origin.test:{closed}\r\n\r\n");
+    let line =
+        format!("CONNECT origin.test:{closed} HTTP/1.1\r\nHost: origin.test:{closed}\r\n\r\n");
     let mut client = gateway.connect();
     client.write_all(line.as_bytes()).unwrap();
     let (head, body) = common::read_response(&mut client);
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     assert_eq!(common::problem(&body)["code"], "connect_failed");
-    wait_for(common::PATIENCE, || {
-        (gateway.records_now("default").len() == 1).then_some(())
-    });
+    wait_for(common::PATIENCE, || (gateway.records_now("default").len() == 1).then_some(()));
 }

@@ -62,10 +62,8 @@ fn opaque_bytes_are_refused_where_only_http_is_allowed() {
     let (origin, other) = (echo(), echo());
     let rest = ", protocol: rest, enforcement: enforce, access: full";
     // `tcp` on another port of the same host opens nothing here.
-    let gateway = gateway(&[
-        endpoint(origin.port(), rest),
-        endpoint(other.port(), ", protocol: tcp"),
-    ]);
+    let gateway =
+        gateway(&[endpoint(origin.port(), rest), endpoint(other.port(), ", protocol: tcp")]);
     for (number, bytes) in OPAQUE.iter().enumerate() {
         assert_eq!(sent(&gateway, origin.port(), bytes), b"", "{}", bytes.escape_ascii());
         let record = gateway.record(number + 1);

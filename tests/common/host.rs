@@ -57,7 +57,32 @@ pub fn ip(args: &str) {
 }
 
 /// The calling thread's id, by which `ip link … netns` finds its network.
-pub fn thread_id() -> i32 {
+fn thread_id() -> i32 {
     // SAFETY: takes and touches nothing.
     unsafe { libc::gettid() }
+}
+
+/// Runs `act` in another network, a neighbour of the caller's by the link `near`, with these
+/// addresses. The caller's side has 10.77.0.1.
+pub fn neighbour<T: Send>(addresses: &[&str], act: impl FnOnce() -> T + Send) -> T {
+    let here = thread_id();
+    let (made, up) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            assert!(network());
+            ip(&format!("link add far type veth peer name near netns {here}"));
+            ip("link set far up");
+            for address in addresses {
+                ip(&format!("addr add {address} dev far"));
+            }
+            made.wait();
+            up.wait();
+            act()
+        });
+        made.wait();
+        ip("addr add 10.77.0.1/16 dev near");
+        ip("link set near up");
+        up.wait();
+        thread.join().unwrap()
+    })
 }
