@@ -242,6 +242,8 @@ pub(crate) struct Streaming {
     pub(crate) body: Incoming,
     /// A frame that was read ahead, so that head and body leave in one write.
     pub(crate) first: Option<Frame<Bytes>>,
+    /// The origin broke off, and the client is to hear of it at the next turn.
+    pub(crate) broken: Option<BodyError>,
     pub(crate) open: Option<OpenRecord>,
     pub(crate) lease: Option<Lease>,
     pub(crate) idle: Duration,
@@ -291,16 +293,27 @@ impl Streaming {
 
     /// Reads a first frame ahead if it comes within a turn or two of the runtime.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.first = Some(frame);
-            return Poll::Ready(());
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => self.first = Some(frame),
+            Poll::Ready(Some(Err(error))) => self.broken = Some(error.into()),
+            Poll::Ready(None) | Poll::Pending => return Poll::Pending,
         }
-        Poll::Pending
+        Poll::Ready(())
+    }
+
+    /// Why the origin broke off before the client got anything, if it did.
+    pub(crate) fn broke(&mut self) -> Option<BodyError> {
+        let error = self.broken.take()?;
+        self.fail(Code::UpstreamClosed);
+        Some(error)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.done {
             return Poll::Ready(None);
+        }
+        if let Some(error) = self.broke() {
+            return Poll::Ready(Some(Err(error)));
         }
         if let Some(open) = &self.open
             && let Some(watch) = open.watch()
@@ -326,8 +339,10 @@ impl Streaming {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                self.fail(Code::UpstreamClosed);
-                Poll::Ready(Some(Err(error.into())))
+                // hyper drops what it has not written when a body fails: a turn lets that leave.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Some(Ok(frame)) => Poll::Ready(self.pass(frame).map(Ok)),
         }

@@ -4,7 +4,7 @@
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
 use super::body::{DownBody, Pace, Streaming, UpBody};
-use super::carry::{CONTINUE_WITHIN, Unsent, Use, cut, send};
+use super::carry::{CONTINUE_WITHIN, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::judged::{self, JudgedBody};
@@ -488,6 +488,7 @@ impl Exchange {
         let mut streaming = Box::new(Streaming {
             body,
             first: None,
+            broken: None,
             open: None,
             lease: (!negotiates).then_some(carrier.lease),
             idle: connection.gate.settings.timeouts.idle,
@@ -499,6 +500,9 @@ impl Exchange {
             .is_some_and(|n| n <= AHEAD && n > 0);
         if short && self.head.method != Method::HEAD {
             ahead(&mut streaming).await;
+            if let Some(error) = streaming.broke() {
+                return Err(Refusal::unjudged(Code::UpstreamClosed, sentence(&error)));
+            }
         }
         let started = self.open.started();
         let record = self.open.record();
