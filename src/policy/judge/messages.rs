@@ -180,10 +180,14 @@ pub(super) fn denies_some(endpoint: &Endpoint) -> bool {
 pub(super) fn blind(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<Code> {
     let over_bodies =
         |rule: &Rule| matches!(rule.kind, RuleKind::Graphql { .. } | RuleKind::Rpc { .. });
-    reads(endpoint, asked)?;
     if !endpoint.denies.iter().any(over_bodies) {
         return None;
     }
+    // A WebSocket may carry what is denied, and its messages are not read as this protocol.
+    if asked.form != Form::Plain && matches!(endpoint.kind, Kind::Graphql | Kind::Rpc { .. }) {
+        return Some(Code::BodyNotUnderstood);
+    }
+    reads(endpoint, asked)?;
     match (endpoint.kind, asked.body) {
         (Kind::Rpc { .. }, Body::Rpc(_)) | (Kind::Websocket, Body::Opaque) => None,
         (Kind::Graphql | Kind::Websocket, Body::Graphql(operations)) => operations

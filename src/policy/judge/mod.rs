@@ -229,16 +229,19 @@ impl Policy {
             return Decision::Deny(Why::Rule(endpoint, rule));
         }
         let inspected = self.speaks(covering);
+        // What a deny rule denies may be in bytes that nobody reads: only `tcp` says that it does
+        // not matter.
+        let hides = self.covered(covering).any(|endpoint| !endpoint.denies.is_empty());
         let counts = |endpoint: &&Endpoint| !endpoint.flags.deny_only && endpoint.scope.is_none();
         let allows = |endpoint: &Endpoint| match endpoint.kind {
             Kind::Tcp => true,
-            Kind::L4 | Kind::Skip { .. } => !inspected,
+            Kind::L4 | Kind::Skip { .. } => !inspected && !hides,
             Kind::Rest | Kind::Websocket | Kind::Graphql | Kind::Rpc { .. } | Kind::Sql => false,
         };
         if let Some(endpoint) = self.covered(covering).filter(counts).find(|e| allows(e)) {
             return Decision::Allow(endpoint, &endpoint.name);
         }
-        let audits = |e: &&Endpoint| e.flags.audit && e.kind.inspected();
+        let audits = |e: &&Endpoint| e.flags.audit && e.kind.inspected() && !hides;
         match self.covered(covering).filter(counts).find(audits) {
             Some(endpoint) => Decision::Audit(endpoint),
             None => Decision::Unknown,
@@ -266,11 +269,15 @@ impl Policy {
         if subject.form == Form::Plain {
             return false;
         }
-        let path = subject.path.as_str();
+        let readings = subject.path.readings();
+        let slashes = subject.path.has_encoded_slash();
+        let decoded = slashes.then(|| subject.path.as_str().replace("%2F", "/"));
+        let in_scope =
+            |e: &Endpoint| readings.iter().chain(decoded.as_deref()).any(|p| e.in_scope(p));
         messages::restricts(allowing)
             || self
                 .covered(covering)
-                .any(|e| !e.denies.is_empty() && e.in_scope(path) && messages::denies_some(e))
+                .any(|e| !e.denies.is_empty() && messages::denies_some(e) && in_scope(e))
     }
 
     fn permit(
