@@ -117,6 +117,9 @@ fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedFacts {
     match asked.need.protocol {
         BodyProtocol::Graphql => {
             let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            if asked.need.source == BodySource::Query && !bytes.is_empty() {
+                return OwnedFacts::Invalid("the operation is in the query, and there is a body");
+            }
             let operations = if asked.need.source == BodySource::Query {
                 graphql::from_get(asked.query)
             } else {
