@@ -280,7 +280,9 @@ pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut 
         }
         match tokio::time::timeout(SERVER_FIRST, sniff(&mut io, Place::Inside)).await {
             Ok(spoken) => spoken,
-            Err(_) => Ok(Spoken::Other),
+            Err(_) if io.prefix.is_empty() => Ok(Spoken::Other),
+            // A beginning of HTTP or TLS is no silence, however slowly the rest of it comes.
+            Err(_) => sniff(&mut io, Place::Inside).await,
         }
     };
     match unless_ended(&live, sniffed).await {
