@@ -24,13 +24,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections over a sandbox's limit that are still told why; beyond them they are closed.
 const TOLD: usize = 64;
 /// How long to wait where a connection can't be taken: the next could not either.
-const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+const AGAIN: Duration = Duration::from_millis(20);
+/// How often the log says so.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// How a listener's connections name their targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +165,7 @@ impl Door {
 
     async fn accept(self) {
         let door = Arc::new(self);
+        let mut said: Option<Instant> = None;
         loop {
             let Some(slot) = door.slot().await else { return };
             let accepted = match &door.socket {
@@ -177,7 +181,12 @@ impl Door {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                        said = Some(Instant::now());
+                        tracing::warn!(%error, "a connection could not be accepted: they wait");
+                    }
+                    // Where files ran out, those that are kept for later are the ones to give.
+                    door.worker.pool.clear();
                     tokio::time::sleep(AGAIN).await;
                 }
             }

@@ -32,8 +32,8 @@ const PROTOCOL_ERROR: u16 = 1002;
 const TOO_BIG: u16 = 1009;
 /// RFC 6455 §7.4.1: going away.
 const GOING_AWAY: u16 = 1001;
-/// How long both sides may take to hear of the end.
-const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// How long both sides may take to hear of the end: with the clock's turn below a second (I7).
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 type Io = TokioIo<Upgraded>;
 

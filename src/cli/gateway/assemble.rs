@@ -112,8 +112,8 @@ fn raise_limits() -> u64 {
 
 /// Two descriptors a connection: the client's and the origin's.
 fn slots(files: u64) -> usize {
-    let slots = files.saturating_sub(OTHER_FILES) / 2;
-    usize::try_from(slots.clamp(64, 1 << 20)).unwrap_or(1 << 20)
+    let slots = (files - OTHER_FILES.min(files / 2)) / 2;
+    usize::try_from(slots.clamp(8, 1 << 20)).unwrap_or(1 << 20)
 }
 
 fn trust(config: &Config) -> crate::tls::Settings {
