@@ -47,7 +47,8 @@ fn what_is_under_way_finishes_and_what_is_idle_closes_at_once() {
     arrives.recv_timeout(PATIENCE).unwrap();
     let mut silent = gateway.connect();
     let mut busy = gateway.connect();
-    write!(busy, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+    write!(busy, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n")
+        .unwrap();
     arrives.recv_timeout(PATIENCE).unwrap();
     gateway.signal("TERM");
     // Both end with the drain, which goes on.
@@ -69,8 +70,8 @@ fn what_is_under_way_finishes_and_what_is_idle_closes_at_once() {
 #[test]
 fn tunnels_and_streams_are_cut_at_the_deadline_and_have_their_records() {
     let (one, two) = (echo(), events());
-    let policy =
-        entry("a", "origin.test", one.port(), "protocol: tcp") + &full("b", "other.test", two.port());
+    let policy = entry("a", "origin.test", one.port(), "protocol: tcp")
+        + &full("b", "other.test", two.port());
     let mut gateway = Setup::policy(&policy).more("timeout: { drain: 1s }\n").start();
     let mut tunnel = open_tunnel(&gateway, &format!("origin.test:{}", one.port()));
     let mut stream = open_stream(&gateway, "other.test", two.port());
@@ -141,10 +142,13 @@ fn a_unix_socket_is_gone_after_a_stop_and_free_for_the_next_start() {
 
 #[test]
 fn what_was_open_for_long_when_the_gateway_was_killed_is_recorded_at_the_next_start() {
-    let ((one, two), waits) = ((echo(), events()), Origin::plain(|mut stream| {
-        read_head(&mut stream);
-        drop(stream.read(&mut [0]));
-    }));
+    let ((one, two), waits) = (
+        (echo(), events()),
+        Origin::plain(|mut stream| {
+            read_head(&mut stream);
+            drop(stream.read(&mut [0]));
+        }),
+    );
     let policy = entry("a", "origin.test", one.port(), "protocol: tcp")
         + &full("b", "other.test", two.port())
         + &full("c", "a.many.test", waits.port());
@@ -191,7 +195,9 @@ fn a_response_that_ends_within_the_drain_is_whole() {
     let goes = Mutex::new(goes);
     let origin = Origin::plain(move |mut stream| {
         while !read_request(&mut stream).is_empty() {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+                .unwrap();
             goes.lock().unwrap().recv().unwrap();
             stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").unwrap();
         }
@@ -199,7 +205,8 @@ fn a_response_that_ends_within_the_drain_is_whole() {
     let port = origin.port();
     let mut gateway = Setup::policy(&full("a", "origin.test", port)).start();
     let mut client = gateway.connect();
-    write!(client, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+    write!(client, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n")
+        .unwrap();
     assert_eq!(status(&read_head(&mut client)), 200);
     expect(&mut client, b"3\r\none\r\n");
     gateway.signal("TERM");

@@ -15,6 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// The program under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -147,14 +150,25 @@ impl Gateway {
     pub fn restart(&mut self, env: &[(String, String)]) {
         drop(self.child.kill());
         drop(self.child.wait());
-        let (child, listeners, banner) = launch(self.dir.path(), &["--config", "config.yaml"], env);
+        let args = ["--config", "config.yaml"];
+        let (child, listeners, banner) = launch(Path::new(BINARY), self.dir.path(), &args, env);
         (self.child, self.proxy, self.listeners, self.banner) =
             (child, listeners[0], listeners, banner);
     }
 
     /// Starts the binary in `dir` with `args` behind `gateway`.
     pub fn spawn(dir: tempfile::TempDir, args: &[&str], env: &[(String, String)]) -> Self {
-        let (child, listeners, banner) = launch(dir.path(), args, env);
+        Self::spawn_as(Path::new(BINARY), dir, args, env)
+    }
+
+    /// The same with another program that becomes the binary.
+    pub fn spawn_as(
+        program: &Path,
+        dir: tempfile::TempDir,
+        args: &[&str],
+        env: &[(String, String)],
+    ) -> Self {
+        let (child, listeners, banner) = launch(program, dir.path(), args, env);
         let proxy =
             listeners.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 1)));
         Self { child, proxy, listeners, dir, banner }
@@ -282,9 +296,14 @@ impl Gateway {
 }
 
 /// Starts the binary in `dir`; gives its TCP listeners, and what it said of them.
-fn launch(dir: &Path, args: &[&str], env: &[(String, String)]) -> (Child, Vec<SocketAddr>, String) {
+fn launch(
+    program: &Path,
+    dir: &Path,
+    args: &[&str],
+    env: &[(String, String)],
+) -> (Child, Vec<SocketAddr>, String) {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("stderr.log"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+    let mut child = Command::new(program)
         .arg("gateway")
         .args(args)
         .current_dir(dir)
