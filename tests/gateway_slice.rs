@@ -13,7 +13,11 @@ fn a_plain_request_is_forwarded_and_recorded() {
     let port = origin.port();
     let mut client = gateway.connect();
     for n in 1..=3 {
-        write!(client, "GET http://origin.test:{port}/a?n={n} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+        write!(
+            client,
+            "GET http://origin.test:{port}/a?n={n} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n"
+        )
+        .unwrap();
         let (head, body) = read_response(&mut client);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert_eq!(body, b"hello");
@@ -50,7 +54,8 @@ fn tls_is_ended_and_each_request_is_judged() {
     let (head, body) = read_response(&mut client);
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_eq!(body, b"hi");
-    write!(client, "POST /x HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4\r\n\r\ndata").unwrap();
+    write!(client, "POST /x HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4\r\n\r\ndata")
+        .unwrap();
     let (head, body) = read_response(&mut client);
     assert!(head.starts_with("HTTP/1.1 403 Forbidden by policy"), "{head}");
     let problem = problem(&body);
@@ -103,4 +108,32 @@ fn a_raw_tunnel_relays_both_ways() {
     assert_eq!(record["upload"], 600_000);
     assert_eq!(record["download"], 600_000);
     assert_eq!(record["outcome"], "passed");
+}
+
+#[test]
+fn a_connection_that_rests_goes_on_with_its_next_request() {
+    let origin = Origin::ok("hello");
+    let gateway = Setup::allow_all(&["origin.test"], origin.port()).start();
+    let port = origin.port();
+    let mut client = gateway.connect();
+    for n in 1..=3 {
+        if n == 3 {
+            // Half a head, then the rest: the first bytes after a rest are not lost.
+            client.write_all(b"GET http://origin").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            write!(client, ".test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+        } else {
+            write!(
+                client,
+                "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n"
+            )
+            .unwrap();
+        }
+        let (head, body) = read_response(&mut client);
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert_eq!(body, b"hello");
+        // Longer than a connection stays awake: this is what is tested, not a wait for a result.
+        std::thread::sleep(std::time::Duration::from_millis(1800));
+    }
+    assert_eq!(gateway.records(3).len(), 3);
 }

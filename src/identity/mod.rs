@@ -87,7 +87,7 @@ pub enum IdentityError {
 
 impl Peers {
     /// How long [`process`](Self::process) looks before the process counts as unseen.
-    pub const DEADLINE: Duration = Duration::from_millis(50);
+    pub const DEADLINE: Duration = Duration::from_millis(500);
 
     /// Peers in the network namespace of the calling thread.
     pub fn open() -> Result<Self, IdentityError> {

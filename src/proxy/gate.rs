@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// How long a kept HTTP/1 connection is idle before it gives its buffers back.
+const REST: Duration = Duration::from_secs(1);
 /// How many origins' ALPN answers are remembered.
 const ALPN_CACHE: usize = 4096;
 
@@ -100,6 +102,8 @@ pub(crate) struct Phase {
     served: AtomicUsize,
     /// A head was begun and not finished.
     head: AtomicBool,
+    /// All that was written has left.
+    flushed: AtomicBool,
     /// There is a record of the connection itself.
     told: AtomicBool,
 }
@@ -209,7 +213,22 @@ impl Connection {
         self.phase.served.fetch_add(1, Ordering::Relaxed);
         self.phase.head.store(false, Ordering::Relaxed);
         self.watch.never_due();
+        self.watch.remind(None);
         Serving(self.clone())
+    }
+
+    /// Notes whether all that was written has left.
+    pub(crate) fn flushed(&self, flushed: bool) {
+        self.phase.flushed.store(flushed, Ordering::Relaxed);
+    }
+
+    /// Whether an HTTP/1 connection has been idle for a while, with nothing begun or left to
+    /// write. Says so once.
+    pub(crate) fn rests(&self) -> bool {
+        self.watch.live().draft_due()
+            && self.phase.serving.load(Ordering::Relaxed) == 0
+            && !self.phase.head.load(Ordering::Relaxed)
+            && self.phase.flushed.load(Ordering::Relaxed)
     }
 
     /// Whether a head was begun and not finished.
@@ -237,6 +256,7 @@ impl Drop for Serving {
     fn drop(&mut self) {
         if self.0.phase.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.watch.due(self.0.gate.settings.timeouts.idle);
+            self.0.watch.remind(Some(REST));
         }
     }
 }

@@ -161,9 +161,7 @@ impl Wheel {
     }
 
     fn watch(self: &Arc<Self>, watched: Option<(Arc<Sandbox>, Subject)>, epoch: u64) -> Watch {
-        let draft = watched
-            .as_ref()
-            .map_or(NO_DEADLINE, |_| now().saturating_add(millis(LONG)));
+        let draft = watched.as_ref().map_or(NO_DEADLINE, |_| now().saturating_add(millis(LONG)));
         let live = Arc::new(Live {
             end: AtomicU8::new(self.state.load(Ordering::Relaxed)),
             deadline: AtomicU64::new(NO_DEADLINE),
@@ -383,6 +381,13 @@ impl Watch {
             millis(began).saturating_add(millis(after))
         });
         self.live.total.store(at, Ordering::Relaxed);
+    }
+
+    /// Asks to be told, by [`Live::draft_due`], when `after` has passed; `None` takes that back.
+    pub(crate) fn remind(&self, after: Option<Duration>) {
+        let at = after.map_or(NO_DEADLINE, |after| self.live.at(after));
+        self.live.draft.store(at, Ordering::Relaxed);
+        self.live.draft_due.store(false, Ordering::Relaxed);
     }
 
     /// Names the HTTP/1 connection that carries it.

@@ -28,6 +28,7 @@ mod open;
 mod refuse;
 mod relay;
 mod request;
+mod rest;
 mod sandbox;
 mod serve;
 mod sniff;

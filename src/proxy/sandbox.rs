@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Distinct names a minute under wildcard hosts: each label the agent chooses is a DNS channel.
-const WILDCARD_NAMES_A_MINUTE: usize = 120;
+const WILDCARD_NAMES_A_MINUTE: usize = 512;
 
 /// What is done about a request that no rule knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use super::live::End;
 use super::open::OpenRecord;
 use super::refuse::Refusal;
 use super::request;
+use super::rest::Noted;
 use super::target::Via;
 use super::tunnel::{self, Next};
 use crate::policy::{Code, Scheme};
@@ -14,32 +15,45 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use std::task::Poll;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The longest head, and so the largest read buffer: a 64 KiB path with fields beside it.
 const HEAD: usize = 96 * 1024;
 /// The most fields in a head.
 const FIELDS: usize = 256;
 
-/// The client's stream, noting when bytes come.
-pub(crate) struct Noted {
-    io: ClientIo,
-    connection: Arc<Connection>,
-}
-
 /// Serves HTTP/1. What a CONNECT left to be done comes back, with the stream.
 pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(Next, Prefixed)> {
-    let next = Arc::new(Mutex::new(None));
+    let next = Pending::default();
+    connection.head_due();
+    let mut noted = Noted::new(io, connection.clone());
+    while let Some(rests) = Box::pin(awake(&connection, noted, &next)).await {
+        noted = rests.doze().await?;
+    }
+    if !connection.told() {
+        record(&connection, &gone(), None);
+    }
+    let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (next, on): (Next, hyper::upgrade::OnUpgrade) = next?;
+    let parts = on.await.ok()?.downcast::<TokioIo<Noted>>().ok()?;
+    let ClientIo::Plain(mut io) = parts.io.into_inner().into_io() else { return None };
+    // What hyper read behind the head is what the client sent first in the tunnel.
+    let mut prefix = bytes::BytesMut::from(&parts.read_buf[..]);
+    prefix.unsplit(std::mem::take(&mut io.prefix));
+    io.prefix = prefix;
+    Some((next, io))
+}
+
+/// Serves until the connection ends, or rests: then its stream comes back, and all that serving
+/// it took is given back.
+async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Option<Noted> {
     let service = {
         let (connection, next) = (connection.clone(), next.clone());
         hyper::service::service_fn(move |request| one(connection.clone(), request, next.clone()))
     };
-    connection.head_due();
-    let noted = Noted { io, connection: connection.clone() };
     let mut http = hyper::server::conn::http1::Builder::new()
         .half_close(true)
         .max_buf_size(HEAD)
@@ -49,42 +63,35 @@ pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(
     let mut drained = false;
     let ended = std::future::poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
-            return Poll::Ready(Ok(result));
+            return Poll::Ready(Some(Ok(result)));
         }
         match connection.watch.live().poll_ended(cx) {
+            Poll::Pending if connection.rests() => Poll::Ready(None),
             Poll::Ready(End::Drain) if drained => Poll::Pending,
             Poll::Ready(End::Drain) => {
                 drained = true;
                 Pin::new(&mut http).graceful_shutdown();
-                Pin::new(&mut http).poll(cx).map(Ok)
+                Pin::new(&mut http).poll(cx).map(|result| Some(Ok(result)))
             }
-            other => other.map(Err),
+            other => other.map(|end| Some(Err(end))),
         }
     })
     .await;
     match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => unserved(&connection, &error),
-        Err(End::Deadline) if connection.in_head() => {
-            if let Some(parts) = http.into_parts() {
-                too_slow(&connection, parts.io.into_inner()).await;
-            }
-            return None;
+        None => {
+            let parts = http.into_parts()?;
+            return Some(parts.io.into_inner().with_first(parts.read_buf));
         }
-        Err(_) => {}
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(error))) => unserved(connection, &error),
+        Some(Err(End::Deadline)) if connection.in_head() => {
+            if let Some(parts) = http.into_parts() {
+                too_slow(connection, parts.io.into_inner()).await;
+            }
+        }
+        Some(Err(_)) => {}
     }
-    if !connection.told() {
-        record(&connection, &gone(), None);
-    }
-    let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (next, on): (Next, hyper::upgrade::OnUpgrade) = next?;
-    let parts = on.await.ok()?.downcast::<TokioIo<Noted>>().ok()?;
-    let ClientIo::Plain(mut io) = parts.io.into_inner().io else { return None };
-    // What hyper read behind the head is what the client sent first in the tunnel.
-    let mut prefix = bytes::BytesMut::from(&parts.read_buf[..]);
-    prefix.unsplit(std::mem::take(&mut io.prefix));
-    io.prefix = prefix;
-    Some((next, io))
+    None
 }
 
 type Pending = Arc<Mutex<Option<(Next, hyper::upgrade::OnUpgrade)>>>;
@@ -201,7 +208,7 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
 /// A head that did not come in time: it gets its 408, and its record.
 async fn too_slow(connection: &Connection, mut noted: Noted) {
     let refusal = Refusal::unjudged(Code::HeaderTimeout, "the request head did not come in time");
-    answer_raw(&mut noted.io, &refusal).await;
+    answer_raw(&mut noted, &refusal).await;
     record(connection, &refusal, Some(408));
 }
 
@@ -218,48 +225,3 @@ pub(crate) async fn answer_raw<W: AsyncWrite + Unpin>(io: &mut W, refusal: &Refu
     drop(tokio::time::timeout(std::time::Duration::from_secs(1), write).await);
 }
 
-impl AsyncRead for Noted {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.connection.read_some();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Noted {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-}

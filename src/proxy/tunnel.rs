@@ -317,7 +317,14 @@ pub(crate) async fn speak(
         Spoken::Tls(hello) => {
             let inside = connection.inside(via(Scheme::Https));
             drop(connection);
-            Box::pin(intercept(inside, target, io, &hello)).await;
+            // Boxed by itself, so that what the handshake took is given back.
+            let ended = Box::pin(intercept(&inside, &target, io, &hello)).await;
+            drop(hello);
+            match ended {
+                Some((io, Version::Http2)) => Box::pin(serve::http2(inside, io)).await,
+                Some((io, Version::Http1)) => drop(Box::pin(serve::http1(inside, io)).await),
+                None => {}
+            }
         }
         Spoken::BadTls(error) => {
             let refusal = Refusal::unjudged(Code::BadClientHello, error.to_string());
@@ -329,19 +336,20 @@ pub(crate) async fn speak(
     }
 }
 
-/// Ends the client's TLS with a leaf for the target, and serves the HTTP inside.
+/// Ends the client's TLS with a leaf for the target. `None` where it could not, with its record.
 async fn intercept(
-    connection: Arc<Connection>,
-    target: Authority,
+    connection: &Connection,
+    target: &Authority,
     mut io: Prefixed,
     hello: &crate::tls::hello::ClientHello,
-) {
+) -> Option<(ClientIo, Version)> {
     if let Err(refusal) = hello::names(hello, &target.host) {
         // No handshake, and so no 421: a certificate for either name would be the wrong one.
-        serve::record(&connection, &refusal, None);
-        return hello::alert(&mut io, &refusal).await;
+        serve::record(connection, &refusal, None);
+        hello::alert(&mut io, &refusal).await;
+        return None;
     }
-    let known = match connection.gate.speaks(&target) {
+    let known = match connection.gate.speaks(target) {
         Some(Version::Http1) => AlpnSet::Http1,
         Some(Version::Http2) | None => AlpnSet::Http2AndHttp1,
     };
@@ -351,8 +359,9 @@ async fn intercept(
             Err(error) => {
                 tracing::error!(%error, %target, "no certificate could be made");
                 let refusal = Refusal::unjudged(Code::ClientTls, "no certificate could be made");
-                serve::record(&connection, &refusal, None);
-                return hello::alert(&mut io, &refusal).await;
+                serve::record(connection, &refusal, None);
+                hello::alert(&mut io, &refusal).await;
+                return None;
             }
         };
     connection.head_due();
@@ -366,20 +375,20 @@ async fn intercept(
             };
             let shown = error.to_string();
             let detail = crate::addr::Shown::new(&shown).to_string();
-            return serve::record(&connection, &Refusal::unjudged(code, detail), None);
+            serve::record(connection, &Refusal::unjudged(code, detail), None);
+            return None;
         }
         Err(_) => {
             let refusal = Refusal::unjudged(Code::ClientTls, "the handshake was not finished");
-            return serve::record(&connection, &refusal, None);
+            serve::record(connection, &refusal, None);
+            return None;
         }
     };
-    let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let io = ClientIo::Tls(Box::new(tls));
-    if http2 {
-        Box::pin(serve::http2(connection, io)).await;
-    } else {
-        Box::pin(serve::http1(connection, io)).await;
-    }
+    let version = match tls.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Version::Http2,
+        _ => Version::Http1,
+    };
+    Some((ClientIo::Tls(Box::new(tls)), version))
 }
 
 /// Bytes that are neither TLS nor HTTP: they pass only where an endpoint allows them.

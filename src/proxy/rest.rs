@@ -1,0 +1,127 @@
+//! A connection that rests: between two requests it holds its stream and nothing else.
+//!
+//! hyper's buffers and the room for a request's future are 24 KiB a connection. A second after its
+//! last response has left, an idle HTTP/1 connection gives them back, and takes new ones with the
+//! first byte of its next request.
+
+use super::gate::Connection;
+use super::io::ClientIo;
+use super::live::End;
+use bytes::{Buf, Bytes};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// The client's stream, noting when bytes come and go.
+pub(crate) struct Noted {
+    io: ClientIo,
+    /// Read before, and first to be read again.
+    first: Bytes,
+    connection: Arc<Connection>,
+}
+
+impl Noted {
+    pub(crate) fn new(io: ClientIo, connection: Arc<Connection>) -> Self {
+        Self { io, first: Bytes::new(), connection }
+    }
+
+    /// The stream with bytes that were read and not used.
+    pub(crate) fn with_first(mut self, first: Bytes) -> Self {
+        self.first = first;
+        self
+    }
+
+    pub(crate) fn into_io(self) -> ClientIo {
+        self.io
+    }
+
+    /// Waits for the first byte of the next request. `None` where there will be none.
+    pub(crate) async fn doze(mut self) -> Option<Self> {
+        if !self.first.is_empty() {
+            return Some(self);
+        }
+        self.connection.watch.remind(None);
+        let live = self.connection.watch.live().clone();
+        let first = std::future::poll_fn(|cx| {
+            let mut bytes = [0; 1024];
+            let mut read = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) => Poll::Ready(Bytes::copy_from_slice(read.filled())),
+                Poll::Ready(Err(_)) => Poll::Ready(Bytes::new()),
+                Poll::Pending => live.poll_ended(cx).map(|_: End| Bytes::new()),
+            }
+        })
+        .await;
+        if first.is_empty() {
+            // Its end, its deadline or a drain: nothing is under way that an answer could be for.
+            drop(self.io.shutdown().await);
+            return None;
+        }
+        self.connection.read_some();
+        Some(self.with_first(first))
+    }
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.first.is_empty() {
+            let n = this.first.len().min(buf.remaining());
+            buf.put_slice(&this.first[..n]);
+            this.first.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.connection.read_some();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.connection.flushed(false);
+        Pin::new(&mut this.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.connection.flushed(false);
+        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = polled {
+            // hyper flushes the stream after it has written all that it held.
+            this.connection.flushed(true);
+        }
+        polled
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
