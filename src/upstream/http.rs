@@ -13,6 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+/// The longest head of an HTTP/1 response, and the largest piece that is read at once: what a
+/// client that does not read can hold here (hyper's own is four times that).
+const BUFFER: usize = 96 * 1024;
+
 /// A socket to an origin, plain or under TLS.
 #[derive(Debug)]
 pub enum UpstreamIo {
@@ -84,7 +88,8 @@ where
     let io = TokioIo::new(io);
     match version {
         Version::Http1 => {
-            let (sender, connection) = http1::Builder::new().max_headers(256).handshake(io).await?;
+            let (sender, connection) =
+                http1::Builder::new().max_headers(256).max_buf_size(BUFFER).handshake(io).await?;
             Ok((Sender::Http1(sender), Box::pin(connection.with_upgrades())))
         }
         Version::Http2 => {
