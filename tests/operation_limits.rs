@@ -224,7 +224,7 @@ fn with_files(setup: &Setup, files: u32) -> Gateway {
 fn a_sandbox_that_takes_every_slot_it_can_get_leaves_some_to_another() {
     let origin = Origin::ok("hi");
     let port = origin.port();
-    // 400 files are 72 connections.
+    // 400 files are 100 connections.
     let gateway = with_files(&two_sandboxes(port), 400);
     let flood: Vec<TcpStream> = (0..200).map(|_| gateway.connect()).collect();
     for _ in 0..20 {
