@@ -93,24 +93,27 @@ impl Judge {
     }
 
     fn judge(&self, text: &str) -> Result<(), (Code, String)> {
-        let message = self.graphql.then(|| ws_graphql::message(text));
-        let body = match &message {
-            Some(Ok(ws_graphql::Message::Control)) => return Ok(()),
-            Some(Ok(ws_graphql::Message::Operation(operation))) => {
-                Body::Graphql(std::slice::from_ref(operation))
-            }
-            Some(Err(why)) => Body::Invalid(why),
-            None => Body::Opaque,
-        };
         let path =
             Path::parse(self.path.path()).map_err(|e| (Code::MessageNotAllowed, e.to_string()))?;
-        let intent = Intent {
+        let intent = |body| Intent {
             client: &self.client,
             scheme: self.target.scheme,
             target: &self.target.authority,
             ask: Ask::Message { path: &path, query: self.path.query(), body },
         };
-        match self.sandbox.policy().judge(&intent) {
+        let policy = self.sandbox.policy();
+        // Some servers speak GraphQL also where no subprotocol was agreed on: where a rule is about
+        // operations, whatever is sent is read for them.
+        let graphql = self.graphql || policy.body_need(&intent(Body::Unread)).is_some();
+        let message = graphql.then(|| ws_graphql::message(text));
+        let body = match &message {
+            Some(Ok(ws_graphql::Message::Operation(operation))) => {
+                Body::Graphql(std::slice::from_ref(operation))
+            }
+            Some(Err(why)) => Body::Invalid(why),
+            Some(Ok(ws_graphql::Message::Control)) | None => Body::Opaque,
+        };
+        match policy.judge(&intent(body)) {
             Verdict::Allow(_) | Verdict::Audit(_) => Ok(()),
             Verdict::Deny(denial) => Err((denial.code, denial.detail)),
             Verdict::Unknown(question) => Err((question.code, question.detail)),
