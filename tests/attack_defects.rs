@@ -185,9 +185,11 @@ fn an_authority_of_ipv6_is_one_host_and_one_port() {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            while !read_request(&mut stream).is_empty() {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
-            }
+            std::thread::spawn(move || {
+                while !read_request(&mut stream).is_empty() {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+                }
+            });
         }
     });
     let gateway = Setup::policy(&format!(
