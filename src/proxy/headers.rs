@@ -53,42 +53,42 @@ static NOT_IN_TRAILERS: [HeaderName; 12] = [
     header::CACHE_CONTROL,
 ];
 
-/// What the names of a head's fields ask for, found in one pass: most heads ask for nothing.
+/// What the names of a head's fields ask for, found in one pass: most heads ask for little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marks(u8);
+struct Marks(u32);
 
 impl Marks {
-    /// A hop-by-hop field.
-    const HOP: u8 = 1;
+    /// The fields of [`HOP_BY_HOP`], each the bit of its place.
+    const HOP: u32 = 0xff;
     /// A field that says how the body is framed or awaited.
-    const FRAMING: u8 = 1 << 1;
+    const FRAMING: u32 = 1 << 8;
     /// `TE`.
-    const TE: u8 = 1 << 2;
+    const TE: u32 = 1 << 9;
     /// A method or path in disguise.
-    const DISGUISE: u8 = 1 << 3;
+    const DISGUISE: u32 = 1 << 10;
     /// The gateway's own namespace.
-    const OWN: u8 = 1 << 4;
+    const OWN: u32 = 1 << 11;
     /// A cookie.
-    const COOKIE: u8 = 1 << 5;
+    const COOKIE: u32 = 1 << 12;
 
     fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |marks, name| marks | Self::name(name.as_str())))
     }
 
-    fn has(self, marks: u8) -> bool {
+    fn has(self, marks: u32) -> bool {
         self.0 & marks != 0
     }
 
-    fn name(name: &str) -> u8 {
+    fn name(name: &str) -> u32 {
         match name {
-            "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "upgrade"
-            | "http2-settings" => Self::HOP,
-            "transfer-encoding" => Self::HOP | Self::FRAMING,
+            "connection" => 1,
+            "keep-alive" => 1 << 1,
+            "proxy-connection" => 1 << 2,
+            "proxy-authenticate" => 1 << 3,
+            "proxy-authorization" => 1 << 4,
+            "transfer-encoding" => 1 << 5 | Self::FRAMING,
+            "upgrade" => 1 << 6,
+            "http2-settings" => 1 << 7,
             "content-length" | "expect" => Self::FRAMING,
             "te" => Self::TE,
             "cookie" => Self::COOKIE,
@@ -100,6 +100,21 @@ impl Marks {
             | "x-rewrite-url" => Self::DISGUISE,
             _ if name.starts_with(OWN_PREFIX) => Self::OWN,
             _ => 0,
+        }
+    }
+
+    /// Removes the hop-by-hop fields that were found, and those that `Connection` names.
+    fn remove_hops(self, headers: &mut HeaderMap) {
+        if self.has(1) {
+            remove_named(headers);
+        }
+        for (place, name) in HOP_BY_HOP.iter().enumerate() {
+            if self.has(1 << place) {
+                headers.remove(name);
+            }
+        }
+        if self.has(Self::TE) {
+            headers.remove(header::TE);
         }
     }
 }
@@ -198,12 +213,11 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool 
 /// Removes what belongs to the client's connection, before anything is injected.
 pub(crate) fn clean_request(headers: &mut HeaderMap, trailers: bool) {
     let marks = Marks::of(headers);
-    if marks.has(Marks::HOP | Marks::TE | Marks::DISGUISE) {
-        remove_named(headers);
-        for name in HOP_BY_HOP.iter().chain(&OVERRIDES).chain(&REWRITES) {
+    marks.remove_hops(headers);
+    if marks.has(Marks::DISGUISE) {
+        for name in OVERRIDES.iter().chain(&REWRITES) {
             headers.remove(name);
         }
-        headers.remove(header::TE);
     }
     if marks.has(Marks::OWN) {
         clean_own(headers);
@@ -237,13 +251,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Removes what belongs to the origin's connection, and what only the gateway may say.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     let marks = Marks::of(headers);
-    if marks.has(Marks::HOP | Marks::TE) {
-        remove_named(headers);
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
-        headers.remove(header::TE);
-    }
+    marks.remove_hops(headers);
     if marks.has(Marks::OWN) {
         clean_own(headers);
     }
@@ -274,13 +282,12 @@ fn clean_own(headers: &mut HeaderMap) {
 
 /// Removes the fields that `Connection` names. Framing and routing fields can't be named away.
 fn remove_named(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
-        return;
-    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
+        // The usual two name no field, or one that is removed as hop-by-hop.
+        .filter(|value| !["keep-alive", "close"].contains(value))
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
         .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
@@ -306,4 +313,39 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
             || value.starts_with(b"application/grpc+")
             || value.starts_with(b"application/grpc;")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hop_by_hop_field_has_the_bit_of_its_place() {
+        for (place, name) in HOP_BY_HOP.iter().enumerate() {
+            assert_eq!(Marks::name(name.as_str()) & Marks::HOP, 1 << place, "{name}");
+        }
+        for name in OVERRIDES.iter().chain(&REWRITES) {
+            assert_eq!(Marks::name(name.as_str()), Marks::DISGUISE, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_connection_names_goes_and_what_frames_stays() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, x-mine, authorization, content-length, host"),
+            ("x-mine", "1"),
+            ("authorization", "mine"),
+            ("content-length", "3"),
+            ("host", "a"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        clean_request(&mut headers, false);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "host"]);
+    }
 }

@@ -22,8 +22,6 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The longest head, and so the largest read buffer: a 64 KiB path with fields beside it.
 const HEAD: usize = 96 * 1024;
-/// The most fields in a head.
-const FIELDS: usize = 256;
 
 /// Serves HTTP/1. What a CONNECT left to be done comes back, with the stream.
 pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(Next, Prefixed)> {
@@ -57,7 +55,6 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
     let mut http = hyper::server::conn::http1::Builder::new()
         .half_close(true)
         .max_buf_size(HEAD)
-        .max_headers(FIELDS)
         .serve_connection(TokioIo::new(noted), service)
         .with_upgrades();
     let mut drained = false;
@@ -224,4 +221,3 @@ pub(crate) async fn answer_raw<W: AsyncWrite + Unpin>(io: &mut W, refusal: &Refu
     };
     drop(tokio::time::timeout(std::time::Duration::from_secs(1), write).await);
 }
-
