@@ -70,7 +70,9 @@ async fn answer(
     let (target, framing, upgrade) = match understood {
         Ok(understood) => understood,
         Err(refusal) => {
-            let refusal = skip(Some(body), refusal).await;
+            // To read would be to say `100 Continue`.
+            let waits = head.headers.contains_key(header::EXPECT);
+            let refusal = if waits { refusal } else { skip(Some(body), refusal).await };
             return refuse(open, None, &refusal, &form);
         }
     };
@@ -133,7 +135,8 @@ fn understand(
         Some(_) => Method::GET,
         None => request.method().clone(),
     };
-    let refused = matches!(method, Method::TRACE | Method::CONNECT);
+    // Rules compare methods without case, and so may origins.
+    let refused = ["TRACE", "CONNECT"].iter().any(|m| method.as_str().eq_ignore_ascii_case(m));
     open.requests(version, method, path);
     if refused {
         let detail = format!("{} is never forwarded", request.method());
@@ -257,9 +260,9 @@ impl Exchange {
         let watch =
             connection.worker.wheel.judged(connection.sandbox.clone(), subject, permit.epoch());
         watch.in_all(self.open.started(), connection.gate.settings.timeouts.total);
-        if self.head.version < Version::HTTP_2 {
-            watch.carried_by(&connection.watch);
-        }
+        // A stream whose window is shut is not polled, and so does not hear that it must end: then
+        // its connection goes, with its siblings.
+        watch.carried_by(&connection.watch);
         self.open.set_watch(watch);
         Ok((permit, body))
     }
