@@ -101,7 +101,7 @@ pub(crate) struct Live {
     draft: AtomicU64,
     /// Whether it was told so.
     draft_due: AtomicBool,
-    /// The HTTP/1 connection that it fills, to be cut where it does not hear that it must end.
+    /// The connection that carries it, to be cut where it does not hear that it must end.
     carrier: OnceLock<Weak<Live>>,
     waker: AtomicWaker,
     epoch: AtomicU64,
@@ -390,7 +390,7 @@ impl Watch {
         self.live.draft_due.store(false, Ordering::Relaxed);
     }
 
-    /// Names the HTTP/1 connection that carries it.
+    /// Names the connection that carries it.
     pub(crate) fn carried_by(&self, connection: &Watch) {
         drop(self.live.carrier.set(Arc::downgrade(&connection.live)));
     }
