@@ -104,6 +104,8 @@ pub(crate) struct Phase {
     head: AtomicBool,
     /// All that was written has left.
     flushed: AtomicBool,
+    /// The last request had a body, of which some may still come after its answer.
+    bodied: AtomicBool,
     /// There is a record of the connection itself.
     told: AtomicBool,
 }
@@ -207,8 +209,9 @@ impl Connection {
         }
     }
 
-    /// A request is under way: it has deadlines of its own.
-    pub(crate) fn serving(self: &Arc<Self>) -> Serving {
+    /// A request is under way, with a body or not: it has deadlines of its own.
+    pub(crate) fn serving(self: &Arc<Self>, bodied: bool) -> Serving {
+        self.phase.bodied.store(bodied, Ordering::Relaxed);
         self.phase.serving.fetch_add(1, Ordering::Relaxed);
         self.phase.served.fetch_add(1, Ordering::Relaxed);
         self.phase.head.store(false, Ordering::Relaxed);
@@ -223,12 +226,14 @@ impl Connection {
     }
 
     /// Whether an HTTP/1 connection has been idle for a while, with nothing begun or left to
-    /// write. Says so once.
+    /// write, or to read: what still comes of a body must never be taken for a request. Says so
+    /// once.
     pub(crate) fn rests(&self) -> bool {
         self.watch.live().draft_due()
             && self.phase.serving.load(Ordering::Relaxed) == 0
             && !self.phase.head.load(Ordering::Relaxed)
             && self.phase.flushed.load(Ordering::Relaxed)
+            && !self.phase.bodied.load(Ordering::Relaxed)
     }
 
     /// Whether a head was begun and not finished.

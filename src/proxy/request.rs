@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, Infallible> {
-    let serving = connection.serving();
+    let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
     let response = answer(&connection, request).await;
     Ok(response.map(|body| body.with(serving)))
 }

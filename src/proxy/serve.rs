@@ -101,7 +101,7 @@ async fn one(
     let entrance = matches!(connection.via, Via::Forward);
     if entrance && *request.method() == Method::CONNECT && request.version() != Version::HTTP_2 {
         let on = hyper::upgrade::on(&mut request);
-        let serving = connection.serving();
+        let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
         let (response, then) = tunnel::connect(&connection, &request).await;
         if let Some(then) = then {
             *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((then, on));
