@@ -251,6 +251,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Removes what belongs to the origin's connection, and what only the gateway may say.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
     let marks = Marks::of(headers);
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // The length beside it is not the body's (RFC 9112 §6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     marks.remove_hops(headers);
     if marks.has(Marks::OWN) {
         clean_own(headers);
@@ -266,7 +270,8 @@ pub(crate) fn decoded(headers: &HeaderMap) -> bool {
 
 /// Removes from trailers what no trailer may say.
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
-    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS).chain(&OVERRIDES) {
+    let disguises = OVERRIDES.iter().chain(&REWRITES);
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS).chain(disguises) {
         trailers.remove(name);
     }
     clean_own(trailers);
