@@ -49,6 +49,9 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Connections in all, over all sandboxes and listeners.
     pub connections: usize,
+    /// Gives freed memory of the calling thread back to the system. Called on a worker at most
+    /// once a second, after connections there have come to rest.
+    pub give_back: fn(),
 }
 
 /// Everything that connections share.
@@ -77,6 +80,8 @@ pub struct Gate {
 pub(crate) struct Worker {
     pub(crate) wheel: Arc<Wheel>,
     pub(crate) pool: Arc<Pool<UpBody>>,
+    /// A connection has come to rest since memory was last given back.
+    pub(crate) rested: AtomicBool,
 }
 
 /// One client connection, and later what is inside it.
@@ -176,7 +181,11 @@ pub struct Parts {
 
 impl Worker {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { wheel: Wheel::new(), pool: Arc::default() })
+        Arc::new(Self {
+            wheel: Wheel::new(),
+            pool: Arc::default(),
+            rested: AtomicBool::new(false),
+        })
     }
 }
 

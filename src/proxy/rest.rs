@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -43,6 +44,7 @@ impl Noted {
             return Some(self);
         }
         self.connection.watch.remind(None);
+        self.connection.worker.rested.store(true, Ordering::Relaxed);
         let live = self.connection.watch.live().clone();
         let first = std::future::poll_fn(|cx| {
             let mut bytes = [0; 1024];

@@ -6,12 +6,16 @@ use super::listener::Listener;
 use super::live::End;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 /// How often pools are swept.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How often memory may be given back.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// The running workers.
 #[derive(Debug)]
@@ -110,6 +114,7 @@ fn thread(
         listeners.iter().map(|l| l.door(gate, &worker, slots)).collect::<io::Result<Vec<_>>>()?
     };
     let (stop, stopped) = oneshot::channel();
+    let give_back = gate.settings.give_back;
     let (tasks, running) = (gate.tasks.clone(), worker.clone());
     let join = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         runtime.block_on(async move {
@@ -121,10 +126,22 @@ fn thread(
                 _ = stopped => {}
                 () = clock.run() => {}
                 () = sweep(&pool) => {}
+                () = tidy(&running, give_back) => {}
             }
         });
     })?;
     Ok(Thread { worker, stop: Some(stop), join })
+}
+
+/// Gives memory back a while after connections have come to rest, on the thread that freed it.
+async fn tidy(worker: &Worker, give_back: fn()) {
+    let mut interval = tokio::time::interval(TIDY);
+    loop {
+        interval.tick().await;
+        if worker.rested.swap(false, Ordering::Relaxed) {
+            give_back();
+        }
+    }
 }
 
 async fn sweep<B>(pool: &crate::upstream::pool::Pool<B>) {

@@ -61,7 +61,11 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
         .chain(metrics.iter().filter_map(|m| m.local_addr().ok()));
     let upstream = Arc::new(Upstream::new(upstream_settings(config, own.collect())?)?);
     let gate = Gate::new(Parts {
-        settings: proxy::Settings { timeouts: timeouts(config), connections: slots(files) },
+        settings: proxy::Settings {
+            timeouts: timeouts(config),
+            connections: slots(files),
+            give_back: super::memory::give_back,
+        },
         upstream,
         origins,
         intercept: Arc::new(Intercept::new(Arc::new(Leaves::new(&ca)?))?),

@@ -7,6 +7,7 @@ mod assemble;
 mod banner;
 mod lock;
 mod logs;
+mod memory;
 mod policies;
 mod run;
 mod watch;
