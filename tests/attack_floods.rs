@@ -98,7 +98,7 @@ fn endless() -> (Origin, std::sync::mpsc::Receiver<u64>) {
         while stream.stream.write_all(&chunk).is_ok() {
             sent += 64 * 1024;
         }
-        drop(ended.send(sent));
+        let _ = ended.send(sent);
     });
     (origin, ends)
 }

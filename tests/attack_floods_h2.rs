@@ -124,11 +124,11 @@ fn windows_that_never_open_hold_little_and_let_go_with_their_client() {
         if read_head(&mut stream).is_empty() {
             return;
         }
-        drop(begun.send(()));
+        let _ = begun.send(());
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"));
         let chunk = vec![b'x'; 16 * 1024];
         while stream.write_all(&chunk).is_ok() {}
-        drop(ended.send(()));
+        let _ = ended.send(());
     });
     let gateway = Setup::allow_all(&["origin.test"], origin.port()).start();
     let before = resident(gateway.pid());

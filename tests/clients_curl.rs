@@ -1,5 +1,4 @@
 //! curl, wget and the TLS tools: what is allowed comes through, a refused upload says why.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod clients_kit;
 mod common;

@@ -1,5 +1,4 @@
 //! The main job, end to end: forward, CONNECT with TLS ended, a refusal that explains itself.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

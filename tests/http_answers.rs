@@ -1,6 +1,5 @@
 //! Answers as origins really give them: informational ones, HTTP/1.0, to the close, odd methods,
 //! `Expect`, pipelining.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod http_kit;

@@ -1,6 +1,5 @@
 //! Files that change while the gateway runs: swapped whole or not at all, the last good one kept
 //! (security.md 22, 23).
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod operation_kit;

@@ -1,5 +1,6 @@
 //! Judging allocates nothing where the answer is *allow*, and an endpoint is small. Alone in their
 //! file, because the allocator counts for the whole program (each thread by itself).
+#![expect(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 mod policy_common;
 use policy_common::{ask, policy, seen};

@@ -27,7 +27,7 @@ fn every_root_field_must_be_allowed_and_one_denied_field_denies() {
         name: Some("CreateIssue".to_owned()),
         ..operation(Mutation, &["createIssue"])
     };
-    assert_eq!(graphql(&policy, &[named.clone()]), "allow e/endpoints[0]/rules[1]");
+    assert_eq!(graphql(&policy, std::slice::from_ref(&named)), "allow e/endpoints[0]/rules[1]");
     let worse = GraphqlOperation {
         fields: vec!["createIssue".to_owned(), "deleteRepo".to_owned()],
         ..named
@@ -148,7 +148,7 @@ fn mcp_tools_are_judged_by_name() {
 fn mcp_responses_and_the_receiving_stream_pass_where_any_call_is_allowed() {
     let policy = endpoint(TOOLS);
     let response = RpcCall { method: None, tool: None, id: Some("1".to_owned()) };
-    assert!(rpc(&policy, &[response.clone()]).starts_with("allow"));
+    assert!(rpc(&policy, std::slice::from_ref(&response)).starts_with("allow"));
     assert!(ask("GET", "/").passes(&policy) && ask("DELETE", "/").passes(&policy));
     assert!(!ask("PUT", "/").passes(&policy));
     let nothing = endpoint("protocol: mcp");

@@ -1,4 +1,5 @@
 //! 8,000 decisions that OpenShell's own engine made: all of them come out the same.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use portcullis::addr::{Authority, Host, HostError, Path, Port};
 use portcullis::policy::{

@@ -1,5 +1,6 @@
 //! The law of judging, beyond what OpenShell's decisions know: unknown against deny, what speaks
 //! for a request, what is near.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod policy_common;
 use policy_common::{ask, endpoint, layer, policy, seen, target};

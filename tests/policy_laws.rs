@@ -1,5 +1,6 @@
 //! Laws over many policies and patterns: globset is the oracle of the dialect, and no deny rule
 //! widens.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod policy_common;
 use policy_common::{ask, policy, target};

@@ -1,5 +1,6 @@
 //! Other users of this host, and networks of one's own: what only root can make.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of the harness")]
+#![allow(unsafe_code, reason = "system calls for one thread, which no library makes")]
 
 use std::process::Command;
 

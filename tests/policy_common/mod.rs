@@ -1,5 +1,10 @@
 //! What the policy tests share: a policy from YAML, and requests against it in one line.
-#![allow(dead_code, unreachable_pub, reason = "each test file is a crate and uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file is a crate and uses its part"
+)]
 
 use portcullis::addr::{Authority, Path, Port};
 use portcullis::policy::{
