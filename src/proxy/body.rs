@@ -226,7 +226,6 @@ fn len(bytes: &Bytes) -> u64 {
 pub(crate) struct DownBody {
     down: Down,
     /// Says that the response has left when it is dropped.
-    #[expect(dead_code, reason = "held for its drop")]
     serving: Option<Serving>,
 }
 

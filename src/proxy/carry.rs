@@ -299,6 +299,7 @@ pub(crate) async fn send(
 }
 
 /// Why there is no response.
+#[expect(clippy::large_enum_variant, reason = "passed up once, where something failed")]
 pub(crate) enum Unsent {
     /// Ended by the gateway.
     Refused(Refusal),

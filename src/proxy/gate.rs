@@ -181,11 +181,7 @@ pub struct Parts {
 
 impl Worker {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            wheel: Wheel::new(),
-            pool: Arc::default(),
-            rested: AtomicBool::new(false),
-        })
+        Arc::new(Self { wheel: Wheel::new(), pool: Arc::default(), rested: AtomicBool::new(false) })
     }
 }
 

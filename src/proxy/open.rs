@@ -74,11 +74,6 @@ impl OpenRecord {
         self.inner.as_mut().expect("taken only by close and take, after which it is not used")
     }
 
-    /// This record's id.
-    pub(crate) fn id(&self) -> Id {
-        self.inner().record.id
-    }
-
     /// When it began.
     pub(crate) fn started(&self) -> Instant {
         self.inner().started

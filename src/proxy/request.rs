@@ -4,7 +4,7 @@
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
 use super::body::{DownBody, Pace, Streaming, UpBody};
-use super::carry::{CONTINUE_WITHIN, Unsent, Use, cut, send, sentence};
+use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::judged::{self, JudgedBody};
@@ -244,12 +244,10 @@ impl Exchange {
         self.open.permitted(&permit, policy.id(), took);
         if policy.covered_by_wildcard(permit.target())
             && let Some(name) = permit.target().host.name()
-            && let Err(code) = connection.sandbox.take_name(name, started)
         {
-            return Err(Refusal::unjudged(
-                code,
-                "too many distinct names under one wildcard a minute",
-            ));
+            let sentence = "too many distinct names under one wildcard a minute";
+            let taken = connection.sandbox.take_name(name, started);
+            taken.map_err(|code| Refusal::unjudged(code, sentence))?;
         }
         let subject = Subject {
             client: connection.client.clone(),
@@ -297,10 +295,8 @@ impl Exchange {
         permit: &Permit,
         body: JudgedBody,
     ) -> Result<Response<DownBody>, Refusal> {
-        let version = self.head.version;
-        let scheme = self.target.scheme;
-        let mut carrier =
-            connection.carrier(permit, &mut self.open, (scheme, version), Use::Any).await?;
+        let kind = (self.target.scheme, self.head.version);
+        let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Any).await?;
         let live = self.open.watch().expect("set when it was judged").live().clone();
         let first_byte = connection.gate.settings.timeouts.first_byte;
         let pace =
@@ -350,19 +346,31 @@ impl Exchange {
                 };
                 drop(carrier);
                 let Some(again) = again else { return Err(refusal) };
-                carrier = connection
-                    .carrier(permit, &mut self.open, (scheme, version), Use::Fresh)
-                    .await?;
-                self.open.watch().expect("set when it was judged").due(first_byte);
-                match send(&mut carrier, again, &live, Some(&pace)).await {
-                    Ok(response) => response,
-                    Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => {
-                        return Err(refusal);
-                    }
-                }
+                let response;
+                (response, carrier) = self.again(connection, permit, again, &pace).await?;
+                response
             }
         };
         self.respond(connection, response, carrier).await
+    }
+
+    /// Sends it once more, on a connection that nobody used before.
+    async fn again(
+        &mut self,
+        connection: &Arc<Connection>,
+        permit: &Permit,
+        request: Request<UpBody>,
+        pace: &Arc<Pace>,
+    ) -> Result<(Response<Incoming>, Carrier), Refusal> {
+        let timeouts = &connection.gate.settings.timeouts;
+        let kind = (self.target.scheme, self.head.version);
+        let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Fresh).await?;
+        let watch = self.open.watch().expect("set when it was judged");
+        watch.due(timeouts.first_byte);
+        match send(&mut carrier, request, watch.live(), Some(pace)).await {
+            Ok(response) => Ok((response, carrier)),
+            Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => Err(refusal),
+        }
     }
 
     /// The head that goes up: built from what was judged, never from the bytes that came.
