@@ -285,3 +285,80 @@ fn graphql_in_the_query_of_a_get_is_judged_like_a_body() {
     assert!(!get.passes(&policy));
     assert!(!ask("GET", "/graphql").passes(&policy), "a GET without an operation");
 }
+
+#[test]
+fn no_method_carries_a_denied_operation_past_the_rule_that_denies_it() {
+    let beside = |denying: &str, access: &str| {
+        policy(&format!(
+            r#"
+a: {{ endpoints: [ {{ host: x.test, port: 443, {access} }} ] }}
+b: {{ endpoints: [ {{ host: x.test, port: 443, path: /api, {denying} }} ] }}
+"#
+        ))
+    };
+    let all = "protocol: rest, access: full";
+    let rest = r#"protocol: rest, rules: [ { allow: { method: "*", path: "/**" } } ]"#;
+    for (denying, ends_session) in [
+        ("protocol: graphql, deny_rules: [ { operation_type: mutation } ]", false),
+        ("protocol: json-rpc, deny_rules: [ { method: send } ]", false),
+        ("protocol: mcp, deny_rules: [ { method: tools/call, params: { name: send } } ]", true),
+    ] {
+        for access in [all, rest] {
+            let policy = beside(denying, access);
+            for method in ["PUT", "PATCH", "QUERY", "put", "DELETE", "X"] {
+                let says = ask(method, "/api").says(&policy);
+                match ends_session && method == "DELETE" {
+                    true => assert!(says.starts_with("allow"), "{denying}: {says}"),
+                    false => {
+                        assert_eq!(says, "deny body_not_understood b/endpoints[0]", "{method}");
+                    }
+                }
+                assert!(ask(method, "/other").passes(&policy), "{method}: out of its scope");
+            }
+            for method in ["GET", "HEAD", "OPTIONS"] {
+                assert!(ask(method, "/api").passes(&policy), "{denying}: {method}");
+            }
+        }
+    }
+    // Without a deny rule there is nothing to hide.
+    assert!(ask("PUT", "/api").passes(&beside("protocol: graphql, access: read-only", all)));
+}
+
+#[test]
+fn a_query_string_speaks_graphql_however_its_names_are_spelled() {
+    let policy = policy(
+        r#"
+a: { endpoints: [ { host: x.test, port: 443, protocol: rest, access: full } ] }
+b: { endpoints: [ { host: x.test, port: 443, protocol: graphql, deny_rules: [ { operation_type: mutation } ] } ] }
+"#,
+    );
+    for query in [
+        "query=x",
+        "Query=x",
+        "QUERY=x",
+        "q%75ery=x",
+        "+query=x",
+        "query[]=x",
+        "a=1;query=x",
+        "queryId=1",
+        "query_id=1",
+        "variables={}",
+        "doc_id=1",
+        "documentId=1",
+        "Extensions={}",
+        "operation-name=x",
+        "sha256Hash=1",
+        "a&id=7",
+    ] {
+        let path = format!("/graphql?{query}");
+        let need = ask("GET", &path).with(|intent| policy.body_need(intent)).map(|n| n.source);
+        assert_eq!(need, Some(BodySource::Query), "{query}");
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let says = ask(method, &path).says(&policy);
+            assert_eq!(says, "deny body_not_understood b/endpoints[0]", "{method} {query}");
+        }
+    }
+    for query in ["", "page=2", "queries=1", "q=query", "a=id"] {
+        assert!(ask("GET", &format!("/graphql?{query}")).passes(&policy), "{query}");
+    }
+}

@@ -17,7 +17,7 @@ pub(super) fn allowed<'p>(endpoint: &'p Endpoint, asked: &Asked<'_>) -> Option<&
             Form::Handshake => by_method(endpoint, asked, "GET"),
             Form::Message => messages::message(endpoint, asked),
         },
-        Kind::Graphql => messages::graphql(endpoint, asked),
+        Kind::Graphql => messages::graphql_request(endpoint, asked),
         Kind::Rpc { mcp } => messages::rpc(endpoint, asked, mcp),
     }
 }

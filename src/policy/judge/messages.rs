@@ -6,6 +6,7 @@
 
 use super::cover::Covering;
 use super::{Asked, Form, Subject, http};
+use crate::policy::body::graphql;
 use crate::policy::code::Code;
 use crate::policy::compile::{Allows, Endpoint, Kind, Methods, Policy, Rule, RuleKind};
 use crate::policy::document::Access;
@@ -15,10 +16,6 @@ use crate::policy::verdict::RuleRef;
 
 /// The method of a WebSocket text message in a rule.
 pub(super) const TEXT: &str = "WEBSOCKET_TEXT";
-
-/// The keys of a GraphQL request in a query string.
-const GRAPHQL_KEYS: [&str; 6] =
-    ["query", "extensions", "id", "documentId", "doc_id", "operationName"];
 
 /// The methods that MCP defines for clients, over all its revisions.
 const KNOWN_MCP: [&str; 24] = [
@@ -149,9 +146,24 @@ pub(super) fn reads(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<BodySource
     }
 }
 
+/// Whether some server could take the query string for a GraphQL request.
 fn graphql_query(query: Option<&str>) -> bool {
-    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .any(|(key, _)| GRAPHQL_KEYS.contains(&&*key))
+    query.is_some_and(graphql::may_speak)
+}
+
+/// Whether what the endpoint's deny rules are about may be in this, where nobody looks for it. What
+/// a method means is the server's to say: of those that are not read, only the ones that ask for
+/// nothing to be done are known to carry no operation.
+fn hides(endpoint: &Endpoint, asked: &Asked<'_>) -> bool {
+    let is = |methods: &[&str]| methods.iter().any(|m| asked.method.eq_ignore_ascii_case(m));
+    match endpoint.kind {
+        Kind::Graphql => !is(&["GET", "HEAD", "OPTIONS"]) || graphql_query(asked.query),
+        // DELETE ends a session of MCP, and is judged as that.
+        Kind::Rpc { mcp } => !is(&["GET", "HEAD", "OPTIONS"]) && !(mcp && is(&["DELETE"])),
+        Kind::L4 | Kind::Skip { .. } | Kind::Tcp | Kind::Rest | Kind::Websocket | Kind::Sql => {
+            false
+        }
+    }
 }
 
 fn speaks_graphql(endpoint: &Endpoint) -> bool {
@@ -187,7 +199,9 @@ pub(super) fn blind(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<Code> {
     if asked.form != Form::Plain && matches!(endpoint.kind, Kind::Graphql | Kind::Rpc { .. }) {
         return Some(Code::BodyNotUnderstood);
     }
-    reads(endpoint, asked)?;
+    if reads(endpoint, asked).is_none() {
+        return hides(endpoint, asked).then_some(Code::BodyNotUnderstood);
+    }
     match (endpoint.kind, asked.body) {
         (Kind::Rpc { .. }, Body::Rpc(_)) | (Kind::Websocket, Body::Opaque) => None,
         (Kind::Graphql | Kind::Websocket, Body::Graphql(operations)) => operations
@@ -240,7 +254,10 @@ fn any(globs: &[TextPattern], text: &str) -> bool {
 }
 
 /// GraphQL over HTTP: POST, or GET with the operation in the query.
-pub(super) fn graphql<'p>(endpoint: &'p Endpoint, asked: &Asked<'_>) -> Option<&'p RuleRef> {
+pub(super) fn graphql_request<'p>(
+    endpoint: &'p Endpoint,
+    asked: &Asked<'_>,
+) -> Option<&'p RuleRef> {
     reads(endpoint, asked)?;
     let Body::Graphql(operations) = asked.body else { return None };
     operations_allowed(endpoint, operations)

@@ -56,8 +56,6 @@ enum Why<'p> {
     Blind(&'p Endpoint, Code),
     /// `%2F` where no endpoint keeps it.
     EncodedSlash,
-    /// Dot segments behind `%2F`.
-    DotSegment,
 }
 
 impl Decision<'_> {
@@ -202,14 +200,9 @@ impl Policy {
 
     /// An origin may read `%2F` as `/`: deny rules are held against that reading too.
     fn behind_slashes(&self, covering: &Covering, subject: &Subject<'_>) -> Option<Why<'_>> {
-        let text = subject.path.as_str();
-        let bare = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-        if text.split("%2F").flat_map(|part| part.split('/')).any(bare) {
-            return Some(Why::DotSegment);
-        }
         if self.covered(covering).any(|endpoint| !endpoint.denies.is_empty()) {
-            let decoded = text.replace("%2F", "/");
-            let Ok(path) = Path::parse(&decoded) else { return Some(Why::DotSegment) };
+            let decoded = subject.path.as_str().replace("%2F", "/");
+            let Ok(path) = Path::parse(&decoded) else { return Some(Why::EncodedSlash) };
             let denied = |path: &str| self.denied(covering, &subject.reading(path));
             if let Some(why) = path.readings().iter().find_map(denied) {
                 return Some(why);
@@ -322,10 +315,6 @@ fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
                 "{asked} is refused on {target}: %2F in a path, and no endpoint says allow_encoded_slash"
             );
             Denial { code: Code::EncodedSlash, rule: None, detail, quiet: false }
-        }
-        Why::DotSegment => {
-            let detail = format!("{asked} is refused on {target}: a dot segment behind %2F");
-            Denial { code: Code::DotSegment, rule: None, detail, quiet: false }
         }
     }
 }
