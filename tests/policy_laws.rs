@@ -86,7 +86,7 @@ proptest! {
         audit in any::<bool>(),
         denied in (method(), pattern()),
         elsewhere in any::<bool>(),
-        asked in (method(), path()),
+        asked in (prop::sample::select(vec!["GET", "HEAD", "POST", "DELETE"]), path()),
     ) {
         let allow: Vec<String> = rules
             .iter()
@@ -101,8 +101,7 @@ proptest! {
         } else {
             policy(&format!("e: {{ endpoints: [ {{ {base}, {deny} }} ] }}"))
         };
-        prop_assume!(asked.0 != "*");
-        let asked = ask(&asked.0, &asked.1);
+        let asked = ask(asked.0, &asked.1);
         prop_assert!(!asked.passes(&after) || asked.passes(&before));
         for raw in [ask("BYTES", "/"), ask("GET", "/a").handshake()] {
             prop_assert!(!raw.passes(&after) || raw.passes(&before));
