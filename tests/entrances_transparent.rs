@@ -93,6 +93,24 @@ fn the_port_is_the_one_that_the_client_meant() {
 }
 
 #[test]
+fn a_whole_url_must_have_the_scheme_of_the_connection() {
+    let origin = Origin::ok("hello");
+    let gateway = routed(Setup::allow_all(&["origin.test"], origin.port()), &origin);
+    let authority = format!("origin.test:{}", origin.port());
+    for (scheme, status) in [("http", 200), ("HTTP", 200), ("https", 400), ("httpx", 400)] {
+        let mut stream = client(gateway.proxy);
+        stream.write_all(get(&format!("{scheme}://{authority}/x"), &authority).as_bytes()).unwrap();
+        let (head, body) = read_response(&mut stream);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{scheme}: {head}");
+        if status == 400 {
+            assert_eq!(problem(&body)["code"], "bad_target", "{scheme}");
+        }
+    }
+    let sent: Vec<_> = gateway.records(4).iter().map(|record| record["sent"].clone()).collect();
+    assert_eq!(sent, [true, true, false, false]);
+}
+
+#[test]
 fn tls_goes_where_its_sni_says() {
     let origin = tls_origin();
     let gateway = routed(Setup::allow_all(&["origin.test"], origin.port()), &origin);

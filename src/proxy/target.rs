@@ -172,6 +172,10 @@ fn transparent(port: Port, uri: &Uri, host: Option<&HeaderValue>) -> Result<Targ
         (None, Some(host)) => parse(host, Scheme::Http)?,
         (None, None) => return Err(Refusal::unjudged(Code::MissingHost, "no Host field")),
     };
+    if uri.scheme_str().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http")) {
+        let detail = "the request's scheme is not the connection's";
+        return Err(Refusal::unjudged(Code::BadTarget, detail));
+    }
     if let (Some(_), Some(host)) = (uri.authority(), host) {
         let other = parse(host, Scheme::Http)?;
         if other != authority {
