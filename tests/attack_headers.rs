@@ -47,7 +47,9 @@ fn what_connection_names_is_removed_and_what_frames_is_not() {
     let bench = Bench::new();
     for place in PLACES {
         let said = "POST {T}/a HTTP/1.1\r\nHost: {H}\r\nAuthorization: mine\r\nX-Keep: 1\r\nX-Hop: 1\r\n\
+            Content-Type: a/b\r\nContent-Encoding: identity\r\n\
             Connection: authorization, X-Hop , host,content-length\r\nConnection: transfer-encoding\r\n\
+            Connection: content-type,Content-Encoding\r\n\
             Content-Length: 4\r\n\r\nabcd";
         bench.say(place, said, true);
         let request = heard(&bench);
@@ -55,6 +57,8 @@ fn what_connection_names_is_removed_and_what_frames_is_not() {
         assert_eq!(request.field("x-hop"), None);
         assert_eq!(request.field("connection"), None);
         assert_eq!(request.field("x-keep"), Some("1"));
+        assert_eq!(request.field("content-type"), Some("a/b"));
+        assert_eq!(request.field("content-encoding"), Some("identity"));
         assert_eq!(request.body, b"abcd");
     }
 }

@@ -36,6 +36,16 @@ static OVERRIDES: [HeaderName; 4] = [
 static REWRITES: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
+/// What `Connection` can't name away (RFC 9110 §7.6.1 forbids naming what is for all recipients).
+static STAYS: [HeaderName; 6] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::TRANSFER_ENCODING,
+    header::EXPECT,
+];
+
 /// Never in trailers: framing, routing, credentials, what says how the body is read
 /// (RFC 9110 §6.5.1).
 static NOT_IN_TRAILERS: [HeaderName; 12] = [
@@ -210,9 +220,11 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool 
     })
 }
 
-/// Removes what belongs to the client's connection, before anything is injected.
+/// Removes what belongs to the client's connection, before anything is injected. That the client
+/// takes trailers is passed on where it said so and `trailers` can be.
 pub(crate) fn clean_request(headers: &mut HeaderMap, trailers: bool) {
     let marks = Marks::of(headers);
+    let trailers = trailers && marks.has(Marks::TE) && lists(headers, &header::TE, "trailers");
     marks.remove_hops(headers);
     if marks.has(Marks::DISGUISE) {
         for name in OVERRIDES.iter().chain(&REWRITES) {
@@ -285,7 +297,8 @@ fn clean_own(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the fields that `Connection` names. Framing and routing fields can't be named away.
+/// Removes the fields that `Connection` names: not those by which the request was framed, routed
+/// and its body read, or the origin would read another than was judged.
 fn remove_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -295,7 +308,7 @@ fn remove_named(headers: &mut HeaderMap) {
         .filter(|value| !["keep-alive", "close"].contains(value))
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
+        .filter(|name| !STAYS.contains(name))
         .collect();
     for name in named {
         headers.remove(name);
@@ -339,6 +352,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, x-mine, authorization, content-length, host"),
+            ("connection", "Content-Type,content-encoding, transfer-encoding,expect"),
+            ("content-type", "application/json"),
+            ("content-encoding", "identity"),
+            ("expect", "100-continue"),
             ("x-mine", "1"),
             ("authorization", "mine"),
             ("content-length", "3"),
@@ -351,6 +368,26 @@ mod tests {
         clean_request(&mut headers, false);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["content-length", "host"]);
+        let stays = ["content-encoding", "content-length", "content-type", "expect", "host"];
+        assert_eq!(left, stays);
+    }
+
+    #[test]
+    fn that_trailers_are_taken_is_passed_on_where_the_client_said_it() {
+        for (said, passed, goes) in [
+            (Some("trailers"), true, true),
+            (Some("gzip, Trailers"), true, true),
+            (Some("gzip"), true, false),
+            (None, true, false),
+            (Some("trailers"), false, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(header::TE, HeaderValue::from_static(said));
+            }
+            clean_request(&mut headers, passed);
+            let te = headers.get(header::TE).map(HeaderValue::as_bytes);
+            assert_eq!(te, goes.then_some(&b"trailers"[..]), "{said:?}");
+        }
     }
 }
