@@ -141,6 +141,34 @@ fn opaque_bytes_in_a_tunnel_a_byte_at_a_time() {
 }
 
 #[test]
+fn what_resembles_a_request_in_a_tunnel_is_answered_like_one() {
+    let origin = Origin::ok("never");
+    let entries = format!(
+        "  a:\n    endpoints:\n      - {{ host: origin.test, port: {}, protocol: rest, access: full }}",
+        origin.port()
+    );
+    let gateway = Setup::policy(&entries).start();
+    let said =
+        ["GET  /a HTTP/1.1\r\n\r\n", "GET\t/a HTTP/1.1\r\n\r\n", "GET ftp://a/ HTTP/1.1\r\n\r\n"];
+    for (bytes, count) in said.iter().zip(1..) {
+        let mut client = slow_tunnel(&gateway, &format!("origin.test:{}", origin.port()));
+        client.write_all(bytes.as_bytes()).unwrap();
+        let (head, body) = read_response(&mut client);
+        assert!(head.starts_with("HTTP/1.1 403 "), "{bytes:?}: {head}");
+        let (problem, record) = (problem(&body), gateway.record(count));
+        assert_eq!(problem["code"], "protocol_not_allowed", "{problem:#}");
+        assert_eq!(problem["id"], record["id"], "the answer is found in the record");
+        assert_eq!((&record["status"], &record["outcome"]), (&403.into(), &"refused".into()));
+        assert_eq!(read_all(&mut client), b"", "and then it is closed");
+    }
+    // Nothing is said into a protocol that is not known.
+    let mut client = slow_tunnel(&gateway, &format!("origin.test:{}", origin.port()));
+    client.write_all(b"SSH-2.0-x\r\n").unwrap();
+    assert_eq!(read_all(&mut client), b"");
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
 fn a_connection_may_forward_first_and_become_a_tunnel_then() {
     let origin = Origin::ok("hello");
     let gateway = allowing(origin.port());

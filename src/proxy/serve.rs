@@ -213,9 +213,13 @@ async fn too_slow(connection: &Connection, mut noted: Noted) {
 pub(crate) async fn answer_raw<W: AsyncWrite + Unpin>(io: &mut W, refusal: &Refusal) {
     let id = crate::record::Id::new(std::time::SystemTime::now());
     let asker = super::refuse::Asker { id, target: None, method: None, path: None, binary: None };
-    let bytes = refusal.raw(&asker);
+    write_raw(io, &refusal.raw(&asker)).await;
+}
+
+/// Writes what a client is told, and ends the stream.
+pub(crate) async fn write_raw<W: AsyncWrite + Unpin>(io: &mut W, bytes: &[u8]) {
     let write = async {
-        io.write_all(&bytes).await?;
+        io.write_all(bytes).await?;
         io.flush().await?;
         io.shutdown().await
     };

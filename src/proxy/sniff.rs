@@ -76,6 +76,14 @@ fn http1(bytes: &[u8]) -> Option<Spoken> {
     }
 }
 
+/// Whether bytes that are no HTTP look like a request line all the same (`GET  /a`, `GET ftp://…`):
+/// whoever sent them waits for an answer in HTTP.
+pub(crate) fn resembles_http(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let token = bytes.iter().take_while(|b| b.is_ascii_alphabetic() || **b == b'-').count();
+    (1..=METHOD).contains(&token) && matches!(bytes.get(token), Some(b' ' | b'\t'))
+}
+
 /// Reads until it is clear what is spoken. The bytes stay in the prefix.
 pub(crate) async fn sniff(io: &mut Prefixed, place: Place) -> io::Result<Spoken> {
     loop {
@@ -102,6 +110,16 @@ mod tests {
             Some(Spoken::Socks) => "socks",
             Some(Spoken::Other) => "other",
             Some(Spoken::Nothing) => "nothing",
+        }
+    }
+
+    #[test]
+    fn a_method_and_a_blank_resemble_a_request() {
+        for bytes in [&b"GET  /a HTTP/1.1"[..], b"GET\t/a", b"\r\nM-SEARCH x", b"GET ftp://a/"] {
+            assert!(resembles_http(bytes), "{bytes:?}");
+        }
+        for bytes in [&b""[..], b"GET", b" GET /", b"SSH-2.0-x\r\n", b"PING\r\n", b"\0\0 "] {
+            assert!(!resembles_http(bytes), "{bytes:?}");
         }
     }
 

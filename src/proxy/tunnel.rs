@@ -14,7 +14,7 @@ use super::refuse::{Form, Refusal};
 use super::relay::{self, Ended};
 use super::sandbox::Unknown;
 use super::serve;
-use super::sniff::{Place, Spoken, sniff};
+use super::sniff::{Place, Spoken, resembles_http, sniff};
 use super::target::{Inside, Via};
 use crate::addr::Authority;
 use crate::policy::{Ask, Code, Denial, Intent, Permit, Scheme, TunnelVerdict, Verdict};
@@ -411,8 +411,8 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
     open.record().ms.judge = took;
     let permit = match verdict {
         Verdict::Allow(permit) | Verdict::Audit(permit) => permit,
-        Verdict::Deny(denial) => return open.refuse(&Refusal::from(denial), None),
-        Verdict::Unknown(question) => return open.refuse(&Refusal::from(question), None),
+        Verdict::Deny(denial) => return unrelayed(open, &target, io, denial.into()).await,
+        Verdict::Unknown(question) => return unrelayed(open, &target, io, question.into()).await,
     };
     open.permitted(&permit, policy.id(), took);
     match dial(&connection, &permit, (Asked::Bytes, Scheme::Tcp), &mut open).await {
@@ -426,6 +426,18 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
             open.refuse(&refusal.allowed(judged, permit.rule()), None);
         }
     }
+}
+
+/// Ends a connection whose bytes may not pass. Where they look like a request, the refusal is said
+/// as an answer to one; nothing is said into a protocol that is not known.
+async fn unrelayed(open: OpenRecord, target: &Authority, mut io: Prefixed, mut refusal: Refusal) {
+    if !resembles_http(&io.prefix) {
+        return open.refuse(&refusal, None);
+    }
+    refusal.detail.push_str("; what came looks like a request, but its first line is not HTTP/1's");
+    let bytes = refusal.raw(&open.asker(Some(target)));
+    open.refuse(&refusal, Some(refusal.code.status()));
+    serve::write_raw(&mut io, &bytes).await;
 }
 
 /// A denial's SOCKS reply code (RFC 1928 §6): 2 by rule, 4 and 5 from upstream.
