@@ -127,7 +127,7 @@ fn the_origin_receives_the_path_that_was_judged() {
 #[test]
 fn a_path_of_64_kib_is_judged_whole_or_refused_whole() {
     let bench = Bench::new();
-    for place in PLACES {
+    for (place, count) in PLACES.into_iter().zip(1..) {
         let long = format!("/{}", "a".repeat(64_000));
         assert_eq!(ask(&bench, place, &long), (200, Some(long)), "{place:?}");
         let evil = format!("/{}/../evil", "a".repeat(64_000));
@@ -139,5 +139,7 @@ fn a_path_of_64_kib_is_judged_whole_or_refused_whole() {
         assert_eq!(ask(&bench, place, &escaped), (200, Some(plain)), "{place:?}");
         let (status, heard) = ask(&bench, place, &format!("/{}", "a".repeat(70_000)));
         assert!(status == 414 && heard.is_none(), "{place:?}: {status}");
+        let record = bench.gateway.record(5 * count);
+        assert_eq!((&record["status"], &record["code"]), (&414.into(), &"head_too_large".into()));
     }
 }

@@ -175,7 +175,12 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
         return;
     }
     let code = if error.is_parse_too_large() { Code::HeadTooLarge } else { Code::MalformedHead };
-    let status = if error.is_parse_too_large() { 431 } else { 400 };
+    let status = match error.is_parse_too_large() {
+        // The one sign by which hyper tells a target of over 64 KiB from fields of that size.
+        true if error.to_string().contains("URI") => 414,
+        true => 431,
+        false => 400,
+    };
     record(connection, &Refusal::unjudged(code, "the head is not HTTP"), Some(status));
 }
 
