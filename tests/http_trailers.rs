@@ -165,3 +165,49 @@ fn trailers_that_nobody_takes_end_nothing() {
     }
     assert_eq!(origin.connections(), 1);
 }
+
+#[test]
+fn an_http1_origin_hears_of_trailers_from_a_client_that_takes_them_alone() {
+    let origin = Origin::ok("hello");
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = gateway.connect();
+    for te in ["TE: trailers\r\nConnection: TE\r\n", "TE: gzip\r\nConnection: TE\r\n", ""] {
+        write!(
+            client,
+            "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n{te}\r\n"
+        )
+        .unwrap();
+        assert_eq!(read_message(&mut client).1, b"hello");
+        let heard = origin.heard();
+        let last = heard.trim_end().rsplit("\r\n\r\n").next().unwrap();
+        let fields = ["te", "connection"].map(|name| header(last, name));
+        let said = te.contains("trailers").then(|| ["trailers".to_owned(), "TE".to_owned()]);
+        assert_eq!(fields, said.map_or([None, None], |said| said.map(Some)), "{heard}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_origin_hears_of_trailers_from_a_client_that_takes_them_alone() {
+    let origin = H2Origin::tls(|request, mut respond| async move {
+        let te = request.headers().get("te").cloned();
+        let mut response = Response::builder();
+        if let Some(te) = te {
+            response = response.header("x-te", te);
+        }
+        respond.send_response(response.body(()).unwrap(), true).unwrap();
+    });
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = client(&gateway, port).await;
+    for te in [Some("trailers"), None] {
+        let mut asked = request("GET", port, "/t");
+        if let Some(te) = te {
+            asked = asked.header("te", te);
+        }
+        let (response, _) = client.send_request(asked.body(()).unwrap(), true).unwrap();
+        let response = soon(response).await.unwrap();
+        let heard = response.headers().get("x-te").map(|value| value.to_str().unwrap());
+        assert_eq!(heard, te);
+    }
+}

@@ -433,7 +433,11 @@ impl Exchange {
                 head.uri = Uri::from_parts(parts).unwrap_or_default();
             }
             head.version = Version::HTTP_2;
-        } else if !carrier.absolute && head.uri.scheme().is_some() {
+        } else if head.headers.contains_key(header::TE) {
+            // Whoever sends TE says that it is of this connection (RFC 9110 §10.1.4).
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+        if !http2 && !carrier.absolute && head.uri.scheme().is_some() {
             let path = head.uri.into_parts().path_and_query;
             head.uri = path.map_or_else(Uri::default, Uri::from);
         }
