@@ -245,3 +245,49 @@ fn requests_inside_an_intercepted_tunnel_are_judged_anew_and_the_tunnel_lives() 
     event(&gateway, "default", "policy.loaded", 3);
     assert_eq!(post(), 200);
 }
+
+#[test]
+fn an_address_that_the_new_policy_no_longer_opens_is_left() {
+    let (one, two) = (echo(), events());
+    let policy = |net: &str| {
+        let endpoint = |port, how| {
+            format!("      - {{ port: {port}, {how}, allowed_ips: [\"{net}\"] }}\n")
+        };
+        format!("  a:\n    endpoints:\n{}", endpoint(one.port(), "protocol: tcp"))
+            + &endpoint(two.port(), "protocol: rest, access: full")
+    };
+    let gateway = Setup::policy(&policy("127.0.0.0/8")).start();
+    let mut tunnel = open_tunnel(&gateway, &format!("origin.test:{}", one.port()));
+    let mut stream = open_stream(&gateway, "origin.test", two.port());
+    // What still opens it changes nothing.
+    reload(&gateway, &policy("127.0.0.1/32"), 2);
+    echoes(&mut tunnel);
+    let loaded = reload(&gateway, &policy("10.0.0.0/8"), 3);
+    assert_eq!(read_all(&mut tunnel), b"");
+    assert!(!read_all(&mut stream).ends_with(b"0\r\n\r\n"));
+    let records = gateway.records(2);
+    records.iter().for_each(|record| ended_by(record, &loaded));
+}
+
+#[test]
+fn a_websocket_whose_messages_are_to_be_judged_from_now_on_ends() {
+    let origin = websocket_echo();
+    let port = origin.port();
+    let judging = "protocol: websocket, rules: [ { allow: { method: GET, path: /ws } }, \
+                   { allow: { operation_type: query } } ]";
+    let judging = entry("a", "origin.test", port, judging);
+    let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    let mut cut = websocket(&gateway, port);
+    let text = b"\x81\x82\x00\x00\x00\x00hi";
+    cut.write_all(text).unwrap();
+    expect(&mut cut, text);
+    let loaded = reload(&gateway, &judging, 2);
+    assert_eq!(read_all(&mut cut)[0], 0x88, "a close frame");
+    ended_by(&record_of(&gateway, "policy_changed"), &loaded);
+    // One that was agreed on under the rules lives on under others that judge too.
+    let mut kept = websocket(&gateway, port);
+    reload(&gateway, &(judging + &full("b", "other.test", port)), 3);
+    let ping = b"\x89\x80\x00\x00\x00\x00";
+    kept.write_all(ping).unwrap();
+    expect(&mut kept, ping);
+}

@@ -99,6 +99,15 @@ pub(crate) fn cut(end: End, late: Code) -> Refusal {
     }
 }
 
+/// A permit from before a reload is stale: before a byte leaves it is judged again, and so is the
+/// address that was reached.
+fn still_allowed(open: &OpenRecord) -> Result<(), Refusal> {
+    match open.watch().and_then(|watch| watch.live().recheck()) {
+        Some(end) => Err(cut(end, Code::ConnectTimeout)),
+        None => Ok(()),
+    }
+}
+
 /// The profile for a client that speaks `version`.
 fn profile(scheme: Scheme, version: http::Version) -> Profile {
     match (scheme, version) {
@@ -128,6 +137,7 @@ impl Connection {
             && let Some(connection) = self.pooled(permit, &key).await
         {
             open.connected(connection.reached, Duration::ZERO);
+            still_allowed(open)?;
             return Ok(self.lease(key, connection));
         }
         let started = Instant::now();
@@ -143,6 +153,7 @@ impl Connection {
             None => connect.await,
         }?;
         open.connected(connection.reached, started.elapsed());
+        still_allowed(open)?;
         Ok(self.lease(key, connection))
     }
 

@@ -180,8 +180,9 @@ pub struct Parts {
 }
 
 impl Worker {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { wheel: Wheel::new(), pool: Arc::default(), rested: AtomicBool::new(false) })
+    pub(crate) fn new(upstream: Arc<Upstream>) -> Arc<Self> {
+        let wheel = Wheel::new(upstream);
+        Arc::new(Self { wheel, pool: Arc::default(), rested: AtomicBool::new(false) })
     }
 }
 

@@ -6,8 +6,10 @@
 
 use super::sandbox::Sandbox;
 use crate::addr::{Authority, Path};
-use crate::policy::{Ask, Body, Client, Code, GraphqlOperation, Intent, RpcCall, Scheme, Verdict};
+use crate::policy::{Ask, Body, Client, Code, GraphqlOperation, Intent, Permit, RpcCall};
+use crate::policy::{Policy, Scheme, TunnelVerdict, Verdict};
 use crate::record::Record;
+use crate::upstream::{Reached, Upstream};
 use futures_util::task::AtomicWaker;
 use http::Method;
 use http::uri::PathAndQuery;
@@ -69,7 +71,14 @@ pub(crate) enum Asked {
     /// Raw bytes that `judge` let through.
     Bytes,
     /// A request.
-    Request { method: Method, path: PathAndQuery, websocket: bool, facts: Option<Box<OwnedFacts>> },
+    Request {
+        method: Method,
+        path: PathAndQuery,
+        websocket: bool,
+        /// Its WebSocket messages are judged.
+        messages: bool,
+        facts: Option<Box<OwnedFacts>>,
+    },
 }
 
 /// The owned form of [`Body`], where it was read.
@@ -105,7 +114,7 @@ pub(crate) struct Live {
     carrier: OnceLock<Weak<Live>>,
     waker: AtomicWaker,
     epoch: AtomicU64,
-    watched: Option<(Arc<Sandbox>, Subject)>,
+    watched: Option<Watched>,
     /// Body bytes that went up.
     pub(crate) upload: AtomicU64,
     /// Bytes that a tunnel brought down.
@@ -114,10 +123,22 @@ pub(crate) struct Live {
     pub(crate) sent_all: AtomicBool,
 }
 
+/// What something was judged by, and is judged by again.
+#[derive(Debug)]
+struct Watched {
+    sandbox: Arc<Sandbox>,
+    subject: Subject,
+    upstream: Arc<Upstream>,
+    /// Where its connection ends, once it has one.
+    reached: Mutex<Option<Reached>>,
+}
+
 /// The live things of one worker.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     slots: Mutex<Slots>,
+    upstream: Arc<Upstream>,
+    /// Written under the lock of the slots: nothing is put on the wheel past an end of all.
     state: AtomicU8,
     /// Raw tunnels and WebSockets when it last looked.
     tunnels: AtomicUsize,
@@ -139,10 +160,10 @@ pub(crate) struct Watch {
 
 impl Wheel {
     /// A wheel; [`Wheel::run`] turns it.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(upstream: Arc<Upstream>) -> Arc<Self> {
         let slots = Mutex::default();
         let (state, tunnels) = (AtomicU8::new(0), AtomicUsize::new(0));
-        Arc::new(Self { slots, state, tunnels })
+        Arc::new(Self { slots, upstream, state, tunnels })
     }
 
     /// Puts a connection on the wheel: it has deadlines, but nothing to judge again.
@@ -157,11 +178,13 @@ impl Wheel {
         subject: Subject,
         epoch: u64,
     ) -> Watch {
-        self.watch(Some((sandbox, subject)), epoch)
+        let (upstream, reached) = (self.upstream.clone(), Mutex::default());
+        self.watch(Some(Watched { sandbox, subject, upstream, reached }), epoch)
     }
 
-    fn watch(self: &Arc<Self>, watched: Option<(Arc<Sandbox>, Subject)>, epoch: u64) -> Watch {
+    fn watch(self: &Arc<Self>, watched: Option<Watched>, epoch: u64) -> Watch {
         let draft = watched.as_ref().map_or(NO_DEADLINE, |_| now().saturating_add(millis(LONG)));
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let live = Arc::new(Live {
             end: AtomicU8::new(self.state.load(Ordering::Relaxed)),
             deadline: AtomicU64::new(NO_DEADLINE),
@@ -176,7 +199,6 @@ impl Wheel {
             download: AtomicU64::new(0),
             sent_all: AtomicBool::new(false),
         });
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = if let Some(slot) = slots.free.pop() {
             slots.live[slot] = Some(live.clone());
             slot
@@ -200,8 +222,12 @@ impl Wheel {
 
     /// Tells everything live to drain, or to stop, now and from now on.
     pub(crate) fn end_all(&self, end: End) {
-        self.state.store(end as u8 + 1, Ordering::Relaxed);
-        for live in self.all() {
+        let all: Vec<Arc<Live>> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            self.state.store(end as u8 + 1, Ordering::Relaxed);
+            slots.live.iter().flatten().cloned().collect()
+        };
+        for live in all {
             live.finish(end);
         }
     }
@@ -209,11 +235,6 @@ impl Wheel {
     /// Raw tunnels and WebSockets, as of its last turn.
     pub(crate) fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::Relaxed)
-    }
-
-    fn all(&self) -> Vec<Arc<Live>> {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.live.iter().flatten().cloned().collect()
     }
 
     fn tick(&self) {
@@ -295,17 +316,29 @@ impl Live {
 
     fn is_stale(&self) -> bool {
         let epoch = self.epoch.load(Ordering::Relaxed);
-        self.watched.as_ref().is_some_and(|(sandbox, _)| sandbox.epoch() != epoch)
+        self.watched.as_ref().is_some_and(|watched| watched.sandbox.epoch() != epoch)
     }
 
-    /// Judges it again under the policy in force.
-    pub(crate) fn judge_again(&self) {
-        let Some((sandbox, subject)) = &self.watched else { return };
-        let policy = sandbox.policy();
-        if subject.passes(&policy) {
-            self.epoch.store(policy.epoch(), Ordering::Relaxed);
-        } else {
+    /// Notes where its connection ends: what opened that address must open it as long as it lives.
+    pub(crate) fn connected(&self, reached: Reached) {
+        if let Some(watched) = &self.watched {
+            *watched.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(reached);
+        }
+    }
+
+    /// Judges it again under the policy in force, and the address that it has reached. Before it
+    /// has one it stays stale, so that it is judged again when it has.
+    fn judge_again(&self) {
+        let Some(watched) = &self.watched else { return };
+        let policy = watched.sandbox.policy();
+        let reached = *watched.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = |permit: &Permit| {
+            reached.is_none_or(|reached| watched.upstream.recheck(permit, reached).is_ok())
+        };
+        if !watched.subject.passes(&policy, opened) {
             self.finish(End::Revoked);
+        } else if reached.is_some() {
+            self.epoch.store(policy.epoch(), Ordering::Relaxed);
         }
     }
 
@@ -325,7 +358,7 @@ impl Live {
     }
 
     fn is_tunnel(&self) -> bool {
-        self.watched.as_ref().is_some_and(|(_, subject)| match subject.asked {
+        self.watched.as_ref().is_some_and(|watched| match watched.subject.asked {
             Asked::Tunnel | Asked::Bytes => true,
             Asked::Request { websocket, .. } => websocket,
         })
@@ -410,18 +443,17 @@ impl Drop for Watch {
 }
 
 impl Subject {
-    /// Whether `policy` lets it through.
-    fn passes(&self, policy: &crate::policy::Policy) -> bool {
-        use crate::policy::TunnelVerdict;
+    /// Whether `policy` lets it through, to an address that the permit has `opened`.
+    fn passes(&self, policy: &Policy, opened: impl Fn(&Permit) -> bool) -> bool {
         let intent =
             |ask| Intent { client: &self.client, scheme: self.scheme, target: &self.target, ask };
         let verdict = match &self.asked {
             Asked::Tunnel => {
                 let verdict = policy.judge_tunnel(&self.client, &self.target);
-                return matches!(verdict, TunnelVerdict::Relay(_));
+                return matches!(verdict, TunnelVerdict::Relay(permit) if opened(permit.permit()));
             }
             Asked::Bytes => policy.judge(&intent(Ask::Bytes)),
-            Asked::Request { method, path, websocket, facts } => {
+            Asked::Request { method, path, websocket, facts, .. } => {
                 let Ok(canonical) = Path::parse(path.path()) else { return false };
                 policy.judge(&intent(Ask::Request {
                     method: method.as_str(),
@@ -432,7 +464,13 @@ impl Subject {
                 }))
             }
         };
-        matches!(verdict, Verdict::Allow(_) | Verdict::Audit(_))
+        let (Verdict::Allow(permit) | Verdict::Audit(permit)) = verdict else { return false };
+        // What was agreed without the messages in mind can't be judged from the middle on.
+        let unjudged = matches!(
+            self.asked,
+            Asked::Request { websocket: true, messages: false, .. } if permit.judges_messages()
+        );
+        !unjudged && opened(&permit)
     }
 }
 

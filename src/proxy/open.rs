@@ -155,6 +155,9 @@ impl OpenRecord {
 
     /// Notes the connection that carries it.
     pub(crate) fn connected(&mut self, reached: Reached, took: Duration) {
+        if let Some(watch) = self.watch() {
+            watch.live().connected(reached);
+        }
         let record = self.record();
         record.address = reached.address().map(|at| at.ip());
         record.ms.connect = took;

@@ -253,7 +253,13 @@ impl Exchange {
             client: connection.client.clone(),
             scheme: self.target.scheme,
             target: self.target.authority.clone(),
-            asked: Asked::Request { method, path, websocket, facts: body.take_facts() },
+            asked: Asked::Request {
+                method,
+                path,
+                websocket,
+                messages: permit.judges_messages(),
+                facts: body.take_facts(),
+            },
         };
         let watch =
             connection.worker.wheel.judged(connection.sandbox.clone(), subject, permit.epoch());

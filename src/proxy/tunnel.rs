@@ -141,11 +141,11 @@ async fn dial(
         Ok(dialed) => dialed?,
         Err(end) => return Err(cut(end, Code::ConnectTimeout)),
     };
+    open.connected(dialed.reached, started.elapsed());
     // A permit from before a reload is stale: it is judged again before a byte leaves.
     if let Some(end) = live.recheck() {
         return Err(cut(end, Code::PolicyChanged));
     }
-    open.connected(dialed.reached, started.elapsed());
     open.record().sent = true;
     Ok(dialed)
 }

@@ -104,7 +104,7 @@ fn thread(
     listeners: &[Listener],
     slots: &Arc<Semaphore>,
 ) -> io::Result<Thread> {
-    let worker = Worker::new();
+    let worker = Worker::new(gate.upstream.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
