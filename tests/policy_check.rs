@@ -184,6 +184,41 @@ network_policies:
 }
 
 #[test]
+fn messages_that_an_endpoint_beside_lets_through_are_found() {
+    let found = |beside: &str, socket: &str| {
+        let text = format!(
+            "version: 1\nnetwork_policies:\n  a:\n    endpoints:\n      - {{ host: a.test, port: 443, {beside} }}\n      - {{ host: a.test, port: 443, protocol: websocket, {socket} }}\n"
+        );
+        let found = findings_for(&text, WrittenFor::Portcullis);
+        let line = found.iter().find(|f| f.code == FindingCode::UnseenMessages).map(|f| f.line);
+        assert!(line.is_none_or(|line| line == 6), "{found:#?}");
+        line.is_some()
+    };
+    let rules =
+        "rules: [{ allow: { method: GET, path: /ws } }, { allow: { operation_type: query } }]";
+    for beside in [
+        "protocol: rest, access: read-only",
+        "protocol: rest, access: full, path: \"/w*\"",
+        "protocol: rest, rules: [{ allow: { method: GET, path: \"/**\" } }]",
+        "protocol: rest, rules: [{ allow: { method: \"*\", path: /ws } }]",
+    ] {
+        assert!(found(beside, rules), "{beside}");
+        assert!(!found(beside, "access: read-write"), "it restricts no messages: {beside}");
+    }
+    let every = "protocol: rest, access: read-only";
+    assert!(found(every, "path: \"/ws/**\", access: read-only"));
+    for beside in [
+        "protocol: rest, access: read-only, path: \"/api/**\"",
+        "protocol: rest, rules: [{ allow: { method: POST, path: \"/**\" } }]",
+        "protocol: rest, rules: [{ allow: { method: GET, path: /other } }]",
+        "protocol: rest, deny_rules: [{ method: POST, path: /ws }]",
+        "protocol: graphql, access: read-only",
+    ] {
+        assert!(!found(beside, rules), "{beside}");
+    }
+}
+
+#[test]
 fn a_deny_in_one_file_meets_the_allow_of_another() {
     let allow = "version: 1\nnetwork_policies:\n  a: { endpoints: [{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: POST, path: /x } }] }] }\n";
     let deny = "version: 1\nnetwork_policies:\n  a: { endpoints: [{ host: \"*.test\", port: 443, protocol: rest, deny_rules: [{ method: POST, path: /x }] }] }\n";

@@ -21,6 +21,7 @@ pub(super) fn check(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     shadowed(spot, found);
     always_denied(spot, all, found);
     idle_denies(spot, all, found);
+    unseen_messages(spot, all, found);
 }
 
 /// The HTTP rules of an endpoint that allow, with their index and place.
@@ -163,6 +164,61 @@ fn idle_denies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
         };
         found.push(FindingCode::DenyOverlapsNothing, place, name, Says::new(what, fix));
     }
+}
+
+/// A `rest` endpoint that allows the GET of a handshake allows what comes after it: messages are
+/// held against the deny rules of a `websocket` endpoint beside it, but not against its rules.
+fn unseen_messages(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    let endpoint = &spot.endpoint;
+    let restricts = match &endpoint.access {
+        Some(access) => **access == Access::ReadOnly,
+        None => endpoint.rules.is_some(),
+    };
+    if endpoint.protocol_meant() != Some(Protocol::Websocket) || !restricts {
+        return;
+    }
+    let beside = all.iter().find(|other| {
+        other.endpoint.protocol_meant() == Some(Protocol::Rest)
+            && (same_host(spot, other) || (is_exact(spot) && hosts_meet(spot, other)))
+            && ports_meet(spot, other)
+            && (any_process(other) || same_entry(spot, other))
+            && handshakes(spot).iter().any(|path| gets(other, path))
+    });
+    if let Some(beside) = beside {
+        let what = format!(
+            "{} allows GET on the same path, and so the handshake and all messages after it: what is said of messages here does not hold",
+            beside.name()
+        );
+        let fix =
+            "give that endpoint a `path`, or rules, that leave this path out; or use deny_rules";
+        found.push(FindingCode::UnseenMessages, spot.place(), spot.name(), Says::new(what, fix));
+    }
+}
+
+/// The paths on which a `websocket` endpoint allows the handshake.
+fn handshakes<'d>(spot: &Spot<'d>) -> Vec<&'d str> {
+    let ruled = allows(spot).into_iter().filter(|(_, _, rule)| methods_meet(rule.method, "GET"));
+    match (&spot.endpoint.access, spot.endpoint.value.path.as_deref()) {
+        (Some(_), Some(scope)) => vec![scope],
+        (Some(_), None) => vec!["/**"],
+        (None, _) => ruled.map(|(_, _, rule)| rule.path).collect(),
+    }
+}
+
+/// Whether a `rest` endpoint allows GET on some path that matches `path`.
+fn gets(spot: &Spot<'_>, path: &str) -> bool {
+    let endpoint = &spot.endpoint;
+    if endpoint.path.as_ref().is_some_and(|scope| !overlap(scope, path)) {
+        return false;
+    }
+    endpoint.access.is_some()
+        || allows(spot)
+            .iter()
+            .any(|(_, _, rule)| methods_meet(rule.method, "GET") && overlap(rule.path, path))
+}
+
+fn is_exact(spot: &Spot<'_>) -> bool {
+    matches!(host(spot), Some(HostPattern::Exact(_)))
 }
 
 /// The path with every `*` segment standing for any number of segments.

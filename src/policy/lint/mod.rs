@@ -53,6 +53,8 @@ findings! {
     AlwaysDenied = "always_denied", Warning;
     /// A deny rule that no allow overlaps: what it should forbid has another shape, or nothing allows it.
     DenyOverlapsNothing = "deny_overlaps_nothing", Warning;
+    /// What a `websocket` endpoint says of messages, beside a `rest` endpoint that allows the handshake: messages pass.
+    UnseenMessages = "unseen_messages", Warning;
     /// `rules`, `deny_rules` or `access` without `protocol`: it means `protocol: rest`.
     RulesWithoutProtocol = "rules_without_protocol", Note;
     /// `access: full` without `protocol`: host and port decide alone.
