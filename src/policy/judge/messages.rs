@@ -159,7 +159,8 @@ fn hides(endpoint: &Endpoint, asked: &Asked<'_>) -> bool {
     match endpoint.kind {
         Kind::Graphql => !is(&["GET", "HEAD", "OPTIONS"]) || graphql_query(asked.query),
         // DELETE ends a session of MCP, and is judged as that.
-        Kind::Rpc { mcp } => !is(&["GET", "HEAD", "OPTIONS"]) && !(mcp && is(&["DELETE"])),
+        Kind::Rpc { mcp: true } => !is(&["GET", "HEAD", "OPTIONS", "DELETE"]),
+        Kind::Rpc { mcp: false } => !is(&["GET", "HEAD", "OPTIONS"]),
         Kind::L4 | Kind::Skip { .. } | Kind::Tcp | Kind::Rest | Kind::Websocket | Kind::Sql => {
             false
         }
