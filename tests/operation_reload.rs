@@ -7,6 +7,7 @@ mod operation_kit;
 use common::{Gateway, Origin, PATIENCE, Setup, wait_for};
 use operation_kit::{ask, entry, event, full, get, once, read_only, reload};
 use std::fs;
+use std::io::Write;
 
 fn policy(entries: &str) -> String {
     format!("version: 1\nnetwork_policies:\n{entries}")
@@ -223,4 +224,36 @@ fn a_sandbox_that_the_config_no_longer_has_allows_nothing() {
     assert_eq!(get(&mut client, "origin.test", port, "/").0, 403);
     assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
     assert!(gateway.log().contains("with a restart"), "{}", gateway.log());
+}
+
+#[test]
+fn a_connection_from_before_the_trust_changed_is_not_used_again() {
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let goes = std::sync::Mutex::new(goes);
+    let (arrived, arrives) = std::sync::mpsc::channel();
+    let origin = Origin::plain(move |mut stream| {
+        while !common::read_request(&mut stream).is_empty() {
+            arrived.send(()).unwrap();
+            goes.lock().unwrap().recv().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+        }
+    });
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    let mut client = gateway.connect();
+    write!(client, "GET http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n")
+        .unwrap();
+    arrives.recv_timeout(PATIENCE).unwrap();
+    // While it is under way: other roots, in force with the policy that comes after them.
+    fs::copy(path(&gateway, "origin-ca.pem"), path(&gateway, "new-ca.pem")).unwrap();
+    let config = path(&gateway, "config.yaml");
+    let text = common::text(&config).replace("origin-ca.pem", "new-ca.pem");
+    fs::write(&config, text).unwrap();
+    reload(&gateway, &full("b", "origin.test", port), 2);
+    go.send(()).unwrap();
+    assert_eq!(operation_kit::status(&common::read_response(&mut client).0), 200);
+    assert_eq!(origin.connections(), 1);
+    go.send(()).unwrap();
+    assert_eq!(get(&mut client, "origin.test", port, "/").0, 200);
+    assert_eq!(origin.connections(), 2, "the old connection was used again");
 }

@@ -8,8 +8,8 @@ use super::refuse::Refusal;
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::upstream::http::{Sender, UpstreamIo, Version, handshake, tls};
-use crate::upstream::pool::{self, Key, Profile};
-use crate::upstream::{DialError, Payload, PinError, Pinned, Reached, Route};
+use crate::upstream::pool::{self, Key, Opened, Profile};
+use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
@@ -214,9 +214,11 @@ impl Connection {
         (pinned, payload): (&Pinned, Payload),
         key: &Key,
         both: bool,
-    ) -> Result<(Sender<UpBody>, (Reached, Route)), Refusal> {
+    ) -> Result<(Sender<UpBody>, Opened), Refusal> {
+        // Asked before the trust of the moment is.
+        let generation = self.worker.pool.generation();
         let dialed = self.gate.upstream.dial(pinned, payload).await?;
-        let at = (dialed.reached, dialed.route);
+        let at = Opened { reached: dialed.reached, route: dialed.route, generation };
         let io = match key.profile {
             Profile::Tls | Profile::TlsHttp2 => {
                 self.verified(&key.origin, dialed.stream, both).await?

@@ -55,6 +55,22 @@ pub struct Connection<B> {
     /// It carried a request before.
     pub reused: bool,
     streams: Option<Arc<AtomicUsize>>,
+    generation: Generation,
+}
+
+/// Under which settings a connection was opened; [`Pool::clear`] begins another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generation(u64);
+
+/// What is known of a connection before it is shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// Where it ends.
+    pub reached: Reached,
+    /// How it runs.
+    pub route: Route,
+    /// The pool's generation before it was dialled.
+    pub generation: Generation,
 }
 
 /// The pool of one worker.
@@ -68,6 +84,7 @@ struct Inner<B> {
     idle: HashMap<Key, Vec<Idle<B>>>,
     shared: HashMap<Key, Vec<Shared<B>>>,
     count: usize,
+    generation: Generation,
     /// Nothing is kept any more.
     closed: bool,
 }
@@ -91,9 +108,10 @@ impl<B> Connection<B> {
     /// A fresh HTTP/1 connection.
     pub fn http1(
         sender: hyper::client::conn::http1::SendRequest<B>,
-        (reached, route): (Reached, Route),
+        Opened { reached, route, generation }: Opened,
     ) -> Self {
-        Self { sender: Sender::Http1(sender), reached, route, reused: false, streams: None }
+        let sender = Sender::Http1(sender);
+        Self { sender, reached, route, reused: false, streams: None, generation }
     }
 }
 
@@ -107,8 +125,15 @@ impl<B> Drop for Connection<B> {
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
-        let inner = Inner { idle: HashMap::new(), shared: HashMap::new(), count: 0, closed: false };
-        Self { inner: Mutex::new(inner) }
+        Self {
+            inner: Mutex::new(Inner {
+                idle: HashMap::new(),
+                shared: HashMap::new(),
+                count: 0,
+                generation: Generation::default(),
+                closed: false,
+            }),
+        }
     }
 }
 
@@ -121,6 +146,7 @@ impl<B> Pool<B> {
     /// become ready: it was given back when its last response ended, a turn of the runtime ago.
     pub fn take(&self, key: &Key) -> Option<Connection<B>> {
         let mut inner = self.lock();
+        let generation = inner.generation;
         if let Some(shared) = inner.shared.get_mut(key) {
             shared.retain(|s| !s.sender.is_closed());
             if let Some(s) = shared.iter_mut().find(|s| s.streams.load(Ordering::Relaxed) < STREAMS)
@@ -133,6 +159,7 @@ impl<B> Pool<B> {
                     route: s.route,
                     reused: true,
                     streams: Some(s.streams.clone()),
+                    generation,
                 });
             }
         }
@@ -151,6 +178,11 @@ impl<B> Pool<B> {
         found
     }
 
+    /// The present generation: to be asked before a dial.
+    pub fn generation(&self) -> Generation {
+        self.lock().generation
+    }
+
     /// Takes an HTTP/1 connection back after its response has ended.
     pub fn give_back(&self, key: Key, mut connection: Connection<B>) {
         if is_closed(&connection.sender) || matches!(connection.sender, Sender::Http2(_)) {
@@ -158,7 +190,8 @@ impl<B> Pool<B> {
         }
         connection.reused = true;
         let mut inner = self.lock();
-        if inner.closed || inner.count >= IDLE_IN_ALL {
+        let old = connection.generation != inner.generation;
+        if old || inner.closed || inner.count >= IDLE_IN_ALL {
             return;
         }
         let idle = inner.idle.entry(key).or_default();
@@ -174,7 +207,7 @@ impl<B> Pool<B> {
         &self,
         key: Key,
         sender: hyper::client::conn::http2::SendRequest<B>,
-        (reached, route): (Reached, Route),
+        Opened { reached, route, generation }: Opened,
     ) -> Connection<B> {
         let streams = Arc::new(AtomicUsize::new(1));
         let shared = Shared {
@@ -185,7 +218,7 @@ impl<B> Pool<B> {
             used: Instant::now(),
         };
         let mut inner = self.lock();
-        if !inner.closed {
+        if !inner.closed && generation == inner.generation {
             inner.shared.entry(key).or_default().push(shared);
         }
         drop(inner);
@@ -195,6 +228,7 @@ impl<B> Pool<B> {
             route,
             reused: false,
             streams: Some(streams),
+            generation,
         }
     }
 
@@ -221,9 +255,11 @@ impl<B> Pool<B> {
         });
     }
 
-    /// Forgets every connection: those in use end with their request.
+    /// Forgets every connection: those in use, and those that are being dialled, end with their
+    /// request.
     pub fn clear(&self) {
         let mut inner = self.lock();
+        inner.generation.0 += 1;
         inner.idle.clear();
         inner.shared.clear();
         inner.count = 0;
