@@ -3,12 +3,13 @@
 //! The TLS configuration is handed in by the house; names were resolved and checked before.
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -16,6 +17,11 @@ use tokio_rustls::client::TlsStream;
 /// The longest head of an HTTP/1 response, and the largest piece that is read at once: what a
 /// client that does not read can hold here (hyper's own is four times that).
 const BUFFER: usize = 96 * 1024;
+
+/// How often an origin is asked for a sign of life while streams wait for it (HTTP/2), and how long
+/// it has: a connection that died in silence would fail every request it is shared with.
+const PING: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// A socket to an origin, plain or under TLS.
 #[derive(Debug)]
@@ -98,6 +104,9 @@ where
                 .initial_connection_window_size(1024 * 1024)
                 .max_send_buf_size(64 * 1024)
                 .max_header_list_size(32 * 1024)
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PONG_WITHIN)
                 .handshake(io)
                 .await?;
             Ok((Sender::Http2(sender), Box::pin(connection)))
@@ -157,5 +166,42 @@ impl AsyncWrite for UpstreamIo {
             Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Empty;
+    use hyper_util::rt::TokioExecutor;
+    use std::io::{Read, Write};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_origin_that_falls_silent_on_a_shared_connection_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let origin = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Its SETTINGS, and then not a word, whatever it is asked.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+            let mut heard = Vec::new();
+            drop(stream.read_to_end(&mut heard));
+            // A PING: type 6, eight bytes.
+            heard.windows(9).any(|frame| frame == [0, 0, 8, 6, 0, 0, 0, 0, 0])
+        });
+        #[expect(clippy::disallowed_methods, reason = "a test dials its own origin")]
+        let stream = TcpStream::connect(at).await.unwrap();
+        let executor = TokioExecutor::new();
+        let io = UpstreamIo::Plain(stream);
+        let (sender, connection) = handshake(io, Version::Http2, executor).await.unwrap();
+        let carried = tokio::spawn(connection);
+        let Sender::Http2(mut sender) = sender else { panic!("HTTP/2 was asked for") };
+        let request = ::http::Request::get("http://origin.test/").body(Empty::<bytes::Bytes>::new());
+        let began = tokio::time::Instant::now();
+        assert!(sender.send_request(request.unwrap()).await.is_err());
+        assert!(began.elapsed() >= PONG_WITHIN);
+        assert!(sender.is_closed());
+        drop((sender, carried.await));
+        assert!(origin.join().unwrap());
     }
 }
