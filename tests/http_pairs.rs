@@ -230,3 +230,13 @@ async fn an_http2_origin_that_goes_away_does_not_cost_the_next_request() {
     }
     assert!(origin.connections() >= 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_http2_alone_is_served_where_the_origin_is_known_to_speak_http1_alone() {
+    let origin = echo_h1();
+    let gateway = Setup::allow_all(&["origin.test"], origin.port()).start();
+    for _ in 0..2 {
+        let said = asks_h2(&gateway, origin.port()).await;
+        assert_eq!(said, format!("POST /p/a?q=1 origin.test:{} this ping", origin.port()));
+    }
+}

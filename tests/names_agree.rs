@@ -194,3 +194,24 @@ fn without_an_sni_the_connect_target_stands() {
     drop(client.read_to_end(&mut rest));
     assert_eq!(rest, b"");
 }
+
+#[test]
+fn a_connect_whose_host_spells_another_port_is_refused() {
+    let origin = tls_origin(&["http/1.1"]);
+    let gateway = both(origin.port());
+    let port = origin.port();
+    for other in [80, 443, 1] {
+        let line = format!("CONNECT origin.test:{port} HTTP/1.1\r\nHost: origin.test:{other}\r\n\r\n");
+        let answer = gateway.exchange(line.as_bytes());
+        assert!(answer.starts_with(b"HTTP/1.1 421 "), "{}", String::from_utf8_lossy(&answer));
+        assert_eq!(problem(&answer)["code"], "host_mismatch");
+    }
+    for host in ["origin.test".to_owned(), format!("ORIGIN.test:{port}")] {
+        let mut client = gateway.connect();
+        write!(client, "CONNECT origin.test:{port} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        let head = common::read_head(&mut client);
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    assert_eq!(gateway.records(3)[2]["code"], "host_mismatch");
+    assert_eq!(origin.connections(), 0);
+}
