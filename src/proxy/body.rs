@@ -59,6 +59,8 @@ pub(crate) struct Pace {
     starved: AtomicBool,
     /// The client waits for `100 Continue`, and so does the body.
     waits: AtomicBool,
+    /// Its record is closed: nothing more goes up.
+    over: AtomicBool,
     waker: AtomicWaker,
     /// How long the origin may take after the last byte that went up.
     patience: Duration,
@@ -82,6 +84,7 @@ impl Pace {
             polled: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             waits: AtomicBool::new(waits),
+            over: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             patience,
         })
@@ -124,6 +127,25 @@ impl Pace {
     }
 }
 
+/// A request body for as long as its record is open: what did not go up by then never does.
+#[derive(Debug)]
+pub(crate) struct Upload(Arc<Pace>);
+
+impl Upload {
+    pub(crate) fn of(pace: &Arc<Pace>) -> Self {
+        Self(pace.clone())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.0.live.sent_all.load(Ordering::Relaxed) {
+            self.0.over.store(true, Ordering::Relaxed);
+            self.0.waker.wake();
+        }
+    }
+}
+
 impl UpBody {
     /// No body, or one that was read to judge.
     pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
@@ -157,6 +179,13 @@ impl Body for UpBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(pace) = &this.pace {
+            pace.waker.register(cx.waker());
+            if pace.over.load(Ordering::Relaxed) {
+                // The origin's connection ends by this, and the client's body is let go.
+                return Poll::Ready(Some(Err(BodyError::Cut(Code::ClientGone))));
+            }
+        }
         let Source::Stream(body) = &mut this.source else {
             let Source::Whole(bytes) = &mut this.source else { return Poll::Ready(None) };
             let bytes = bytes.take();
@@ -169,10 +198,7 @@ impl Body for UpBody {
         };
         let Some(pace) = &this.pace else { return Poll::Ready(None) };
         if pace.waits.load(Ordering::Relaxed) {
-            pace.waker.register(cx.waker());
-            if pace.waits.load(Ordering::Relaxed) {
-                return Poll::Pending;
-            }
+            return Poll::Pending;
         }
         pace.polled.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut *body).poll_frame(cx);
@@ -245,6 +271,8 @@ pub(crate) struct Streaming {
     pub(crate) broken: Option<BodyError>,
     pub(crate) open: Option<OpenRecord>,
     pub(crate) lease: Option<Lease>,
+    /// What may still go up meanwhile.
+    pub(crate) upload: Option<Upload>,
     pub(crate) idle: Duration,
     /// Trailers reach the client: h2, or an h1 client that said `TE: trailers`.
     pub(crate) trailers: bool,
@@ -401,6 +429,7 @@ impl Streaming {
         {
             lease.pool.give_back(lease.key, lease.connection);
         }
+        self.upload = None;
         if let Some(open) = self.open.take() {
             open.close(Outcome::Passed);
         }
@@ -409,6 +438,7 @@ impl Streaming {
     fn fail(&mut self, code: Code) {
         self.done = true;
         self.lease = None;
+        self.upload = None;
         if let Some(open) = self.open.take() {
             open.fail(code);
         }

@@ -3,7 +3,7 @@
 //! Every entrance ends here. There is one place where a request is let through, and it needs a
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
-use super::body::{DownBody, Pace, Streaming, UpBody};
+use super::body::{DownBody, Pace, Streaming, UpBody, Upload};
 use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
@@ -21,9 +21,10 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The largest part of a refused request's body that is read for the sake of the connection.
 const SKIP: usize = 64 * 1024;
@@ -39,6 +40,14 @@ pub(crate) struct Exchange {
     pub(crate) framing: Framing,
     pub(crate) upgrade: Option<upgrade::Handshake>,
     pub(crate) open: OpenRecord,
+}
+
+/// What goes up with a request, whatever connection it takes.
+struct Up {
+    pace: Arc<Pace>,
+    upload: Upload,
+    /// The client waits for `100 Continue`: how long its body waits for the origin's.
+    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// Serves one request. Never fails: every way out is a response.
@@ -305,8 +314,7 @@ impl Exchange {
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Any).await?;
         let live = self.open.watch().expect("set when it was judged").live().clone();
         let first_byte = connection.gate.settings.timeouts.first_byte;
-        let pace =
-            Pace::new(live.clone(), connection.sandbox.clone(), self.framing.expects, first_byte);
+        let pace = Pace::new(live, connection.sandbox.clone(), self.framing.expects, first_byte);
         let head = self.head(connection, carrier.absolute)?;
         if headers::is_grpc(&head.headers)
             && matches!(carrier.lease.connection.sender, crate::upstream::http::Sender::Http1(_))
@@ -317,47 +325,66 @@ impl Exchange {
             ));
         }
         let (outbound, spare) = self.outbound(head, body, &pace, &carrier);
-        let mut waiting =
-            self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN)));
-        if let Some(end) = live.recheck() {
-            return Err(cut(end, Code::FirstByteTimeout));
-        }
-        self.open.watch().expect("set when it was judged").due(first_byte);
-        self.open.record().sent = true;
-        let sent = {
-            let mut sending = std::pin::pin!(send(&mut carrier, outbound, &live, Some(&pace)));
-            std::future::poll_fn(|cx| {
-                if let Some(sleep) = &mut waiting
-                    && sleep.as_mut().poll(cx).is_ready()
-                {
-                    waiting = None;
-                    pace.go();
-                }
-                if live.draft_due() {
-                    self.open.draft();
-                }
-                sending.as_mut().poll(cx)
-            })
-            .await
+        let mut up = Up {
+            upload: Upload::of(&pace),
+            pace,
+            waiting: self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN))),
         };
-        let response = match sent {
+        let response = match self.send(&mut carrier, outbound, &mut up, first_byte).await {
             Ok(response) => response,
             Err(Unsent::Refused(refusal)) => return Err(refusal),
             Err(Unsent::Failed { refusal, unsent }) => {
                 let reused = carrier.lease.connection.reused;
                 let again = match (unsent, spare) {
                     (Some(request), _) => Some(request),
-                    (None, Some(spare)) if reused && !pace.polled() => Some(spare),
+                    (None, Some(spare)) if reused && !up.pace.polled() => Some(spare),
                     _ => None,
                 };
                 drop(carrier);
                 let Some(again) = again else { return Err(refusal) };
                 let response;
-                (response, carrier) = self.again(connection, permit, again, &pace).await?;
+                (response, carrier) = self.again(connection, permit, again, &mut up).await?;
                 response
             }
         };
-        self.respond(connection, response, carrier).await
+        self.respond(connection, response, (carrier, up.upload)).await
+    }
+
+    /// Right before the first byte goes up: what was judged must still hold.
+    pub(crate) fn leaves(&mut self, first_byte: Duration) -> Result<(), Refusal> {
+        let watch = self.open.watch().expect("set when it was judged");
+        if let Some(end) = watch.live().recheck() {
+            return Err(cut(end, Code::FirstByteTimeout));
+        }
+        watch.due(first_byte);
+        self.open.record().sent = true;
+        Ok(())
+    }
+
+    /// Sends `request`, and its body when it is time.
+    async fn send(
+        &mut self,
+        carrier: &mut Carrier,
+        request: Request<UpBody>,
+        up: &mut Up,
+        first_byte: Duration,
+    ) -> Result<Response<Incoming>, Unsent> {
+        self.leaves(first_byte).map_err(Unsent::Refused)?;
+        let live = self.open.watch().expect("set when it was judged").live().clone();
+        let mut sending = std::pin::pin!(send(carrier, request, &live, Some(&up.pace)));
+        std::future::poll_fn(|cx| {
+            if let Some(sleep) = &mut up.waiting
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                up.waiting = None;
+                up.pace.go();
+            }
+            if live.draft_due() {
+                self.open.draft();
+            }
+            sending.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Sends it once more, on a connection that nobody used before.
@@ -366,14 +393,12 @@ impl Exchange {
         connection: &Arc<Connection>,
         permit: &Permit,
         request: Request<UpBody>,
-        pace: &Arc<Pace>,
+        up: &mut Up,
     ) -> Result<(Response<Incoming>, Carrier), Refusal> {
-        let timeouts = &connection.gate.settings.timeouts;
+        let first_byte = connection.gate.settings.timeouts.first_byte;
         let kind = (self.target.scheme, self.head.version);
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Fresh).await?;
-        let watch = self.open.watch().expect("set when it was judged");
-        watch.due(timeouts.first_byte);
-        match send(&mut carrier, request, watch.live(), Some(pace)).await {
+        match self.send(&mut carrier, request, up, first_byte).await {
             Ok(response) => Ok((response, carrier)),
             Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => Err(refusal),
         }
@@ -490,7 +515,7 @@ impl Exchange {
         &mut self,
         connection: &Connection,
         response: Response<Incoming>,
-        carrier: super::carry::Carrier,
+        (carrier, upload): (Carrier, Upload),
     ) -> Result<Response<DownBody>, Refusal> {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -512,6 +537,7 @@ impl Exchange {
             broken: None,
             open: None,
             lease: (!negotiates).then_some(carrier.lease),
+            upload: Some(upload),
             idle: connection.gate.settings.timeouts.idle,
             trailers: self.framing.trailers,
             done: false,
