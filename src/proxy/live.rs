@@ -357,6 +357,11 @@ impl Live {
         record.download += self.download.load(Ordering::Relaxed);
     }
 
+    /// Counts bytes of a tunnel against its sandbox's day, before they go up.
+    pub(crate) fn take_upload(&self, bytes: u64) -> Result<(), Code> {
+        self.watched.as_ref().map_or(Ok(()), |watched| watched.sandbox.take_upload(bytes))
+    }
+
     fn is_tunnel(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| match watched.subject.asked {
             Asked::Tunnel | Asked::Bytes => true,

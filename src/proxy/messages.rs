@@ -9,7 +9,7 @@ use super::websocket::{Decoder, Event, FrameError, Place, Side, encode_close};
 use crate::addr::Path;
 use crate::policy::body::ws_graphql;
 use crate::policy::{Ask, Body, Client, Code, Intent, Verdict};
-use crate::record::Outcome;
+use crate::record::{By, Outcome};
 use bytes::{Buf, BytesMut};
 use http::uri::PathAndQuery;
 use hyper::upgrade::Upgraded;
@@ -53,6 +53,8 @@ enum Stop {
     Broken(Code),
     Refused(Code, String),
     Malformed(FrameError),
+    /// Over a limit.
+    Over(Code),
 }
 
 /// The four halves of a relayed WebSocket.
@@ -70,6 +72,8 @@ struct Way<'a> {
     count: &'a AtomicU64,
     live: &'a Live,
     idle: Duration,
+    /// It goes up, and so against the sandbox's day.
+    up: bool,
     /// Who is to blame when reading, and when writing fails.
     blame: (Code, Code),
 }
@@ -136,6 +140,7 @@ pub(crate) async fn relay(
     let (from_origin, to_origin) = tokio::io::split(origin);
     let mut ends = Ends { from_client, to_client, from_origin, to_origin };
     let mut up = Way::new((&live, idle), &live.upload, (Code::ClientGone, Code::UpstreamClosed));
+    up.up = true;
     let mut down =
         Way::new((&live, idle), &live.download, (Code::UpstreamClosed, Code::ClientGone));
     let stop = {
@@ -180,6 +185,9 @@ pub(crate) async fn relay(
     }
     if let Some(code) = code {
         open.record().code = code;
+        if outcome == Outcome::Refused && code == Code::UploadLimit {
+            open.record().by = By::Limit;
+        }
     }
     open.close(outcome);
 }
@@ -219,6 +227,10 @@ fn meaning(
         Ok(Stop::Refused(code, detail)) => {
             (Some(code), Outcome::Refused, Some((POLICY_VIOLATION, detail)))
         }
+        Ok(Stop::Over(code)) => {
+            let why = "the sandbox's upload for today is used up";
+            (Some(code), Outcome::Refused, told(POLICY_VIOLATION, why))
+        }
         Ok(Stop::Malformed(error @ FrameError::TooLong)) => {
             let close = told(TOO_BIG, &error.to_string());
             (Some(Code::JudgedBodyTooLarge), Outcome::Refused, close)
@@ -239,7 +251,8 @@ fn meaning(
 
 impl<'a> Way<'a> {
     fn new((live, idle): (&'a Live, Duration), count: &'a AtomicU64, blame: (Code, Code)) -> Self {
-        Self { buffer: BytesMut::new(), place: Place::default(), count, live, idle, blame }
+        let (buffer, place) = (BytesMut::new(), Place::default());
+        Self { buffer, place, count, live, idle, up: false, blame }
     }
 
     /// Reads what is there. `Some` is the end of the direction.
@@ -268,6 +281,9 @@ impl<'a> Way<'a> {
     /// Writes the first `end` bytes of the buffer. They leave it as they are written: the other
     /// direction may end this one at any time, and what is left must be known then.
     async fn write<W: AsyncWrite + Unpin>(&mut self, to: &mut W, end: usize) -> Result<(), Stop> {
+        if self.up && end > 0 {
+            self.live.take_upload(end as u64).map_err(Stop::Over)?;
+        }
         let mut left = end;
         while left > 0 {
             let Ok(n @ 1..) = to.write(&self.buffer[..left]).await else {

@@ -4,6 +4,7 @@
 
 use super::io::Raw;
 use super::live::{End, Live};
+use crate::policy::Code;
 use bytes::{Buf, BytesMut};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::future::poll_fn;
@@ -32,11 +33,23 @@ pub(crate) enum Ended {
     Broken,
     /// The gateway cut it.
     Cut(End),
+    /// It is over a limit.
+    Over(Code),
 }
 
-struct Counters<'a> {
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+/// What one direction counts.
+struct Counter<'a> {
     live: &'a Live,
     idle: Duration,
+    bytes: &'a AtomicU64,
+    /// It goes up, and so against the sandbox's day.
+    up: bool,
 }
 
 /// Relays between `client` and `origin` until both directions have ended, counting in `live`.
@@ -48,11 +61,11 @@ pub(crate) async fn relay(
     live: &Live,
     idle: Duration,
 ) -> Ended {
-    let counters = Counters { live, idle };
+    let counter = |bytes, up| Counter { live, idle, bytes, up };
     live.extend(idle);
     let (client, origin) = (&*client, &*origin);
-    let mut up = pin!(one_way(client, origin, to_origin, &counters, &live.upload));
-    let mut down = pin!(one_way(origin, client, to_client, &counters, &live.download));
+    let mut up = pin!(one_way(client, origin, to_origin, counter(&live.upload, true)));
+    let mut down = pin!(one_way(origin, client, to_client, counter(&live.download, false)));
     let (mut up_done, mut down_done) = (false, false);
     poll_fn(|cx| {
         if let Poll::Ready(end) = live.poll_cut(cx) {
@@ -64,7 +77,7 @@ pub(crate) async fn relay(
             if !*done {
                 match way.poll_way(cx) {
                     Poll::Ready(Ok(())) => *done = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+                    Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                     Poll::Pending => {}
                 }
             }
@@ -76,28 +89,22 @@ pub(crate) async fn relay(
 
 /// A direction under way, whatever its future's type.
 trait Way {
-    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>>;
 }
 
-impl<F: Future<Output = io::Result<()>>> Way for Pin<&mut F> {
-    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl<F: Future<Output = Result<(), Ended>>> Way for Pin<&mut F> {
+    fn poll_way(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         self.as_mut().poll(cx)
     }
 }
 
-async fn one_way(
-    from: &Raw,
-    to: &Raw,
-    first: BytesMut,
-    counters: &Counters<'_>,
-    count: &AtomicU64,
-) -> io::Result<()> {
-    write_all(to, first, counters, count).await?;
+async fn one_way(from: &Raw, to: &Raw, first: BytesMut, counter: Counter<'_>) -> Result<(), Ended> {
+    write_all(to, first, &counter).await?;
     let mut buffer = BytesMut::new();
     loop {
-        if count.load(Ordering::Relaxed) >= BULK {
+        if counter.bytes.load(Ordering::Relaxed) >= BULK {
             match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
-                Ok(pipe) => return spliced(from, to, pipe, counters, count).await,
+                Ok(pipe) => return spliced(from, to, pipe, &counter).await,
                 // Pipes are a per-user budget: without one the bytes go through the buffer.
                 Err(_) => buffer.reserve(4 * BUFFER),
             }
@@ -112,29 +119,29 @@ async fn one_way(
                 buffer = BytesMut::new();
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
-        buffer = write_all(to, buffer, counters, count).await?;
+        buffer = write_all(to, buffer, &counter).await?;
     }
-    to.shut_write()
+    Ok(to.shut_write()?)
 }
 
 async fn write_all(
     to: &Raw,
     mut bytes: BytesMut,
-    counters: &Counters<'_>,
-    count: &AtomicU64,
-) -> io::Result<BytesMut> {
+    counter: &Counter<'_>,
+) -> Result<BytesMut, Ended> {
+    counter.take(bytes.len())?;
     while !bytes.is_empty() {
         match to.try_write(&bytes) {
             Ok(n) => {
                 bytes.advance(n);
-                counters.moved(count, n);
+                counter.moved(n);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 to.ready(Interest::WRITABLE).await?;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(bytes)
@@ -145,9 +152,8 @@ async fn spliced(
     from: &Raw,
     to: &Raw,
     (out, into): (OwnedFd, OwnedFd),
-    counters: &Counters<'_>,
-    count: &AtomicU64,
-) -> io::Result<()> {
+    counter: &Counter<'_>,
+) -> Result<(), Ended> {
     let capacity = rustix::pipe::fcntl_setpipe_size(&into, PIPE).unwrap_or(64 * 1024);
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     loop {
@@ -157,8 +163,9 @@ async fn spliced(
             })
             .await?;
         if held == 0 {
-            return to.shut_write();
+            return Ok(to.shut_write()?);
         }
+        counter.take(held)?;
         while held > 0 {
             let moved = to
                 .async_io(Interest::WRITABLE, |fd| {
@@ -166,14 +173,19 @@ async fn spliced(
                 })
                 .await?;
             held -= moved;
-            counters.moved(count, moved);
+            counter.moved(moved);
         }
     }
 }
 
-impl Counters<'_> {
-    fn moved(&self, count: &AtomicU64, n: usize) {
-        count.fetch_add(n as u64, Ordering::Relaxed);
+impl Counter<'_> {
+    /// Takes what was read and is about to be written from the day's upload.
+    fn take(&self, n: usize) -> Result<(), Ended> {
+        if self.up && n > 0 { self.live.take_upload(n as u64).map_err(Ended::Over) } else { Ok(()) }
+    }
+
+    fn moved(&self, n: usize) {
+        self.bytes.fetch_add(n as u64, Ordering::Relaxed);
         self.live.extend(self.idle);
     }
 }

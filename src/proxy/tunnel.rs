@@ -190,8 +190,8 @@ fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
         if hosts.next().is_some() {
             return Err(Refusal::unjudged(Code::SecondHost, "more than one Host field"));
         }
-        // Some clients leave the port away.
-        if host != target {
+        // Some clients leave the port away, some name the default one of plain HTTP.
+        if host.host != target.host {
             let detail = format!("CONNECT names {target}, Host names {host}");
             return Err(Refusal::unjudged(Code::HostMismatch, detail).closing());
         }
@@ -252,6 +252,11 @@ impl Relayed {
         match open.journalled(&live, relayed).await {
             Ended::Closed => open.close(Outcome::Passed),
             Ended::Broken => open.fail(Code::UpstreamClosed),
+            Ended::Over(code) => {
+                let judged = open.record().verdict;
+                let refusal = Refusal::unjudged(code, "the sandbox's upload for today is used up");
+                open.refuse(&Refusal { judged, ..refusal }, None);
+            }
             Ended::Cut(end) => {
                 let code = match end {
                     End::Deadline => Code::IdleTimeout,
@@ -353,13 +358,8 @@ async fn intercept(
         Some(Version::Http1) => AlpnSet::Http1,
         Some(Version::Http2) | None => AlpnSet::Http2AndHttp1,
     };
-    // What only the client speaks is translated.
-    let offer = match hello.alpn.intersection(known) {
-        AlpnSet::None => hello.alpn,
-        common => common,
-    };
     let config =
-        match connection.gate.intercept.config(&target.host, offer) {
+        match connection.gate.intercept.config(&target.host, hello.alpn.intersection(known)) {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!(%error, %target, "no certificate could be made");
