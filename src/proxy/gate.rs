@@ -2,7 +2,7 @@
 
 use super::body::UpBody;
 use super::live::{Watch, Wheel};
-use super::sandbox::Sandbox;
+use super::sandbox::{Place, Sandbox};
 use super::target::Via;
 use crate::addr::Authority;
 use crate::identity::Peers;
@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long a kept HTTP/1 connection is idle before it gives its buffers back.
 const REST: Duration = Duration::from_secs(1);
@@ -84,6 +85,16 @@ pub(crate) struct Worker {
     pub(crate) rested: AtomicBool,
 }
 
+/// What a client connection holds until all that came of it has ended: a WebSocket outlives the
+/// HTTP that it began as.
+pub(crate) struct Held {
+    gauges: Arc<Gauges>,
+    #[expect(dead_code, reason = "held for its drop")]
+    place: Place,
+    #[expect(dead_code, reason = "held for its drop")]
+    slot: OwnedSemaphorePermit,
+}
+
 /// One client connection, and later what is inside it.
 pub(crate) struct Connection {
     pub(crate) gate: Arc<Gate>,
@@ -96,6 +107,7 @@ pub(crate) struct Connection {
     /// What the connection itself waits for.
     pub(crate) watch: Watch,
     pub(crate) phase: Phase,
+    pub(crate) held: Arc<Held>,
 }
 
 /// Where a connection stands, for its deadline.
@@ -186,6 +198,19 @@ impl Worker {
     }
 }
 
+impl Held {
+    pub(crate) fn new(gauges: Arc<Gauges>, place: Place, slot: OwnedSemaphorePermit) -> Arc<Self> {
+        gauges.connections.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { gauges, place, slot })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauges.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Connection {
     /// The connection inside a tunnel: same client, another way of naming targets.
     pub(crate) fn inside(&self, via: Via) -> Arc<Self> {
@@ -198,6 +223,7 @@ impl Connection {
             refuses: self.refuses,
             watch: self.worker.wheel.connection(),
             phase: Phase::default(),
+            held: self.held.clone(),
         })
     }
 

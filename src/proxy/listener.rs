@@ -4,7 +4,7 @@
 //! what would be allowed (security.md 7).
 
 use super::carry::unless_ended;
-use super::gate::{Connection, Gate, Phase, Worker};
+use super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
 use super::live::End;
@@ -175,10 +175,7 @@ impl Door {
             match accepted {
                 Ok((raw, from)) => {
                     let (door, tasks) = (door.clone(), door.gate.tasks.clone());
-                    tasks.spawn(async move {
-                        door.serve(raw, from).await;
-                        drop(slot);
-                    });
+                    tasks.spawn(door.serve(raw, from, slot));
                 }
                 Err(error) => {
                     if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
@@ -207,7 +204,12 @@ impl Door {
         }
     }
 
-    async fn serve(self: Arc<Self>, raw: Raw, from: Option<SocketAddr>) {
+    async fn serve(
+        self: Arc<Self>,
+        raw: Raw,
+        from: Option<SocketAddr>,
+        slot: OwnedSemaphorePermit,
+    ) {
         let who = match self.admit(&raw, from) {
             Ok(who) => who,
             Err(why) => {
@@ -216,14 +218,15 @@ impl Door {
                 return;
             }
         };
-        let client = self.identify(who).await;
-        let (_place, over) = self.sandbox.enter();
+        // Its place is taken before anything is waited for: a flood is counted as it comes.
+        let (place, over) = self.sandbox.enter();
         if over {
             let limit = self.sandbox.settings().limits.connections.unwrap_or(usize::MAX);
             if self.sandbox.connections() > limit.saturating_add(TOLD) {
                 return;
             }
         }
+        let client = self.identify(who).await;
         let original = match (&raw, self.mode) {
             (Raw::Tcp(socket), Mode::Transparent) => original(socket),
             _ => None,
@@ -235,6 +238,7 @@ impl Door {
             },
             _ => Via::Forward,
         };
+        let held = Held::new(self.gate.gauges.clone(), place, slot);
         let connection = Arc::new(Connection {
             gate: self.gate.clone(),
             worker: self.worker.clone(),
@@ -244,15 +248,15 @@ impl Door {
             refuses: over.then_some(Code::TooManyConnections),
             watch: self.worker.wheel.connection(),
             phase: Phase::default(),
+            held: held.clone(),
         });
         drop(self);
-        connection.gate.gauges.connections.fetch_add(1, Ordering::Relaxed);
-        let gauges = connection.gate.gauges.clone();
         match original {
             Some(at) => Box::pin(transparent(connection, Prefixed::new(raw), at)).await,
             None => Box::pin(entrance(connection, Prefixed::new(raw))).await,
         }
-        gauges.connections.fetch_sub(1, Ordering::Relaxed);
+        // A tunnel lets its connection go, not its place.
+        drop(held);
     }
 
     /// The process behind a connection that was let in.

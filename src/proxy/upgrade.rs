@@ -131,12 +131,7 @@ async fn shake(
         head.headers.remove("sec-websocket-extensions");
     }
     let outbound = Request::from_parts(head, UpBody::whole(Bytes::new(), None));
-    exchange
-        .open
-        .watch()
-        .expect("set when it was judged")
-        .due(connection.gate.settings.timeouts.first_byte);
-    exchange.open.record().sent = true;
+    exchange.leaves(connection.gate.settings.timeouts.first_byte)?;
     let response = match send(&mut carrier, outbound, &live, None).await {
         Ok(response) => response,
         Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => return Err(refusal),
@@ -206,6 +201,8 @@ fn switch(
         .then(|| Judge::new(connection, &exchange.target, &mut open, protocol));
     let idle = connection.gate.settings.timeouts.idle;
     let grace = connection.gate.settings.timeouts.header;
+    // The answer to the handshake is over at once; the connection serves until the relay ends.
+    let serving = connection.serving(false);
     connection.gate.tasks.spawn(async move {
         let both = async { tokio::try_join!(handshake.on, upstream) };
         match tokio::time::timeout(grace, both).await {
@@ -215,6 +212,7 @@ fn switch(
             }
             Ok(Err(_)) | Err(_) => open.fail(Code::ClientGone),
         }
+        drop(serving);
     });
     answer
 }

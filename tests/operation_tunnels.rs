@@ -1,0 +1,217 @@
+//! What is long: tunnels and WebSockets hold their place, and their bytes count as any upload.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+mod http_kit;
+mod operation_kit;
+
+use bytes::Bytes;
+use common::{Gateway, Origin, PATIENCE, Setup, problem, read_all, read_head, wait_for};
+use operation_kit::{echo, echoes, entry, expect, full, get, once, record_of, status};
+use portcullis::proxy::websocket::{Opcode, accept_for, encode};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
+
+/// Agrees to a handshake, and gives back what it gets; other requests get `hi`.
+fn mirror(mut stream: impl Read + Write) {
+    loop {
+        let head = read_head(&mut stream);
+        if head.is_empty() {
+            return;
+        }
+        let Some(key) = common::header(&head, "sec-websocket-key") else {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+            continue;
+        };
+        let accept = accept_for(&key);
+        write!(
+            stream,
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        )
+        .unwrap();
+        stream.flush().unwrap();
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..n]).and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+        }
+        return;
+    }
+}
+
+/// Opens a WebSocket on `client`, to `uri`.
+fn shake(client: &mut TcpStream, uri: &str, port: u16) {
+    write!(
+        client,
+        "GET {uri} HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    )
+    .unwrap();
+    let head = read_head(client);
+    assert_eq!(status(&head), 101, "{head}");
+}
+
+fn text(bytes: usize) -> Vec<u8> {
+    encode(Opcode::Text, &vec![b'x'; bytes], MASK).to_vec()
+}
+
+fn message(client: &mut TcpStream, bytes: usize) {
+    let text = text(bytes);
+    client.write_all(&text).unwrap();
+    expect(client, &text);
+}
+
+#[test]
+fn an_open_websocket_holds_the_place_of_its_connection() {
+    let origin = Origin::plain(mirror);
+    let port = origin.port();
+    let gateway = Setup::policy(&full("a", "origin.test", port))
+        .sandbox("    limits: { connections: 1 }\n")
+        .start();
+    for inside in [false, true] {
+        let mut client = if inside {
+            // The place of one that ended is free a moment later.
+            wait_for(PATIENCE, || tunnelled(&gateway, port))
+        } else {
+            gateway.connect()
+        };
+        let uri = if inside { "/ws" } else { &format!("http://origin.test:{port}/ws") };
+        shake(&mut client, uri, port);
+        message(&mut client, 10);
+        for _ in 0..3 {
+            let (status, body) = once(&gateway, "origin.test", port, "/");
+            assert_eq!((status, &problem(&body)["code"]), (429, &"too_many_connections".into()));
+            message(&mut client, 10);
+        }
+        drop(client);
+        wait_for(PATIENCE, || (once(&gateway, "origin.test", port, "/").0 == 200).then_some(()));
+    }
+}
+
+fn tunnelled(gateway: &Gateway, port: u16) -> Option<TcpStream> {
+    let mut client = gateway.connect();
+    write!(client, "CONNECT origin.test:{port} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n")
+        .unwrap();
+    (status(&read_head(&mut client)) == 200).then_some(client)
+}
+
+/// The record of what ended for the limit of the day.
+fn is_over(gateway: &Gateway) -> serde_json::Value {
+    let record = record_of(gateway, "upload_limit");
+    assert_eq!((&record["by"], &record["outcome"]), (&"limit".into(), &"refused".into()));
+    assert_eq!(record["verdict"], "allow", "what the policy said of it");
+    record
+}
+
+#[test]
+fn what_a_tunnel_sends_counts_against_the_day() {
+    let origin = echo();
+    let port = origin.port();
+    let gateway = Setup::policy(&entry("a", "origin.test", port, "protocol: tcp"))
+        .sandbox("    limits: { upload_per_day: 1000 }\n")
+        .start();
+    let mut client = operation_kit::open_tunnel(&gateway, &format!("origin.test:{port}"));
+    // What comes down does not count.
+    for _ in 0..80 {
+        echoes(&mut client);
+    }
+    let sent = 80 * "still there".len();
+    client.write_all(&[b'z'; 500]).unwrap();
+    assert!(read_all(&mut client).is_empty());
+    assert_eq!(is_over(&gateway)["upload"], sent);
+    assert_eq!(origin.seen.lock().unwrap()[0].len(), sent, "nothing of what is over goes up");
+}
+
+#[test]
+fn bulk_in_a_tunnel_counts_against_the_day() {
+    let origin = Origin::plain(|mut stream| drop(read_all(&mut stream)));
+    let port = origin.port();
+    let gateway = Setup::policy(&entry("a", "origin.test", port, "protocol: tcp"))
+        .sandbox("    limits: { upload_per_day: 1MiB }\n")
+        .start();
+    let mut client = gateway.tunnel(&format!("origin.test:{port}"));
+    while client.write_all(&[0; 10_000]).is_ok() {}
+    let upload = is_over(&gateway)["upload"].as_u64().unwrap();
+    assert!((256 * 1024..=1024 * 1024).contains(&upload), "{upload}");
+}
+
+#[test]
+fn what_a_websocket_sends_counts_against_the_day() {
+    let judged = "protocol: websocket, rules: [ { allow: { method: GET, path: /ws } }, \
+                  { allow: { method: WEBSOCKET_TEXT, path: /ws } } ]";
+    for rules in ["protocol: rest, access: full", judged] {
+        let origin = Origin::plain(mirror);
+        let port = origin.port();
+        let gateway = Setup::policy(&entry("a", "origin.test", port, rules))
+            .sandbox("    limits: { upload_per_day: 1000 }\n")
+            .start();
+        let mut client = gateway.connect();
+        shake(&mut client, &format!("http://origin.test:{port}/ws"), port);
+        message(&mut client, 600);
+        client.write_all(&text(600)).unwrap();
+        let mut close = [0; 4];
+        client.read_exact(&mut close).unwrap();
+        assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1008));
+        drop(client);
+        assert_eq!(is_over(&gateway)["upload"], text(600).len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_websocket_over_http2_is_not_idle() {
+    let origin = Origin::tls(&["origin.test"], &["http/1.1"], mirror);
+    let port = origin.port();
+    let idle = Duration::from_secs(1);
+    let gateway = Setup::policy(&full("a", "origin.test", port))
+        .more("timeout: { idle: 1s, first_byte: 2s }\n")
+        .start();
+    let mut client = http_kit::client(&gateway, port).await;
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let mut request = http_kit::request("CONNECT", port, "/ws").body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    let (response, mut up) = client.send_request(request, false).unwrap();
+    let response = http_kit::soon(response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut down = response.into_body();
+    let began = Instant::now();
+    while began.elapsed() < 3 * idle {
+        let message = text(100);
+        up.send_data(Bytes::copy_from_slice(&message), false).unwrap();
+        let mut back = 0;
+        while back < message.len() {
+            let data = http_kit::soon(down.data()).await.expect("it was cut").unwrap();
+            down.flow_control().release_capacity(data.len()).unwrap();
+            back += data.len();
+        }
+    }
+    up.send_data(Bytes::new(), true).unwrap();
+    let (rest, _) = http_kit::collect(down).await;
+    assert!(rest.is_empty());
+    assert_eq!(gateway.record(1)["outcome"], "passed");
+}
+
+#[test]
+fn a_place_is_free_when_its_tunnel_has_ended() {
+    let origin = echo();
+    let port = origin.port();
+    let other = Origin::ok("hi");
+    let policy =
+        entry("a", "origin.test", port, "protocol: tcp") + &full("b", "other.test", other.port());
+    let gateway = Setup::policy(&policy).sandbox("    limits: { connections: 1 }\n").start();
+    let mut client = operation_kit::open_tunnel(&gateway, &format!("origin.test:{port}"));
+    assert_eq!(once(&gateway, "other.test", other.port(), "/").0, 429);
+    echoes(&mut client);
+    drop(client);
+    wait_for(PATIENCE, || {
+        let mut next = gateway.connect();
+        (get(&mut next, "other.test", other.port(), "/").0 == 200).then_some(())
+    });
+}
