@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+mod http_kit;
 mod operation_kit;
 
 use common::{Gateway, Origin, PATIENCE, Setup, problem, read_all, read_head, read_request};
@@ -275,4 +276,46 @@ fn what_can_not_be_accepted_waits_and_the_gateway_lives() {
     assert!(lines <= 8, "{lines} lines for one trouble:\n{}", gateway.log());
     assert_eq!(get(&mut other(&gateway), "origin.test", port, "/").0, 200);
     drop(kept);
+}
+
+/// Answers of `count` streams of one client, each to its own connection of an origin that never
+/// answers: the code of the first that is refused.
+async fn crowd(gateway: &Gateway, port: u16, count: usize) -> String {
+    let mut client = http_kit::client(gateway, port).await;
+    let mut answers = futures_util::stream::FuturesUnordered::new();
+    for _ in 0..count {
+        client = client.ready().await.unwrap();
+        let request = http_kit::request("GET", port, "/").body(()).unwrap();
+        answers.push(client.send_request(request, true).unwrap().0);
+    }
+    let first = futures_util::StreamExt::next(&mut answers);
+    let (head, body) = http_kit::soon(first).await.unwrap().unwrap().into_parts();
+    assert_eq!(head.status, 429);
+    let (body, _) = http_kit::collect(body).await;
+    problem(&body)["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_origins_have_an_end_and_no_sandbox_takes_all() {
+    let silent = Origin::tls(&["origin.test"], &["http/1.1"], |mut stream| {
+        read_head(&mut stream);
+        drop(stream.read(&mut [0]));
+    });
+    let quick = Origin::ok("hi");
+    let (port, open) = (silent.port(), full("b", "other.test", quick.port()));
+    let setup = two_sandboxes(port).file(
+        "ci.yaml",
+        &format!("version: 1\nnetwork_policies:\n{open}"),
+    );
+    // 400 files are 100 connections, of which one sandbox alone has half.
+    let gateway = with_files(&setup, 400);
+    assert_eq!(crowd(&gateway, port, 90).await, "too_many_connections");
+    assert!(silent.connections() <= 50, "{}", silent.connections());
+    assert_eq!(record_of(&gateway, "too_many_connections")["by"], "limit");
+    assert_eq!(get(&mut other(&gateway), "other.test", quick.port(), "/").0, 200);
+    // What the client leaves is given back.
+    wait_for(PATIENCE, || {
+        let mut next = gateway.connect();
+        (get(&mut next, "origin.test", port, "/").0 != 429).then_some(())
+    });
 }

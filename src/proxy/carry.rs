@@ -5,6 +5,7 @@ use super::gate::Connection;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::refuse::Refusal;
+use super::sandbox::Reach;
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::upstream::http::{Sender, UpstreamIo, Version, handshake, tls};
@@ -15,12 +16,16 @@ use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// How long a pooled connection may take to become ready after its last response ended.
 const READY_WITHIN: Duration = Duration::from_millis(50);
+
+/// How long it may take until a connection that idled has closed, and how often to look.
+const ROOM_WITHIN: Duration = Duration::from_millis(20);
+const ROOM_ATTEMPTS: usize = 6;
 
 /// How long a body waits for the origin's `100 Continue` (RFC 9110 §10.1.1).
 pub(crate) const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
@@ -209,6 +214,22 @@ impl Connection {
         })
     }
 
+    /// A place for one more connection to an origin. Where there is none, what idles for the
+    /// sandbox on any worker makes room.
+    pub(crate) async fn reach(&self) -> Result<Reach, Refusal> {
+        for _ in 0..ROOM_ATTEMPTS {
+            if let Some(reach) = self.sandbox.reach(&self.gate.places) {
+                return Ok(reach);
+            }
+            for pool in self.gate.pools.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                pool.yield_idle(self.sandbox.name());
+            }
+            tokio::time::sleep(ROOM_WITHIN).await;
+        }
+        let detail = "the sandbox has too many connections to origins";
+        Err(Refusal::unjudged(Code::TooManyConnections, detail))
+    }
+
     async fn open(
         &self,
         (pinned, payload): (&Pinned, Payload),
@@ -217,13 +238,14 @@ impl Connection {
     ) -> Result<(Sender<UpBody>, Opened), Refusal> {
         // Asked before the trust of the moment is.
         let generation = self.worker.pool.generation();
+        let reach = Box::new(self.reach().await?);
         let dialed = self.gate.upstream.dial(pinned, payload).await?;
         let at = Opened { reached: dialed.reached, route: dialed.route, generation };
         let io = match key.profile {
             Profile::Tls | Profile::TlsHttp2 => {
-                self.verified(&key.origin, dialed.stream, both).await?
+                self.verified(&key.origin, (dialed.stream, reach), both).await?
             }
-            Profile::Plain | Profile::PlainHttp2 => UpstreamIo::Plain(dialed.stream),
+            Profile::Plain | Profile::PlainHttp2 => UpstreamIo::plain(dialed.stream, reach),
         };
         let version = match key.profile {
             Profile::PlainHttp2 => Version::Http2,
@@ -246,7 +268,7 @@ impl Connection {
     async fn verified(
         &self,
         origin: &Authority,
-        stream: tokio::net::TcpStream,
+        (stream, reach): (tokio::net::TcpStream, Box<Reach>),
         both: bool,
     ) -> Result<UpstreamIo, Refusal> {
         let name = match &origin.host {
@@ -257,7 +279,7 @@ impl Connection {
         };
         let offer = if both { crate::tls::Offer::Http2AndHttp1 } else { crate::tls::Offer::Http1 };
         let config = self.gate.origins.load().config(offer);
-        tls(stream, config, name).await.map_err(|error| {
+        tls(stream, config, name, reach).await.map_err(|error| {
             Refusal::unjudged(crate::tls::classify(&error), crate::tls::explain(&error))
         })
     }

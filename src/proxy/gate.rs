@@ -48,7 +48,7 @@ pub struct Timeouts {
 pub struct Settings {
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Connections in all, over all sandboxes and listeners.
+    /// Connections of clients in all, over all sandboxes and listeners; as many to origins.
     pub connections: usize,
     /// Gives freed memory of the calling thread back to the system. Called on a worker at most
     /// once a second, after connections there have come to rest.
@@ -73,6 +73,10 @@ pub struct Gate {
     pub tasks: Tasks,
     /// The value by which a request that comes back through a parent proxy is known.
     pub loop_token: http::HeaderValue,
+    /// Places of connections to origins: as many as of clients'.
+    pub(crate) places: Arc<tokio::sync::Semaphore>,
+    /// Every worker's pool.
+    pub(crate) pools: Mutex<Vec<Arc<Pool<UpBody>>>>,
     alpn: Mutex<HashMap<Authority, Version>>,
 }
 
@@ -144,6 +148,8 @@ impl Gate {
             gauges,
             tasks,
             loop_token: http::HeaderValue::try_from(token).expect("hex digits are a field value"),
+            places: Arc::new(tokio::sync::Semaphore::new(settings.connections)),
+            pools: Mutex::default(),
             alpn: Mutex::default(),
         })
     }

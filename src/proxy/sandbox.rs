@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Distinct names a minute under wildcard hosts: each label the agent chooses is a DNS channel.
 const WILDCARD_NAMES_A_MINUTE: usize = 512;
@@ -68,6 +69,7 @@ pub struct Sandbox {
     epoch: AtomicU64,
     recorder: SandboxRecorder,
     connections: AtomicUsize,
+    origins: AtomicUsize,
     rate: Mutex<Bucket>,
     upload: Mutex<Day>,
     names: Mutex<Names>,
@@ -75,6 +77,13 @@ pub struct Sandbox {
 
 /// A connection's place in the sandbox's count; dropping it gives the place back.
 pub(crate) struct Place(Arc<Sandbox>);
+
+/// A place among the connections to origins; dropping it gives it back.
+pub(crate) struct Reach {
+    sandbox: Arc<Sandbox>,
+    #[expect(dead_code, reason = "held for its drop")]
+    place: OwnedSemaphorePermit,
+}
 
 #[derive(Debug)]
 struct Bucket {
@@ -107,6 +116,7 @@ impl Sandbox {
             policy: ArcSwap::new(policy),
             recorder,
             connections: AtomicUsize::new(0),
+            origins: AtomicUsize::new(0),
             rate: Mutex::new(Bucket { tokens, at: Instant::now() }),
             upload: Mutex::default(),
             names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
@@ -157,6 +167,15 @@ impl Sandbox {
         (Place(self.clone()), over)
     }
 
+    /// Takes one of the `places` of connections to origins, if there is one for this sandbox: it
+    /// has at most as many as are free in all, as at the listeners.
+    pub(crate) fn reach(self: &Arc<Self>, places: &Arc<Semaphore>) -> Option<Reach> {
+        let place = places.clone().try_acquire_owned().ok()?;
+        let before = self.origins.fetch_add(1, Ordering::Relaxed);
+        let reach = Reach { sandbox: self.clone(), place };
+        (before <= places.available_permits()).then_some(reach)
+    }
+
     /// Takes one request from the rate.
     pub(crate) fn take_request(&self, now: Instant) -> Result<(), Code> {
         let Some(limit) = self.settings.limits.requests_per_second else { return Ok(()) };
@@ -205,6 +224,12 @@ impl Sandbox {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reach {
+    fn drop(&mut self) {
+        self.sandbox.origins.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

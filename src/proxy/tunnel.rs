@@ -12,7 +12,7 @@ use super::live::{Asked, End, Subject};
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::relay::{self, Ended};
-use super::sandbox::Unknown;
+use super::sandbox::{Reach, Unknown};
 use super::serve;
 use super::sniff::{Place, Spoken, resembles_http, sniff};
 use super::target::{Inside, Via};
@@ -43,6 +43,8 @@ pub(crate) enum Next {
 pub(crate) struct Relayed {
     open: OpenRecord,
     dialed: Dialed,
+    /// Its place among the connections to origins.
+    reach: Reach,
     /// What the client's TLS must say, if it speaks TLS.
     demand: Option<hello::Demand>,
 }
@@ -102,7 +104,9 @@ pub(crate) async fn plan(
         .then(|| hello::Demand { host: target.host.clone(), allows_ech: permit.allows_ech() });
     let subject = (Asked::Tunnel, Scheme::Tcp);
     match dial(connection, permit.permit(), subject, &mut open).await {
-        Ok(dialed) => Ok(Next::Relay(Box::new(Relayed { open, dialed, demand }))),
+        Ok((dialed, reach)) => {
+            Ok(Next::Relay(Box::new(Relayed { open, dialed, reach, demand })))
+        }
         Err(refusal) => {
             let judged = open.record().verdict;
             Err((refusal.allowed(judged, permit.permit().rule()), Some(open)))
@@ -116,7 +120,7 @@ async fn dial(
     permit: &Permit,
     (asked, scheme): (Asked, Scheme),
     open: &mut OpenRecord,
-) -> Result<Dialed, Refusal> {
+) -> Result<(Dialed, Reach), Refusal> {
     if connection.sandbox.policy().covered_by_wildcard(permit.target())
         && let Some(name) = permit.target().host.name()
         && let Err(code) = connection.sandbox.take_name(name, Instant::now())
@@ -135,9 +139,10 @@ async fn dial(
     let upstream = &connection.gate.upstream;
     let dialing = async {
         let pinned = upstream.pin(permit).await?;
-        Ok::<_, Refusal>(upstream.dial(&pinned, Payload::Raw).await?)
+        let reach = connection.reach().await?;
+        Ok::<_, Refusal>((upstream.dial(&pinned, Payload::Raw).await?, reach))
     };
-    let dialed = match unless_cut(&live, dialing).await {
+    let (dialed, reach) = match unless_cut(&live, dialing).await {
         Ok(dialed) => dialed?,
         Err(end) => return Err(cut(end, Code::ConnectTimeout)),
     };
@@ -147,7 +152,7 @@ async fn dial(
         return Err(cut(end, Code::PolicyChanged));
     }
     open.record().sent = true;
-    Ok(dialed)
+    Ok((dialed, reach))
 }
 
 /// Answers a CONNECT.
@@ -229,7 +234,7 @@ pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
 impl Relayed {
     /// Relays, after the client's first bytes have passed the SNI check where there is one.
     async fn run(self, mut io: Prefixed, idle: Duration) {
-        let Self { mut open, dialed, demand } = self;
+        let Self { mut open, dialed, reach: _reach, demand } = self;
         let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
         live.extend(idle);
         let mut origin = Raw::Tcp(dialed.stream);
@@ -421,10 +426,10 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
     };
     open.permitted(&permit, policy.id(), took);
     match dial(&connection, &permit, (Asked::Bytes, Scheme::Tcp), &mut open).await {
-        Ok(dialed) => {
+        Ok((dialed, reach)) => {
             let idle = connection.gate.settings.timeouts.idle;
             drop(connection);
-            Relayed { open, dialed, demand: None }.run(io, idle).await;
+            Relayed { open, dialed, reach, demand: None }.run(io, idle).await;
         }
         Err(refusal) => {
             let judged = open.record().verdict;

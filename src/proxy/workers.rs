@@ -5,7 +5,7 @@ use super::gate::{Gate, Worker};
 use super::listener::Listener;
 use super::live::End;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -105,6 +105,7 @@ fn thread(
     slots: &Arc<Semaphore>,
 ) -> io::Result<Thread> {
     let worker = Worker::new(gate.upstream.clone());
+    gate.pools.lock().unwrap_or_else(PoisonError::into_inner).push(worker.pool.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)

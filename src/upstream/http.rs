@@ -23,12 +23,21 @@ const BUFFER: usize = 96 * 1024;
 const PING: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
-/// A socket to an origin, plain or under TLS.
+/// A socket to an origin, and what is given back when it has closed, whoever has it by then.
 #[derive(Debug)]
-pub enum UpstreamIo {
-    /// Plain TCP.
+pub struct UpstreamIo {
+    socket: Socket,
+    #[expect(dead_code, reason = "held for its drop, after the socket's")]
+    held: Held,
+}
+
+/// Anything that is held as long as a socket is open.
+pub type Held = Box<dyn std::any::Any + Send + Sync>;
+
+#[derive(Debug)]
+enum Socket {
     Plain(TcpStream),
-    /// TLS, verified.
+    /// Verified.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -55,17 +64,23 @@ pub async fn tls(
     stream: TcpStream,
     config: Arc<rustls::ClientConfig>,
     name: ServerName<'static>,
+    held: Held,
 ) -> io::Result<UpstreamIo> {
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
-    Ok(UpstreamIo::Tls(Box::new(stream)))
+    Ok(UpstreamIo { socket: Socket::Tls(Box::new(stream)), held })
 }
 
 impl UpstreamIo {
+    /// Plain TCP.
+    pub fn plain(stream: TcpStream, held: Held) -> Self {
+        Self { socket: Socket::Plain(stream), held }
+    }
+
     /// The HTTP version that ALPN settled on; plain and silent origins speak HTTP/1.1.
     pub fn version(&self) -> Version {
-        match self {
-            Self::Plain(_) => Version::Http1,
-            Self::Tls(stream) => match stream.get_ref().1.alpn_protocol() {
+        match &self.socket {
+            Socket::Plain(_) => Version::Http1,
+            Socket::Tls(stream) => match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Version::Http2,
                 _ => Version::Http1,
             },
@@ -120,9 +135,9 @@ impl AsyncRead for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        match &mut self.get_mut().socket {
+            Socket::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Socket::Tls(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -133,9 +148,9 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        match &mut self.get_mut().socket {
+            Socket::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Socket::Tls(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -144,9 +159,9 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().socket {
+            Socket::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Socket::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -155,16 +170,16 @@ impl AsyncWrite for UpstreamIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_flush(cx),
-            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+        match &mut self.get_mut().socket {
+            Socket::Plain(s) => Pin::new(s).poll_flush(cx),
+            Socket::Tls(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        match &mut self.get_mut().socket {
+            Socket::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Socket::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
@@ -192,7 +207,7 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a test dials its own origin")]
         let stream = TcpStream::connect(at).await.unwrap();
         let executor = TokioExecutor::new();
-        let io = UpstreamIo::Plain(stream);
+        let io = UpstreamIo::plain(stream, Box::new(()));
         let (sender, connection) = handshake(io, Version::Http2, executor).await.unwrap();
         let carried = tokio::spawn(connection);
         let Sender::Http2(mut sender) = sender else { panic!("HTTP/2 was asked for") };

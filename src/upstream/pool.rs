@@ -265,6 +265,21 @@ impl<B> Pool<B> {
         inner.count = 0;
     }
 
+    /// Drops what idles for `sandbox`: another of its connections has need of the place.
+    pub fn yield_idle(&self, sandbox: &str) {
+        let mut inner = self.lock();
+        let mut gone = 0;
+        inner.idle.retain(|key, idle| {
+            let other = *key.sandbox != *sandbox;
+            gone += if other { 0 } else { idle.len() };
+            other
+        });
+        inner.count -= gone;
+        for (_, shared) in inner.shared.iter_mut().filter(|(key, _)| *key.sandbox == *sandbox) {
+            shared.retain(|s| s.streams.load(Ordering::Relaxed) > 0);
+        }
+    }
+
     /// Forgets every connection and keeps none from now on: the gateway stops.
     pub fn close(&self) {
         self.lock().closed = true;
