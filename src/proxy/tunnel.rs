@@ -195,8 +195,8 @@ fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
         if hosts.next().is_some() {
             return Err(Refusal::unjudged(Code::SecondHost, "more than one Host field"));
         }
-        // Some clients leave the port away, some name the default one of plain HTTP.
-        if host.host != target.host {
+        // Some clients leave the port away.
+        if host != target {
             let detail = format!("CONNECT names {target}, Host names {host}");
             return Err(Refusal::unjudged(Code::HostMismatch, detail).closing());
         }
@@ -363,8 +363,13 @@ async fn intercept(
         Some(Version::Http1) => AlpnSet::Http1,
         Some(Version::Http2) | None => AlpnSet::Http2AndHttp1,
     };
+    // What only the client speaks is translated.
+    let offer = match hello.alpn.intersection(known) {
+        AlpnSet::None => hello.alpn,
+        common => common,
+    };
     let config =
-        match connection.gate.intercept.config(&target.host, hello.alpn.intersection(known)) {
+        match connection.gate.intercept.config(&target.host, offer) {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!(%error, %target, "no certificate could be made");
