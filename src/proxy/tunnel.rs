@@ -104,9 +104,7 @@ pub(crate) async fn plan(
         .then(|| hello::Demand { host: target.host.clone(), allows_ech: permit.allows_ech() });
     let subject = (Asked::Tunnel, Scheme::Tcp);
     match dial(connection, permit.permit(), subject, &mut open).await {
-        Ok((dialed, reach)) => {
-            Ok(Next::Relay(Box::new(Relayed { open, dialed, reach, demand })))
-        }
+        Ok((dialed, reach)) => Ok(Next::Relay(Box::new(Relayed { open, dialed, reach, demand }))),
         Err(refusal) => {
             let judged = open.record().verdict;
             Err((refusal.allowed(judged, permit.permit().rule()), Some(open)))
@@ -368,17 +366,16 @@ async fn intercept(
         AlpnSet::None => hello.alpn,
         common => common,
     };
-    let config =
-        match connection.gate.intercept.config(&target.host, offer) {
-            Ok(config) => config,
-            Err(error) => {
-                tracing::error!(%error, %target, "no certificate could be made");
-                let refusal = Refusal::unjudged(Code::ClientTls, "no certificate could be made");
-                serve::record(connection, &refusal, None);
-                hello::alert(&mut io, &refusal).await;
-                return None;
-            }
-        };
+    let config = match connection.gate.intercept.config(&target.host, offer) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, %target, "no certificate could be made");
+            let refusal = Refusal::unjudged(Code::ClientTls, "no certificate could be made");
+            serve::record(connection, &refusal, None);
+            hello::alert(&mut io, &refusal).await;
+            return None;
+        }
+    };
     connection.head_due();
     let live = connection.watch.live().clone();
     let tls = match unless_ended(&live, TlsAcceptor::from(config).accept(io)).await {
