@@ -201,7 +201,8 @@ fn a_connect_whose_host_spells_another_port_is_refused() {
     let gateway = both(origin.port());
     let port = origin.port();
     for other in [80, 443, 1] {
-        let line = format!("CONNECT origin.test:{port} HTTP/1.1\r\nHost: origin.test:{other}\r\n\r\n");
+        let line =
+            format!("CONNECT origin.test:{port} HTTP/1.1\r\nHost: origin.test:{other}\r\n\r\n");
         let answer = gateway.exchange(line.as_bytes());
         assert!(answer.starts_with(b"HTTP/1.1 421 "), "{}", String::from_utf8_lossy(&answer));
         assert_eq!(problem(&answer)["code"], "host_mismatch");

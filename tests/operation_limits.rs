@@ -303,10 +303,8 @@ async fn connections_to_origins_have_an_end_and_no_sandbox_takes_all() {
     });
     let quick = Origin::ok("hi");
     let (port, open) = (silent.port(), full("b", "other.test", quick.port()));
-    let setup = two_sandboxes(port).file(
-        "ci.yaml",
-        &format!("version: 1\nnetwork_policies:\n{open}"),
-    );
+    let setup =
+        two_sandboxes(port).file("ci.yaml", &format!("version: 1\nnetwork_policies:\n{open}"));
     // 400 files are 100 connections, of which one sandbox alone has half.
     let gateway = with_files(&setup, 400);
     assert_eq!(crowd(&gateway, port, 90).await, "too_many_connections");

@@ -250,9 +250,8 @@ fn requests_inside_an_intercepted_tunnel_are_judged_anew_and_the_tunnel_lives() 
 fn an_address_that_the_new_policy_no_longer_opens_is_left() {
     let (one, two) = (echo(), events());
     let policy = |net: &str| {
-        let endpoint = |port, how| {
-            format!("      - {{ port: {port}, {how}, allowed_ips: [\"{net}\"] }}\n")
-        };
+        let endpoint =
+            |port, how| format!("      - {{ port: {port}, {how}, allowed_ips: [\"{net}\"] }}\n");
         format!("  a:\n    endpoints:\n{}", endpoint(one.port(), "protocol: tcp"))
             + &endpoint(two.port(), "protocol: rest, access: full")
     };

@@ -211,7 +211,8 @@ mod tests {
         let (sender, connection) = handshake(io, Version::Http2, executor).await.unwrap();
         let carried = tokio::spawn(connection);
         let Sender::Http2(mut sender) = sender else { panic!("HTTP/2 was asked for") };
-        let request = ::http::Request::get("http://origin.test/").body(Empty::<bytes::Bytes>::new());
+        let request =
+            ::http::Request::get("http://origin.test/").body(Empty::<bytes::Bytes>::new());
         let began = tokio::time::Instant::now();
         assert!(sender.send_request(request.unwrap()).await.is_err());
         assert!(began.elapsed() >= PONG_WITHIN);
