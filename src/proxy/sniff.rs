@@ -47,11 +47,11 @@ pub(crate) fn classify(bytes: &[u8], place: Place) -> Option<Spoken> {
         Hello::NeedMore => return None,
         Hello::NotTls => {}
     }
-    if PREFACE.starts_with(bytes) {
-        return None;
-    }
     if bytes.starts_with(PREFACE) {
         return Some(Spoken::Http2);
+    }
+    if PREFACE.starts_with(bytes) {
+        return None;
     }
     http1(bytes)
 }
