@@ -14,7 +14,7 @@ use super::refuse::{Form, Refusal};
 use super::target::{Target, canonical};
 use super::upgrade;
 use crate::addr::Path;
-use crate::policy::{Ask, Body, Code, Intent, Permit, Verdict};
+use crate::policy::{Ask, Body, Code, Intent, Permit, Policy, Verdict};
 use crate::record::Judged;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -189,6 +189,23 @@ async fn skip(body: Option<Incoming>, refusal: Refusal) -> Refusal {
     }
 }
 
+/// Counts the name that is asked for, where a wildcard lets the client choose it.
+fn take_name(
+    connection: &Connection,
+    policy: &Policy,
+    permit: &Permit,
+    now: Instant,
+) -> Result<(), Refusal> {
+    if policy.covered_by_wildcard(permit.target())
+        && let Some(name) = permit.target().host.name()
+    {
+        let sentence = "too many distinct names under one wildcard a minute";
+        let taken = connection.sandbox.take_name(name, now);
+        taken.map_err(|code| Refusal::unjudged(code, sentence))?;
+    }
+    Ok(())
+}
+
 impl Exchange {
     async fn run(
         mut self: Box<Self>,
@@ -251,13 +268,7 @@ impl Exchange {
             Verdict::Unknown(question) => return Err(question.into()),
         };
         self.open.permitted(&permit, policy.id(), took);
-        if policy.covered_by_wildcard(permit.target())
-            && let Some(name) = permit.target().host.name()
-        {
-            let sentence = "too many distinct names under one wildcard a minute";
-            let taken = connection.sandbox.take_name(name, started);
-            taken.map_err(|code| Refusal::unjudged(code, sentence))?;
-        }
+        take_name(connection, &policy, &permit, started)?;
         let subject = Subject {
             client: connection.client.clone(),
             scheme: self.target.scheme,
