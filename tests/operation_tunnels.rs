@@ -1,4 +1,5 @@
-//! What is long: tunnels and WebSockets hold their place, and their bytes count as any upload.
+//! What is long: tunnels and WebSockets hold their place, and their bytes count as any upload. A
+//! permit that went while an origin was dialled lets nothing up.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -11,6 +12,9 @@ use operation_kit::{echo, echoes, entry, expect, full, get, once, record_of, sta
 use portcullis::proxy::websocket::{Opcode, accept_for, encode};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -214,4 +218,56 @@ fn a_place_is_free_when_its_tunnel_has_ended() {
         let mut next = gateway.connect();
         (get(&mut next, "other.test", other.port(), "/").0 == 200).then_some(())
     });
+}
+
+/// A TLS origin on whose `held`-th connection the handshake waits: `(came, go, heard)`. It answers
+/// one request a connection and leaves at the next; what comes on the held one is told.
+fn holding(held: usize) -> (Origin, Receiver<()>, Sender<()>, Receiver<String>) {
+    let ((come, came), (go, goes), (hear, heard)) = (channel(), channel::<()>(), channel());
+    let (goes, count) = (Mutex::new(goes), AtomicUsize::new(0));
+    let config = common::server_config(&["origin.test"], &["http/1.1"]);
+    let origin = Origin::plain(move |recorded| {
+        let server = rustls::ServerConnection::new(config.clone()).unwrap();
+        let held = count.fetch_add(1, Ordering::SeqCst) == held;
+        if held {
+            come.send(()).unwrap();
+            goes.lock().unwrap().recv().unwrap();
+        }
+        let mut stream = rustls::StreamOwned::new(server, recorded.stream);
+        let head = read_head(&mut stream);
+        if held {
+            return hear.send(head).unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+        stream.flush().unwrap();
+        read_head(&mut stream);
+    });
+    (origin, came, go, heard)
+}
+
+#[test]
+fn a_permit_that_went_while_its_origin_was_dialled_lets_nothing_up() {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    // A WebSocket's handshake, and the one retry of a request. More than once: the clock's next
+    // turn would end it too, if it came in time.
+    for (held, fields) in [(0, upgrade), (1, "")].repeat(3) {
+        let (origin, came, go, heard) = holding(held);
+        let port = origin.port();
+        let gateway = Setup::policy(&full("a", "origin.test", port)).start();
+        let authority = format!("origin.test:{port}");
+        let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+        for _ in 0..held {
+            write!(client, "GET / HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
+            assert_eq!(common::read_response(&mut client).1, b"hi");
+        }
+        write!(client, "GET /ws HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n").unwrap();
+        came.recv_timeout(PATIENCE).unwrap();
+        operation_kit::reload(&gateway, &full("a", "other.test", port), 2);
+        go.send(()).unwrap();
+        let (head, body) = common::read_response(&mut client);
+        assert_eq!(status(&head), 403, "{head}");
+        assert_eq!(problem(&body)["code"], "policy_changed");
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "", "held: {held}");
+    }
 }

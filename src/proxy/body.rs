@@ -30,6 +30,9 @@ pub(crate) enum BodyError {
     /// Cut by the gateway.
     #[error("ended by the gateway: {}", .0.as_str())]
     Cut(Code),
+    /// Its record is closed; an HTTP/2 origin hears that the stream was cancelled.
+    #[error("its answer is over")]
+    Over(#[source] h2::Error),
 }
 
 /// A request body on its way to the origin.
@@ -183,7 +186,7 @@ impl Body for UpBody {
             pace.waker.register(cx.waker());
             if pace.over.load(Ordering::Relaxed) {
                 // The origin's connection ends by this, and the client's body is let go.
-                return Poll::Ready(Some(Err(BodyError::Cut(Code::ClientGone))));
+                return Poll::Ready(Some(Err(BodyError::Over(h2::Reason::CANCEL.into()))));
             }
         }
         let Source::Stream(body) = &mut this.source else {
