@@ -65,7 +65,10 @@ fn opaque_bytes_are_refused_where_only_http_is_allowed() {
     let gateway =
         gateway(&[endpoint(origin.port(), rest), endpoint(other.port(), ", protocol: tcp")]);
     for (number, bytes) in OPAQUE.iter().enumerate() {
-        assert_eq!(sent(&gateway, origin.port(), bytes), b"", "{}", bytes.escape_ascii());
+        // What resembles a request line is answered like one, the rest is closed.
+        let answer = sent(&gateway, origin.port(), bytes);
+        let refused = answer.starts_with(b"HTTP/1.1 403 Forbidden by policy");
+        assert!(answer.is_empty() || refused, "{}", bytes.escape_ascii());
         let record = gateway.record(number + 1);
         assert_eq!(record["code"], "protocol_not_allowed", "{record:#}");
         assert_eq!(record["outcome"], "refused");
