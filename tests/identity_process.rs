@@ -27,13 +27,21 @@ impl Client {
     /// Runs `script` in `shell`, `$PORT` being ours, and accepts its connection.
     fn start(peers: &Peers, shell: &Path, script: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        let child = Command::new(shell)
+        let mut command = Command::new(shell);
+        command
             .args(["-c", script])
             .env("PORT", listener.local_addr().expect("bound").port().to_string())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
+            .stdout(Stdio::piped());
+        // A test beside this one may have forked while a copied shell was open for writing.
+        let child = loop {
+            match command.spawn() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::yield_now();
+                }
+                spawned => break spawned.expect("a shell"),
+            }
+        };
         let (accepted, peer) = listener.accept().expect("loopback");
         let local = accepted.local_addr().expect("connected");
         let socket = peers.tcp_peer(local, peer).expect("answered").expect("found");

@@ -110,8 +110,9 @@ fn a_hello_that_comes_a_byte_at_a_time_is_held_back_until_its_name_was_read() {
         let expected = if name == "origin.test" { ANSWER } else { &UNRECOGNIZED_NAME[..] };
         assert_eq!(read_all(&mut client), expected, "{name}");
     }
-    let heard = origin.seen.lock().unwrap();
-    assert_eq!(*heard, [named("origin.test"), Vec::new()]);
+    // The second connection was dialled before its name was known; not a byte went on it.
+    let heard = origin.seen.lock().unwrap().concat();
+    assert_eq!(heard, named("origin.test"));
 }
 
 #[test]

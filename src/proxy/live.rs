@@ -183,7 +183,9 @@ impl Wheel {
     }
 
     fn watch(self: &Arc<Self>, watched: Option<Watched>, epoch: u64) -> Watch {
-        let draft = watched.as_ref().map_or(NO_DEADLINE, |_| now().saturating_add(millis(LONG)));
+        // The clock may be a tick behind.
+        let draft =
+            watched.as_ref().map_or(NO_DEADLINE, |_| now().saturating_add(millis(TICK + LONG)));
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let live = Arc::new(Live {
             end: AtomicU8::new(self.state.load(Ordering::Relaxed)),
