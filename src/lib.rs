@@ -12,6 +12,7 @@ pub mod addr;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod identity;
 pub mod metrics;
 pub mod policy;
