@@ -635,3 +635,51 @@ pub struct Batch {
     /// How many requests have no row here.
     pub missed: u64,
 }
+
+/// The query of `GET /v1/requests`: what is left out filters nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Entries in this state alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Entries of this sandbox alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
+}
+
+/// The query of `GET /v1/events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Events of this sandbox alone, and those of the whole gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
+    /// How much of the traffic.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// Somebody reads this who can answer: requests are held for as long as the stream is open.
+    #[serde(default)]
+    pub attend: bool,
+}
+
+/// How much of the traffic a stream of events carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Traffic {
+    /// None.
+    #[default]
+    None,
+    /// All counts, and at most 200 rows a second.
+    Sampled,
+    /// All counts, and every row that the reader can keep up with.
+    All,
+}
+
+/// `POST /v1/sandboxes/{name}/policy/rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The version to go back to, and to stay at.
+    pub version: u64,
+}
