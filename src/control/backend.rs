@@ -1,0 +1,138 @@
+//! What the server asks of the gateway: the narrow trait between the API and the house.
+//!
+//! Owns no behaviour. Whoever implements it decides; the server has checked who asks and that the
+//! question is well formed, and says what came back.
+
+use super::wire::{
+    Apply, Changed, Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest,
+    PolicyVersion, Problem, Request, Status,
+};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// Who makes a change: the peer of the connection, as the kernel names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The uid.
+    pub uid: u32,
+    /// The user's name, or the uid where it has none.
+    pub name: String,
+}
+
+/// A change of what is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The sandbox's runtime layer becomes this text.
+    Apply {
+        /// Whose.
+        sandbox: String,
+        /// What.
+        apply: Apply,
+    },
+    /// A version of the history comes back, and is pinned.
+    Rollback {
+        /// Whose.
+        sandbox: String,
+        /// Which.
+        version: u64,
+    },
+    /// The files are followed again.
+    Unpin {
+        /// Whose.
+        sandbox: String,
+    },
+    /// The files are read again, all sandboxes.
+    Reload,
+}
+
+/// Somebody listens who can answer: counted by the backend for as long as this lives.
+pub struct Attendance(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Attendance {
+    /// `leave` runs once, when this is dropped.
+    pub fn new(leave: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(leave)))
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        if let Some(leave) = self.0.take() {
+            leave();
+        }
+    }
+}
+
+impl fmt::Debug for Attendance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attendance")
+    }
+}
+
+/// The gateway behind the control API.
+///
+/// A future of a change is driven to its end even where the client leaves. A name of a sandbox
+/// that comes in a filter is one of [`Backend::status`]; a path's is not checked.
+pub trait Backend: Send + Sync + 'static {
+    /// How the gateway does, with its sandboxes.
+    fn status(&self) -> Status;
+
+    /// The entries that pass the filter, oldest first.
+    fn requests(&self, filter: &Filter) -> Vec<Request>;
+
+    /// One entry.
+    fn request(&self, number: &str) -> Result<Request, Problem>;
+
+    /// Answers an entry. A digest that is not the entry's is refused as `changed`.
+    fn decide(
+        &self,
+        who: &Who,
+        number: &str,
+        decision: Decision,
+    ) -> impl Future<Output = Result<Decided, Problem>> + Send;
+
+    /// Takes an answer back.
+    fn undo(
+        &self,
+        who: &Who,
+        number: &str,
+    ) -> impl Future<Output = Result<Request, Problem>> + Send;
+
+    /// The grants of one sandbox or of all.
+    fn grants(&self, sandbox: Option<&str>) -> Vec<Grant>;
+
+    /// Grants ahead. `ask.sandbox` names one.
+    fn grant(
+        &self,
+        who: &Who,
+        ask: GrantRequest,
+    ) -> impl Future<Output = Result<Grant, Problem>> + Send;
+
+    /// Takes a grant back.
+    fn revoke(&self, who: &Who, id: &str) -> impl Future<Output = Result<Grant, Problem>> + Send;
+
+    /// The policy in force.
+    fn policy(&self, sandbox: &str) -> Result<EffectivePolicy, Problem>;
+
+    /// Changes what is in force; answered when it is.
+    fn change(
+        &self,
+        who: &Who,
+        change: Change,
+    ) -> impl Future<Output = Result<Changed, Problem>> + Send;
+
+    /// The versions of the policies, the newest first.
+    fn history(
+        &self,
+        sandbox: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<PolicyVersion>, Problem>> + Send;
+
+    /// What happens from now on: everything but `hello`, `traffic` and `missed`, which are the
+    /// server's.
+    fn events(&self) -> broadcast::Receiver<Arc<Event>>;
+
+    /// Counts one more who listens and can answer.
+    fn attend(&self) -> Attendance;
+}
