@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod record;
+pub mod state;
 pub mod tasks;
 pub mod tls;
 pub mod traffic;
