@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod addr;
+pub mod approval;
 pub mod catalog;
 pub mod cli;
 pub mod config;
