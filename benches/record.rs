@@ -35,6 +35,8 @@ fn record(sandbox: &Arc<str>) -> Record {
         rule: Some("github/endpoints[0]/rules[0]".into()),
         outcome: Outcome::Passed,
         by: By::Policy,
+        request: None,
+        approval: None,
         sent: true,
         address: "140.82.112.5".parse().ok(),
         status: Some(200),

@@ -59,7 +59,7 @@ fn tls_is_ended_and_each_request_is_judged() {
     assert!(head.starts_with("HTTP/1.1 403 Forbidden by policy"), "{head}");
     let problem = problem(&body);
     assert_eq!(problem["code"], "method_not_allowed");
-    assert_eq!(problem["error"], "policy_denied");
+    assert_eq!(problem["error"], "approval_required");
     // The refusal did not cost the connection.
     write!(client, "GET /y HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
     let (head, _) = read_response(&mut client);

@@ -30,6 +30,8 @@ fn record(sandbox: &str) -> Record {
         rule: None,
         outcome: Outcome::Passed,
         by: By::Policy,
+        request: None,
+        approval: None,
         sent: true,
         address: None,
         status: Some(200),

@@ -36,6 +36,8 @@ fn record(sandbox: &Arc<str>, number: u64) -> Record {
         rule: None,
         outcome: Outcome::Passed,
         by: By::Policy,
+        request: None,
+        approval: None,
         sent: true,
         address: None,
         status: Some(200),
@@ -253,6 +255,8 @@ fn past_a_hundred_identical_refusals_a_second_one_line_counts_the_rest() {
     for i in 0..3000 {
         let limited = Record {
             by: By::Limit,
+            request: None,
+            approval: None,
             code: Code::TooManyRequests,
             ..refusal(&name, &format!("/limited/{i}"))
         };

@@ -27,7 +27,8 @@ pub struct Process {
 }
 
 /// The scheme a client speaks inside whatever tunnel it opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Plain HTTP.
     Http,

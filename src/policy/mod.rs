@@ -11,6 +11,8 @@ pub mod explain;
 mod intent;
 mod judge;
 pub mod lint;
+mod overlay;
+mod owned;
 pub mod pattern;
 pub mod preset;
 mod verdict;
@@ -21,7 +23,12 @@ pub use document::{Document, LoadError, LoadOptions, Mistake};
 pub use intent::{
     Ask, Body, Client, GraphqlKind, GraphqlOperation, Intent, Process, RpcCall, Scheme,
 };
-pub use judge::{BodyNeed, BodyProtocol, BodySource};
+pub use judge::{BodyNeed, BodyProtocol, BodySource, Rules};
+pub use overlay::{
+    Answer, Approval, Cover, CoverError, Fingerprint, Grant, GrantId, GrantRef, Overlay, Scope,
+    Standing, Ticket, TicketUse, What,
+};
+pub use owned::{OwnedAsk, OwnedBody, OwnedIntent};
 pub use verdict::{
-    Denial, Nearest, Permit, Question, RuleRef, TunnelPermit, TunnelVerdict, Verdict,
+    Denial, Nearest, Permit, Question, RuleRef, Source, TunnelPermit, TunnelVerdict, Verdict,
 };

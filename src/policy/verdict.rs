@@ -1,6 +1,7 @@
 //! What judging says: a verdict that carries its reason.
 
 use super::code::Code;
+use super::overlay::{Approval, GrantId, GrantRef};
 use crate::addr::Authority;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -44,6 +45,25 @@ pub struct Permit {
     pub(super) epoch: u64,
     pub(super) messages: bool,
     pub(super) hostless: bool,
+    pub(super) source: Source,
+}
+
+/// What let something through.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A rule.
+    Policy,
+    /// The operator's answer.
+    Grant {
+        /// Which.
+        by: GrantRef,
+        /// Who answered.
+        approval: Arc<Approval>,
+        /// It names its host by a pattern.
+        wild: bool,
+    },
+    /// Nothing: the gateway only observes. What would have been asked.
+    Observe(Box<Question>),
 }
 
 /// Proof that policy allows a raw tunnel to one authority: another type than [`Permit`], so that
@@ -66,6 +86,8 @@ pub struct Denial {
     pub detail: String,
     /// `quiet: true` on the deny rule: refused and recorded, never asked about.
     pub quiet: bool,
+    /// The operator's denial, where that decided and not a rule.
+    pub answer: Option<(GrantId, Arc<Approval>)>,
 }
 
 /// Something that no rule knows: what the approval queue is for.
@@ -127,6 +149,16 @@ impl Permit {
     /// The epoch of the policy that judged: a stale permit is judged again before a byte leaves.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether the operator's answer lets the client choose the labels of the name.
+    pub fn lets_client_name(&self) -> bool {
+        matches!(self.source, Source::Grant { wild: true, .. })
+    }
+
+    /// What let it through.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// A WebSocket whose text messages are judged one by one.

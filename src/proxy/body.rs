@@ -46,6 +46,16 @@ pub(crate) struct UpBody {
 enum Source {
     Whole(Option<Bytes>),
     Stream(Incoming),
+    /// A beginning that was read before it was let through.
+    Peeked(Box<Peeked>),
+}
+
+/// A body whose beginning was read: it goes up before the rest.
+#[derive(Debug)]
+pub(crate) struct Peeked {
+    pub(crate) first: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) rest: Option<Incoming>,
 }
 
 /// What the road and the body going up tell each other.
@@ -166,6 +176,34 @@ impl UpBody {
         Self { source: Source::Stream(body), pace: Some(pace) }
     }
 
+    /// The client's body, whose beginning was read.
+    pub(crate) fn peeked(peeked: Box<Peeked>, pace: Arc<Pace>) -> Self {
+        Self { source: Source::Peeked(peeked), pace: Some(pace) }
+    }
+
+    /// What was read before goes first; then the source is what is left.
+    fn unpeek(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let Source::Peeked(peeked) = &mut self.source else { return None };
+        let pace = self.pace.as_ref()?;
+        pace.polled.store(true, Ordering::Relaxed);
+        let first = std::mem::take(&mut peeked.first);
+        if !first.is_empty() {
+            return Some(pace.count(first.len() as u64).map(|()| Frame::data(first)));
+        }
+        if let Some(mut trailers) = peeked.trailers.take() {
+            super::headers::clean_trailers(&mut trailers);
+            peeked.rest = None;
+            self.source = Source::Whole(None);
+            self.finished();
+            return Some(Ok(Frame::trailers(trailers)));
+        }
+        self.source = match peeked.rest.take() {
+            Some(rest) => Source::Stream(rest),
+            None => Source::Whole(None),
+        };
+        None
+    }
+
     fn finished(&self) {
         if let Some(pace) = &self.pace {
             pace.live.sent_all.store(true, Ordering::Relaxed);
@@ -188,6 +226,9 @@ impl Body for UpBody {
                 // The origin's connection ends by this, and the client's body is let go.
                 return Poll::Ready(Some(Err(BodyError::Over(h2::Reason::CANCEL.into()))));
             }
+        }
+        if let Some(frame) = this.unpeek() {
+            return Poll::Ready(Some(frame));
         }
         let Source::Stream(body) = &mut this.source else {
             let Source::Whole(bytes) = &mut this.source else { return Poll::Ready(None) };
@@ -235,6 +276,7 @@ impl Body for UpBody {
         match &self.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Stream(body) => body.is_end_stream(),
+            Source::Peeked(peeked) => peeked.at_end(),
         }
     }
 
@@ -242,7 +284,28 @@ impl Body for UpBody {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
             Source::Stream(body) => body.size_hint(),
+            Source::Peeked(peeked) => peeked.size_hint(),
         }
+    }
+}
+
+impl Peeked {
+    fn at_end(&self) -> bool {
+        self.first.is_empty()
+            && self.trailers.is_none()
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = len(&self.first);
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(first) };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(first.saturating_add(rest.lower()));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(first.saturating_add(upper));
+        }
+        hint
     }
 }
 

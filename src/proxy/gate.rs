@@ -129,7 +129,14 @@ pub(crate) struct Phase {
     bodied: AtomicBool,
     /// There is a record of the connection itself.
     told: AtomicBool,
+    /// Clients of it that are held: nobody reads from the socket meanwhile.
+    held: AtomicUsize,
+    /// The client was seen to have left while it was held.
+    left: AtomicBool,
 }
+
+/// A client is held, and its socket looked at meanwhile; dropped when it is not any more.
+pub(crate) struct LookedAfter<'a>(&'a Phase);
 
 /// A request under way; dropped when its response has left.
 pub(crate) struct Serving(Arc<Connection>);
@@ -292,6 +299,35 @@ impl Connection {
     /// Whether any request came.
     fn served(&self) -> bool {
         self.phase.served.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Phase {
+    /// From now on the client's socket is looked at whenever its connection is polled.
+    pub(crate) fn look_after(&self) -> LookedAfter<'_> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        LookedAfter(self)
+    }
+
+    /// Whether the socket is to be looked at.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+
+    /// The client was seen to have left.
+    pub(crate) fn leaves(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client was seen to have left.
+    pub(crate) fn left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LookedAfter<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -60,6 +60,33 @@ impl Prefixed {
     }
 }
 
+impl Raw {
+    /// Whether the other side has closed, for writing at least, or is gone.
+    pub(crate) fn hung_up(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use std::os::fd::AsFd;
+        let fd = match self {
+            Self::Tcp(s) => s.as_fd(),
+            Self::Unix(s) => s.as_fd(),
+        };
+        let mut fds = [PollFd::new(&fd, PollFlags::RDHUP)];
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ready = poll(&mut fds, Some(&zero));
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        ready.is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(gone)
+    }
+}
+
+impl ClientIo {
+    /// The socket itself.
+    pub(crate) fn raw(&self) -> &Raw {
+        match self {
+            Self::Plain(s) => &s.raw,
+            Self::Tls(s) => &s.get_ref().0.raw,
+        }
+    }
+}
+
 impl AsyncRead for Raw {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -1,9 +1,8 @@
 //! Bodies that must be read to judge: buffered to a stated limit, never let through beyond it.
 
-use super::live::OwnedFacts;
 use super::refuse::Refusal;
 use crate::policy::body::{graphql, rpc};
-use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code};
+use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code, OwnedBody};
 use crate::record::Facts;
 use bytes::Bytes;
 use http::header;
@@ -15,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct JudgedBody {
     bytes: Option<Bytes>,
-    facts: Option<Box<OwnedFacts>>,
+    facts: Option<Box<OwnedBody>>,
 }
 
 /// What is to be read, and what of the head says how.
@@ -26,11 +25,21 @@ pub(crate) struct Asked<'a> {
 }
 
 impl JudgedBody {
-    pub(crate) fn facts(&self) -> Option<&OwnedFacts> {
+    /// A whole body that was read for the operator to see, and that no rule needed.
+    pub(crate) fn seen(bytes: Bytes) -> Self {
+        Self { bytes: Some(bytes), facts: None }
+    }
+
+    /// The bytes that were read.
+    pub(crate) fn bytes(&self) -> Option<&Bytes> {
+        self.bytes.as_ref()
+    }
+
+    pub(crate) fn facts(&self) -> Option<&OwnedBody> {
         self.facts.as_deref()
     }
 
-    pub(crate) fn take_facts(&mut self) -> Option<Box<OwnedFacts>> {
+    pub(crate) fn take_facts(&mut self) -> Option<Box<OwnedBody>> {
         self.facts.take()
     }
 
@@ -42,7 +51,7 @@ impl JudgedBody {
     /// The id of the one JSON-RPC call, for the error object that a refused client gets.
     pub(crate) fn rpc_id(&self) -> Option<String> {
         match self.facts() {
-            Some(OwnedFacts::Rpc(calls)) => {
+            Some(OwnedBody::Rpc(calls)) => {
                 let id = calls.first().and_then(|call| call.id.clone());
                 Some(id.unwrap_or_else(|| "null".to_owned()))
             }
@@ -52,27 +61,31 @@ impl JudgedBody {
 
     /// The facts as they stand in the record.
     pub(crate) fn recorded(&self) -> Option<Box<Facts>> {
-        match self.facts()? {
-            OwnedFacts::Invalid(_) => None,
-            OwnedFacts::Graphql(operations) => {
-                let line = |o: &crate::policy::GraphqlOperation| {
-                    let kind = match o.kind {
-                        None => "persisted",
-                        Some(crate::policy::GraphqlKind::Query) => "query",
-                        Some(crate::policy::GraphqlKind::Mutation) => "mutation",
-                        Some(crate::policy::GraphqlKind::Subscription) => "subscription",
-                    };
-                    let name = o.name.as_deref().or(o.persisted.as_deref()).unwrap_or("");
-                    format!("{kind} {name}{{{}}}", o.fields.join(","))
+        recorded(self.facts()?).map(Box::new)
+    }
+}
+
+/// The facts of a body as they stand in a record.
+pub(crate) fn recorded(body: &OwnedBody) -> Option<Facts> {
+    match body {
+        OwnedBody::Invalid(_) => None,
+        OwnedBody::Graphql(operations) => {
+            let line = |o: &crate::policy::GraphqlOperation| {
+                let kind = match o.kind {
+                    None => "persisted",
+                    Some(crate::policy::GraphqlKind::Query) => "query",
+                    Some(crate::policy::GraphqlKind::Mutation) => "mutation",
+                    Some(crate::policy::GraphqlKind::Subscription) => "subscription",
                 };
-                Some(Box::new(Facts::Graphql(operations.iter().map(line).collect())))
-            }
-            OwnedFacts::Rpc(calls) => {
-                let line = |c: &crate::policy::RpcCall| {
-                    (c.method.clone().unwrap_or_default(), c.tool.clone())
-                };
-                Some(Box::new(Facts::Rpc(calls.iter().map(line).collect())))
-            }
+                let name = o.name.as_deref().or(o.persisted.as_deref()).unwrap_or("");
+                format!("{kind} {name}{{{}}}", o.fields.join(","))
+            };
+            Some(Facts::Graphql(operations.iter().map(line).collect()))
+        }
+        OwnedBody::Rpc(calls) => {
+            let line =
+                |c: &crate::policy::RpcCall| (c.method.clone().unwrap_or_default(), c.tool.clone());
+            Some(Facts::Rpc(calls.iter().map(line).collect()))
         }
     }
 }
@@ -108,27 +121,27 @@ pub(crate) async fn read(
     Ok(JudgedBody { bytes: Some(bytes), facts })
 }
 
-fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedFacts {
+fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedBody {
     let headers = &asked.head.headers;
     let coding = headers.get(header::CONTENT_ENCODING);
     if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return OwnedFacts::Invalid("the body is compressed, so it can't be judged");
+        return OwnedBody::Invalid("the body is compressed, so it can't be judged");
     }
     match asked.need.protocol {
         BodyProtocol::Graphql => {
             let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
             if asked.need.source == BodySource::Query && !bytes.is_empty() {
-                return OwnedFacts::Invalid("the operation is in the query, and there is a body");
+                return OwnedBody::Invalid("the operation is in the query, and there is a body");
             }
             let operations = if asked.need.source == BodySource::Query {
                 graphql::from_get(asked.query)
             } else {
                 graphql::from_post(kind, bytes, asked.query)
             };
-            operations.map_or_else(OwnedFacts::Invalid, OwnedFacts::Graphql)
+            operations.map_or_else(OwnedBody::Invalid, OwnedBody::Graphql)
         }
         BodyProtocol::Rpc { .. } => {
-            rpc::calls(bytes).map_or_else(OwnedFacts::Invalid, OwnedFacts::Rpc)
+            rpc::calls(bytes).map_or_else(OwnedBody::Invalid, OwnedBody::Rpc)
         }
     }
 }

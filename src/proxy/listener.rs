@@ -267,7 +267,9 @@ impl Door {
             Who::Pid(pid) => pid.and_then(|pid| peers.process_of_pid(pid)),
             Who::Socket(socket) => {
                 // Where the policy tells processes apart, a second-old answer will not do.
-                let certain = self.sandbox.policy().tells_processes_apart();
+                let rules = self.sandbox.rules();
+                let certain = rules.policy.tells_processes_apart() || !rules.overlay.is_empty();
+                drop(rules);
                 let recent = if certain { None } else { peers.recent_process(socket) };
                 match recent {
                     Some(process) => Some(process),
@@ -378,7 +380,7 @@ async fn entrance(connection: Arc<Connection>, mut io: Prefixed) {
 
 async fn refuse(connection: &Connection, io: &mut Prefixed, refusal: Refusal) {
     serve::answer_raw(io, &refusal).await;
-    serve::record(connection, &refusal, Some(refusal.code.status()));
+    serve::record(connection, &refusal, Some(refusal.status()));
 }
 
 /// A connection that was routed here: the name comes from SNI or Host, the port from where it was
@@ -388,7 +390,8 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAd
     let live = connection.watch.live().clone();
     let Some(port) = Port::new(to.port()) else { return };
     let literal = Authority { host: Host::Ip(to.ip().to_canonical()), port };
-    let tcp = connection.sandbox.policy().covers_tcp(&connection.client, &literal);
+    let now = std::time::SystemTime::now();
+    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, &literal, now);
     if tcp {
         // Its rule names the address: the server may be the one to speak first.
         return run(connection, literal, io).await;

@@ -6,8 +6,8 @@
 
 use super::sandbox::Sandbox;
 use crate::addr::{Authority, Path};
-use crate::policy::{Ask, Body, Client, Code, GraphqlOperation, Intent, Permit, RpcCall};
-use crate::policy::{Policy, Scheme, TunnelVerdict, Verdict};
+use crate::policy::{Ask, Body, Client, Code, Fingerprint, Intent, OwnedBody, Permit, Rules};
+use crate::policy::{Scheme, Ticket, TicketUse, TunnelVerdict, Verdict};
 use crate::record::Record;
 use crate::upstream::{Reached, Upstream};
 use futures_util::task::AtomicWaker;
@@ -16,7 +16,7 @@ use http::uri::PathAndQuery;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often the clock looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -61,6 +61,17 @@ pub(crate) struct Subject {
     pub(crate) scheme: Scheme,
     pub(crate) target: Authority,
     pub(crate) asked: Asked,
+    /// What the operator's answer was about, where one let it through.
+    pub(crate) answered: Option<Box<Answered>>,
+}
+
+/// What the operator's answer was about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answered {
+    /// What was known of the body.
+    pub(crate) shown: Option<Fingerprint>,
+    /// The answer, where it was for this one request.
+    pub(crate) ticket: Option<Arc<Ticket>>,
 }
 
 /// The owned form of [`Ask`].
@@ -77,26 +88,8 @@ pub(crate) enum Asked {
         websocket: bool,
         /// Its WebSocket messages are judged.
         messages: bool,
-        facts: Option<Box<OwnedFacts>>,
+        facts: Option<Box<OwnedBody>>,
     },
-}
-
-/// The owned form of [`Body`], where it was read.
-#[derive(Clone, Debug)]
-pub(crate) enum OwnedFacts {
-    Invalid(&'static str),
-    Graphql(Vec<GraphqlOperation>),
-    Rpc(Vec<RpcCall>),
-}
-
-impl OwnedFacts {
-    pub(crate) fn body(&self) -> Body<'_> {
-        match self {
-            Self::Invalid(why) => Body::Invalid(why),
-            Self::Graphql(operations) => Body::Graphql(operations),
-            Self::Rpc(calls) => Body::Rpc(calls),
-        }
-    }
 }
 
 /// One live thing: a connection, a request, a tunnel.
@@ -332,15 +325,15 @@ impl Live {
     /// has one it stays stale, so that it is judged again when it has.
     fn judge_again(&self) {
         let Some(watched) = &self.watched else { return };
-        let policy = watched.sandbox.policy();
+        let rules = arc_swap::Guard::into_inner(watched.sandbox.rules());
         let reached = *watched.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let opened = |permit: &Permit| {
             reached.is_none_or(|reached| watched.upstream.recheck(permit, reached).is_ok())
         };
-        if !watched.subject.passes(&policy, opened) {
+        if !watched.subject.passes(&rules, opened) {
             self.finish(End::Revoked);
         } else if reached.is_some() {
-            self.epoch.store(policy.epoch(), Ordering::Relaxed);
+            self.epoch.store(rules.epoch, Ordering::Relaxed);
         }
     }
 
@@ -450,25 +443,31 @@ impl Drop for Watch {
 }
 
 impl Subject {
-    /// Whether `policy` lets it through, to an address that the permit has `opened`.
-    fn passes(&self, policy: &Policy, opened: impl Fn(&Permit) -> bool) -> bool {
+    /// Whether `rules` let it through, to an address that the permit has `opened`.
+    fn passes(&self, rules: &Rules, opened: impl Fn(&Permit) -> bool) -> bool {
+        let now = SystemTime::now();
+        let answered = self.answered.as_deref();
+        let shown = answered.and_then(|answered| answered.shown.as_ref());
+        let ticket = answered.and_then(|answered| answered.ticket.as_deref());
+        let ticket = ticket.map(TicketUse::Again);
         let intent =
             |ask| Intent { client: &self.client, scheme: self.scheme, target: &self.target, ask };
         let verdict = match &self.asked {
             Asked::Tunnel => {
-                let verdict = policy.judge_tunnel(&self.client, &self.target);
+                let verdict = rules.judge_tunnel(&self.client, &self.target, now, ticket);
                 return matches!(verdict, TunnelVerdict::Relay(permit) if opened(permit.permit()));
             }
-            Asked::Bytes => policy.judge(&intent(Ask::Bytes)),
+            Asked::Bytes => rules.judge(&intent(Ask::Bytes), now, None, ticket),
             Asked::Request { method, path, websocket, facts, .. } => {
                 let Ok(canonical) = Path::parse(path.path()) else { return false };
-                policy.judge(&intent(Ask::Request {
+                let ask = Ask::Request {
                     method: method.as_str(),
                     path: &canonical,
                     query: path.query(),
                     websocket: *websocket,
                     body: facts.as_ref().map_or(Body::Unread, |f| f.body()),
-                }))
+                };
+                rules.judge(&intent(ask), now, shown, ticket)
             }
         };
         let (Verdict::Allow(permit) | Verdict::Audit(permit)) = verdict else { return false };

@@ -105,10 +105,10 @@ impl Judge {
             target: &self.target.authority,
             ask: Ask::Message { path: &path, query: self.path.query(), body },
         };
-        let policy = self.sandbox.policy();
+        let rules = self.sandbox.rules();
         // Some servers speak GraphQL also where no subprotocol was agreed on: where a rule is about
         // operations, whatever is sent is read for them.
-        let graphql = self.graphql || policy.body_need(&intent(Body::Unread)).is_some();
+        let graphql = self.graphql || rules.policy.body_need(&intent(Body::Unread)).is_some();
         let message = graphql.then(|| ws_graphql::message(text));
         let body = match &message {
             Some(Ok(ws_graphql::Message::Operation(operation))) => {
@@ -117,7 +117,7 @@ impl Judge {
             Some(Err(why)) => Body::Invalid(why),
             Some(Ok(ws_graphql::Message::Control)) | None => Body::Opaque,
         };
-        match policy.judge(&intent(body)) {
+        match rules.judge(&intent(body), std::time::SystemTime::now(), None, None) {
             Verdict::Allow(_) | Verdict::Audit(_) => Ok(()),
             Verdict::Deny(denial) => Err((denial.code, denial.detail)),
             Verdict::Unknown(question) => Err((question.code, question.detail)),

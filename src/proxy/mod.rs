@@ -6,6 +6,8 @@
 //! socks │ tunnel │ serve     the entrances: each only builds a target
 //! request     head → Intent → judge → Permit                 the one road (I1)
 //! judged      bodies that must be read to judge
+//! asking      Question → held until it is answered → judged again
+//! local       policy.local: the agent's side of a question
 //! carry       Permit → Pinned → connection → response head   (I2)
 //! body        what goes up and down, counted; its end closes the record (I5)
 //! upgrade, messages   WebSockets        relay   raw bytes, splice(2)
@@ -14,12 +16,14 @@
 //! live        one clock a worker: deadlines (I6), reloads (I7), drain
 //! ```
 
+mod asking;
 mod body;
 mod carry;
 mod gate;
 mod headers;
 mod hello;
 mod io;
+mod judge;
 mod judged;
 mod listener;
 mod live;
@@ -29,6 +33,7 @@ mod refuse;
 mod relay;
 mod request;
 mod rest;
+mod ruling;
 mod sandbox;
 mod serve;
 mod sniff;
@@ -41,5 +46,6 @@ mod workers;
 
 pub use gate::{Gate, Parts, Settings, Timeouts};
 pub use listener::{Bound, Listener, Mode, Served};
+pub use ruling::Ruling;
 pub use sandbox::{Identity, Limits, Sandbox, SandboxSettings, Unknown};
 pub use workers::Workers;

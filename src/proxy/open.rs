@@ -3,7 +3,7 @@
 use super::live::{End, Live, Watch};
 use super::refuse::{Asker, Refusal};
 use crate::addr::Authority;
-use crate::policy::{Client, Code, Permit, Scheme};
+use crate::policy::{Client, Code, Permit, Scheme, Source};
 use crate::record::{By, Http, Id, Judged, Outcome, PolicyId, Record, Timings};
 use crate::traffic::Slot;
 use crate::upstream::Reached;
@@ -34,6 +34,8 @@ impl OpenRecord {
         let record = Record {
             time,
             id: Id::new(time),
+            request: None,
+            approval: None,
             sandbox,
             client,
             scheme,
@@ -151,6 +153,19 @@ impl OpenRecord {
         record.rule = Some(permit.rule().clone());
         record.policy = PolicyId(policy);
         record.ms.judge = took;
+        match permit.source() {
+            Source::Policy => {}
+            Source::Grant { by, approval, .. } => {
+                record.by = By::Grant(*by);
+                record.approval = Some(approval.clone());
+            }
+            Source::Observe(question) => {
+                record.verdict = Judged::Unknown;
+                record.code = question.code;
+                record.rule.clone_from(&question.nearest);
+                record.by = By::Observe;
+            }
+        }
     }
 
     /// Notes the connection that carries it.
@@ -183,11 +198,9 @@ impl OpenRecord {
     pub(crate) fn refuse(mut self, refusal: &Refusal, status: Option<u16>) {
         let record = self.record();
         record.status = status;
-        let outcome = if record.sent || matches!(record.verdict, Judged::Allow | Judged::Audit) {
-            Outcome::Failed
-        } else {
-            Outcome::Refused
-        };
+        let let_through =
+            matches!(record.verdict, Judged::Allow | Judged::Audit) || record.by == By::Observe;
+        let outcome = if record.sent || let_through { Outcome::Failed } else { Outcome::Refused };
         if refusal.judged != Judged::None {
             record.verdict = refusal.judged;
         }
@@ -195,7 +208,14 @@ impl OpenRecord {
         if refusal.rule.is_some() {
             record.rule.clone_from(&refusal.rule);
         }
-        record.by = refusal.by.clone();
+        record.request = refusal.number().or(record.request);
+        if let Some(approval) = refusal.approval() {
+            record.approval = Some(approval);
+        }
+        // Who let it through stays named where something else failed.
+        if refusal.by != By::Policy {
+            record.by = refusal.by.clone();
+        }
         let outcome = if refusal.by == By::Policy { outcome } else { Outcome::Refused };
         self.close(outcome);
     }

@@ -4,12 +4,14 @@
 
 use super::body::DownBody;
 use crate::addr::{Authority, AuthorityError, PathError, Shown};
-use crate::policy::{Code, Denial, ErrorKind, Question, RuleRef};
+use crate::policy::{Approval, Code, Denial, ErrorKind, GrantRef, Question, RuleRef};
 use crate::record::{By, Id, Judged};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The largest refusal body, in bytes.
 const MAX_BODY: usize = 4096;
@@ -24,7 +26,44 @@ pub(crate) struct Refusal {
     pub(crate) by: By,
     /// The connection can't be used any more.
     pub(crate) close: bool,
+    /// What came of asking the operator.
+    pub(crate) asked: Option<Asked>,
 }
+
+/// What came of asking the operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// The number of the entry, where one was made.
+    pub(crate) number: Option<u64>,
+    pub(crate) came: Came,
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Came {
+    /// It is asked, and not held.
+    Required,
+    /// It was held, and nobody answered in time.
+    TimedOut,
+    /// The operator said no: to this one, or to its kind.
+    Denied(GrantRef, Arc<Approval>),
+    /// Too many wait already.
+    Full,
+}
+
+impl Came {
+    fn error(&self) -> ErrorKind {
+        match self {
+            Self::Required => ErrorKind::ApprovalRequired,
+            Self::TimedOut => ErrorKind::ApprovalTimeout,
+            Self::Denied(..) => ErrorKind::ApprovalDenied,
+            Self::Full => ErrorKind::QueueFull,
+        }
+    }
+}
+
+/// When to come back after nobody answered.
+const COME_BACK: Duration = Duration::from_secs(30);
 
 /// What the answer says of the request; every text is shown escaped.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +95,64 @@ impl Refusal {
             _ => By::Policy,
         };
         let close = code.error() == Some(ErrorKind::MalformedRequest);
-        Self { code, detail: detail.into(), rule: None, judged: Judged::None, by, close }
+        let judged = Judged::None;
+        Self { code, detail: detail.into(), rule: None, judged, by, close, asked: None }
+    }
+
+    /// What no rule knows, and what came of asking about it.
+    pub(crate) fn asked(question: Question, number: Option<u64>, came: Came) -> Self {
+        let mut refusal = Self::from(question);
+        match &came {
+            Came::Required => refusal.detail.push_str("; the operator has been asked"),
+            Came::TimedOut => {
+                refusal.detail.push_str("; the operator has been asked and has not answered yet");
+            }
+            Came::Full => refusal.detail.push_str("; too many questions wait for the operator"),
+            Came::Denied(by, approval) => {
+                refusal.by = By::Grant(*by);
+                refusal.detail.push_str("; the operator denied it");
+                if let Some(reason) = &approval.reason {
+                    refusal.detail.push_str(&format!(": {}", Shown::new(reason)));
+                }
+            }
+        }
+        refusal.asked = Some(Asked { number, came });
+        refusal
+    }
+
+    /// The `error` that its client sees; `None` where nothing is refused.
+    pub(crate) fn error(&self) -> Option<ErrorKind> {
+        self.asked.as_ref().map(|asked| asked.came.error()).or(self.code.error())
+    }
+
+    /// The HTTP status of its answer.
+    pub(crate) fn status(&self) -> u16 {
+        match &self.asked {
+            Some(Asked { came: Came::Full, .. }) => 429,
+            Some(_) => 403,
+            None => self.code.status(),
+        }
+    }
+
+    /// The number of the entry in the queue, where one was made.
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.asked.as_ref()?.number
+    }
+
+    /// The operator's answer, where that refused it.
+    pub(crate) fn approval(&self) -> Option<Arc<Approval>> {
+        match &self.asked.as_ref()?.came {
+            Came::Denied(_, approval) => Some(approval.clone()),
+            Came::Required | Came::TimedOut | Came::Full => None,
+        }
+    }
+
+    /// How many seconds the client should wait before it comes back.
+    fn retry_after(&self) -> Option<u64> {
+        match self.asked.as_ref().map(|asked| &asked.came) {
+            Some(Came::TimedOut) => Some(COME_BACK.as_secs()),
+            _ => (self.status() == 429).then_some(1),
+        }
     }
 
     /// A request that was allowed and then could not be carried out.
@@ -84,8 +180,13 @@ impl Refusal {
             headers.insert("x-portcullis-id", id);
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.code.status() == 429 {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(number) = self.number()
+            && let Ok(value) = HeaderValue::try_from(format!("r{number}"))
+        {
+            headers.insert("x-portcullis-request", value);
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -97,9 +198,10 @@ impl Refusal {
         let body = Bytes::from(self.json(asker).to_string());
         let mut response = Response::new(DownBody::whole(body));
         *response.status_mut() =
-            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::FORBIDDEN);
-        if self.code.status() == 403 {
-            let reason = hyper::ext::ReasonPhrase::from_static(b"Forbidden by policy");
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
+        if let Ok(reason) = hyper::ext::ReasonPhrase::try_from(self.reason().into_bytes())
+            && self.status() == 403
+        {
             response.extensions_mut().insert(reason);
         }
         let kind = HeaderValue::from_static("application/problem+json");
@@ -107,14 +209,22 @@ impl Refusal {
         response
     }
 
+    /// The reason phrase of a 403 on HTTP/1.
+    fn reason(&self) -> String {
+        match self.number() {
+            Some(number) => format!("Forbidden by policy r{number}"),
+            None => "Forbidden by policy".to_owned(),
+        }
+    }
+
     /// The problem object; also printed by raw HTTP/1 answers.
     pub(crate) fn json(&self, asker: &Asker<'_>) -> serde_json::Value {
         let shown = |text: &str| Shown::new(clip(text, 1024)).to_string();
-        let error = self.code.error();
+        let error = self.error();
         let mut problem = json!({
             "type": "about:blank",
             "title": title(error),
-            "status": self.code.status(),
+            "status": self.status(),
             "error": error,
             "code": self.code,
             "detail": clip(&self.detail, 1024),
@@ -136,6 +246,13 @@ impl Refusal {
             map.insert("nearest".into(), json!(&**rule));
         }
         map.insert("agent_guidance".into(), json!(guidance(error)));
+        if let Some(number) = self.number() {
+            map.insert("request".into(), json!(format!("r{number}")));
+            let waits = self.asked.as_ref().is_some_and(|a| !matches!(a.came, Came::Denied(..)));
+            if waits {
+                map.insert("next_steps".into(), next_steps(number));
+            }
+        }
         problem
     }
 
@@ -143,7 +260,7 @@ impl Refusal {
         let mut response = Response::new(DownBody::empty());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static(grpc_status(self.code)));
+        headers.insert("grpc-status", HeaderValue::from_static(grpc_status(self.status())));
         let escaped = percent_encoding::utf8_percent_encode(
             clip(&self.detail, 1024),
             percent_encoding::CONTROLS,
@@ -168,7 +285,7 @@ impl Refusal {
         });
         let mut response = Response::new(DownBody::whole(Bytes::from(body.to_string())));
         *response.status_mut() =
-            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::FORBIDDEN);
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
         let kind = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
@@ -177,10 +294,10 @@ impl Refusal {
     /// The answer as bytes, for where no HTTP library stands between (before a connection is
     /// served, after its head timed out). Always closes.
     pub(crate) fn raw(&self, asker: &Asker<'_>) -> Vec<u8> {
-        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::FORBIDDEN);
-        let reason = match self.code.status() {
-            403 => "Forbidden by policy",
-            _ => status.canonical_reason().unwrap_or("Refused"),
+        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
+        let reason = match self.status() {
+            403 => self.reason(),
+            _ => status.canonical_reason().unwrap_or("Refused").to_owned(),
         };
         let body = self.json(asker).to_string();
         format!(
@@ -227,14 +344,16 @@ fn guidance(error: Option<ErrorKind>) -> &'static str {
     match error {
         None => "Nothing to do.",
         Some(error) => match error {
+            ErrorKind::ApprovalRequired | ErrorKind::ApprovalTimeout => {
+                "Do not retry or try another host. Wait on the URL below, then retry once."
+            }
             ErrorKind::PolicyDenied
-            | ErrorKind::ApprovalRequired
             | ErrorKind::ApprovalDenied
             | ErrorKind::AddressRefused
             | ErrorKind::PlaceholderMisuse => {
                 "Do not retry or try another host. Tell the operator what you need and why."
             }
-            ErrorKind::ApprovalTimeout | ErrorKind::QueueFull | ErrorKind::LimitExceeded => {
+            ErrorKind::QueueFull | ErrorKind::LimitExceeded => {
                 "Slow down, and retry once after the time given."
             }
             ErrorKind::NameMismatch
@@ -254,9 +373,17 @@ fn guidance(error: Option<ErrorKind>) -> &'static str {
     }
 }
 
+/// What a client can do about a question that waits.
+fn next_steps(number: u64) -> serde_json::Value {
+    json!([
+        { "action": "wait", "url": format!("http://policy.local/v1/requests/r{number}/wait?timeout=300") },
+        { "action": "ask_operator", "command": format!("portcullis requests approve r{number}") },
+    ])
+}
+
 /// gRPC status codes (grpc/doc/statuscodes.md).
-fn grpc_status(code: Code) -> &'static str {
-    match code.status() {
+fn grpc_status(status: u16) -> &'static str {
+    match status {
         403 => "7",
         413 | 429 => "8",
         408 | 504 => "4",
@@ -280,19 +407,26 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
 
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
-        let Denial { code, rule, detail, quiet: _ } = denial;
+        let Denial { code, rule, detail, quiet: _, answer } = denial;
+        if let Some((id, approval)) = answer {
+            let by = By::Grant(GrantRef::Grant(id));
+            let asked = Asked { number: None, came: Came::Denied(GrantRef::Grant(id), approval) };
+            let judged = Judged::Unknown;
+            return Self { code, detail, rule, judged, by, close: false, asked: Some(asked) };
+        }
         let judged = match code.error() {
             Some(ErrorKind::MalformedRequest) => Judged::None,
             _ => Judged::Deny,
         };
-        Self { code, detail, rule, judged, by: By::Policy, close: false }
+        Self { code, detail, rule, judged, by: By::Policy, close: false, asked: None }
     }
 }
 
 impl From<Question> for Refusal {
     fn from(question: Question) -> Self {
         let Question { code, detail, nearest } = question;
-        Self { code, detail, rule: nearest, judged: Judged::Unknown, by: By::Policy, close: false }
+        let judged = Judged::Unknown;
+        Self { code, detail, rule: nearest, judged, by: By::Policy, close: false, asked: None }
     }
 }
 

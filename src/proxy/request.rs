@@ -3,18 +3,16 @@
 //! Every entrance ends here. There is one place where a request is let through, and it needs a
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
-use super::body::{DownBody, Pace, Streaming, UpBody, Upload};
+use super::body::{DownBody, Pace, Peeked, Streaming, UpBody, Upload};
 use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
-use super::judged::{self, JudgedBody};
-use super::live::{Asked, OwnedFacts, Subject};
+use super::judged::JudgedBody;
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::target::{Target, canonical};
 use super::upgrade;
-use crate::addr::Path;
-use crate::policy::{Ask, Body, Code, Intent, Permit, Policy, Verdict};
+use crate::policy::{Code, Permit};
 use crate::record::Judged;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -24,7 +22,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The largest part of a refused request's body that is read for the sake of the connection.
 const SKIP: usize = 64 * 1024;
@@ -40,6 +38,8 @@ pub(crate) struct Exchange {
     pub(crate) framing: Framing,
     pub(crate) upgrade: Option<upgrade::Handshake>,
     pub(crate) open: OpenRecord,
+    /// What of the body was read to be shown, and goes up first.
+    pub(crate) peeked: Option<Box<Peeked>>,
 }
 
 /// What goes up with a request, whatever connection it takes.
@@ -85,7 +85,8 @@ async fn answer(
             return refuse(open, None, &refusal, &form);
         }
     };
-    let exchange = Exchange { head, body: Some(body), target, framing, upgrade, open };
+    let (body, peeked) = (Some(body), None);
+    let exchange = Exchange { head, body, target, framing, upgrade, open, peeked };
     Box::new(exchange).run(connection, form).await
 }
 
@@ -189,23 +190,6 @@ async fn skip(body: Option<Incoming>, refusal: Refusal) -> Refusal {
     }
 }
 
-/// Counts the name that is asked for, where a wildcard lets the client choose it.
-fn take_name(
-    connection: &Connection,
-    policy: &Policy,
-    permit: &Permit,
-    now: Instant,
-) -> Result<(), Refusal> {
-    if policy.covered_by_wildcard(permit.target())
-        && let Some(name) = permit.target().host.name()
-    {
-        let sentence = "too many distinct names under one wildcard a minute";
-        let taken = connection.sandbox.take_name(name, now);
-        taken.map_err(|code| Refusal::unjudged(code, sentence))?;
-    }
-    Ok(())
-}
-
 impl Exchange {
     async fn run(
         mut self: Box<Self>,
@@ -221,74 +205,6 @@ impl Exchange {
                 refuse(open, Some(&target.authority), &refusal, &form)
             }
         }
-    }
-
-    /// Reads what must be read to judge, judges, and puts the exchange on the wheel.
-    async fn judge(
-        &mut self,
-        connection: &Arc<Connection>,
-        form: &mut Form,
-    ) -> Result<(Permit, JudgedBody), Refusal> {
-        let policy = arc_swap::Guard::into_inner(connection.sandbox.policy());
-        let path =
-            self.open.record().target.clone().unwrap_or(http::uri::PathAndQuery::from_static("/"));
-        let canonical = Path::parse(path.path())?;
-        let websocket = self.upgrade.is_some();
-        let method = self.open.record().method.clone().unwrap_or_default();
-        let intent = |body| Intent {
-            client: &connection.client,
-            scheme: self.target.scheme,
-            target: &self.target.authority,
-            ask: Ask::Request {
-                method: method.as_str(),
-                path: &canonical,
-                query: path.query(),
-                websocket,
-                body,
-            },
-        };
-        let mut body = JudgedBody::default();
-        if let Some(need) = policy.body_need(&intent(Body::Unread)) {
-            let within = connection.gate.settings.timeouts.header;
-            let asked = judged::Asked { head: &self.head, query: path.query(), need };
-            body = judged::read(asked, &mut self.body, within).await?;
-            if let Some(id) = body.rpc_id() {
-                *form = Form::Rpc(id);
-            }
-            self.open.record().facts = body.recorded();
-        }
-        let started = Instant::now();
-        let verdict = policy.judge(&intent(body.facts().map_or(Body::Unread, OwnedFacts::body)));
-        let took = started.elapsed();
-        self.open.record().policy = crate::record::PolicyId(policy.id());
-        self.open.record().ms.judge = took;
-        let permit = match verdict {
-            Verdict::Allow(permit) | Verdict::Audit(permit) => permit,
-            Verdict::Deny(denial) => return Err(denial.into()),
-            Verdict::Unknown(question) => return Err(question.into()),
-        };
-        self.open.permitted(&permit, policy.id(), took);
-        take_name(connection, &policy, &permit, started)?;
-        let subject = Subject {
-            client: connection.client.clone(),
-            scheme: self.target.scheme,
-            target: self.target.authority.clone(),
-            asked: Asked::Request {
-                method,
-                path,
-                websocket,
-                messages: permit.judges_messages(),
-                facts: body.take_facts(),
-            },
-        };
-        let watch =
-            connection.worker.wheel.judged(connection.sandbox.clone(), subject, permit.epoch());
-        watch.in_all(self.open.started(), connection.gate.settings.timeouts.total);
-        // A stream whose window is shut is not polled, and so does not hear that it must end: then
-        // its connection goes, with its siblings.
-        watch.carried_by(&connection.watch);
-        self.open.set_watch(watch);
-        Ok((permit, body))
     }
 
     /// Carries the request to the origin, and its answer back.
@@ -483,6 +399,9 @@ impl Exchange {
             let path = head.uri.into_parts().path_and_query;
             head.uri = path.map_or_else(Uri::default, Uri::from);
         }
+        if let Some(peeked) = self.peeked.take() {
+            return (self.outbound_peeked(head, peeked, pace, http2), None);
+        }
         let streams = match body.take_bytes() {
             Some(bytes) => {
                 let request = Request::from_parts(head, UpBody::whole(bytes, Some(pace.clone())));
@@ -519,6 +438,21 @@ impl Exchange {
         });
         let request = Request::from_parts(head, UpBody::whole(Bytes::new(), Some(pace.clone())));
         (request, spare)
+    }
+
+    /// A request whose body was read in part, for the operator to see.
+    fn outbound_peeked(
+        &self,
+        mut head: http::request::Parts,
+        peeked: Box<Peeked>,
+        pace: &Arc<Pace>,
+        http2: bool,
+    ) -> Request<UpBody> {
+        if !http2 && self.framing.length.is_none() {
+            let chunked = HeaderValue::from_static("chunked");
+            head.headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
+        Request::from_parts(head, UpBody::peeked(peeked, pace.clone()))
     }
 
     /// The origin's answer as the client gets it.

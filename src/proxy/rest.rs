@@ -119,6 +119,11 @@ impl AsyncWrite for Noted {
         if let Poll::Ready(Ok(())) = polled {
             // hyper flushes the stream after it has written all that it held.
             this.connection.flushed(true);
+            // A held request is not answered, so hyper does not read: it comes by here at each
+            // turn, and would not notice that the client has left.
+            if this.connection.phase.is_held() && this.io.raw().hung_up() {
+                this.connection.phase.leaves();
+            }
         }
         polled
     }

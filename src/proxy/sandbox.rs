@@ -2,13 +2,14 @@
 //!
 //! One sandbox can't starve another: every bound here is per sandbox.
 
+use super::ruling::Ruling;
 use crate::addr::Name;
-use crate::policy::{BodyLimits, Code, Policy};
+use crate::approval::Queue;
+use crate::policy::{BodyLimits, Code, Policy, Rules};
 use crate::traffic::SandboxRecorder;
-use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -65,8 +66,8 @@ pub struct SandboxSettings {
 /// A sandbox, for as long as the gateway runs.
 pub struct Sandbox {
     settings: SandboxSettings,
-    policy: ArcSwap<Policy>,
-    epoch: AtomicU64,
+    ruling: Arc<Ruling>,
+    queue: Arc<Queue>,
     recorder: SandboxRecorder,
     connections: AtomicUsize,
     origins: AtomicUsize,
@@ -104,16 +105,16 @@ struct Names {
 }
 
 impl Sandbox {
-    /// A sandbox under `policy`.
+    /// A sandbox under `ruling`, whose unknown requests are asked about in `queue`.
     pub fn new(
         settings: SandboxSettings,
-        policy: Arc<Policy>,
+        (ruling, queue): (Arc<Ruling>, Arc<Queue>),
         recorder: SandboxRecorder,
     ) -> Arc<Self> {
         let tokens = settings.limits.requests_per_second.map_or(0.0, f64::from);
         Arc::new(Self {
-            epoch: AtomicU64::new(policy.epoch()),
-            policy: ArcSwap::new(policy),
+            ruling,
+            queue,
             recorder,
             connections: AtomicUsize::new(0),
             origins: AtomicUsize::new(0),
@@ -129,21 +130,31 @@ impl Sandbox {
         &self.settings.name
     }
 
+    /// The rules in force.
+    pub fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.ruling.load()
+    }
+
     /// The policy in force.
-    pub fn policy(&self) -> arc_swap::Guard<Arc<Policy>> {
-        self.policy.load()
+    pub fn policy(&self) -> Arc<Policy> {
+        self.ruling.load().policy.clone()
     }
 
-    /// The epoch of the policy in force.
+    /// The epoch of the rules in force.
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.ruling.epoch()
     }
 
-    /// Puts another policy in force. What is live under the old one is judged again (I7).
+    /// Where unknown requests are asked about.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Puts another policy in force. What is live under the old one is judged again (I7), and so
+    /// is what waits.
     pub fn swap(&self, policy: Arc<Policy>) {
-        let epoch = policy.epoch();
-        self.policy.store(policy);
-        self.epoch.store(epoch, Ordering::Release);
+        self.ruling.set_policy(policy);
+        self.queue.rules_changed(&self.ruling.load(), std::time::SystemTime::now());
     }
 
     pub(crate) fn recorder(&self) -> &SandboxRecorder {

@@ -3,12 +3,14 @@
 //! `data-path.md`, "When is a CONNECT answered?": a tunnel that is relayed is dialled before it is
 //! answered; one that is inspected is answered first and dials nothing before it is judged.
 
+use super::asking;
 use super::body::DownBody;
 use super::carry::{cut, unless_cut, unless_ended};
 use super::gate::Connection;
 use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
-use super::live::{Asked, End, Subject};
+use super::judge::take_name;
+use super::live::{Answered, Asked, End, Subject};
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::relay::{self, Ended};
@@ -17,7 +19,9 @@ use super::serve;
 use super::sniff::{Place, Spoken, resembles_http, sniff};
 use super::target::{Inside, Via};
 use crate::addr::Authority;
-use crate::policy::{Ask, Code, Denial, Intent, Permit, Scheme, TunnelVerdict, Verdict};
+use crate::policy::{
+    Ask, Code, Denial, Intent, OwnedAsk, OwnedIntent, Permit, Scheme, TunnelVerdict, Verdict,
+};
 use crate::record::Outcome;
 use crate::tls::{AlpnSet, ClientFailure};
 use crate::upstream::http::Version;
@@ -74,9 +78,13 @@ pub(crate) async fn plan(
         let refusal = Refusal::unjudged(Code::Draining, "the gateway is stopping");
         return Err((refusal.closing(), opened(connection, &target).ok()));
     }
-    let policy = arc_swap::Guard::into_inner(connection.sandbox.policy());
+    let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
+    let policy = &rules.policy;
     let started = Instant::now();
-    let verdict = policy.judge_tunnel(&connection.client, &target);
+    let now = std::time::SystemTime::now();
+    let ticket = connection.sandbox.queue().opaque_ticket(&connection.client, &target, now);
+    let spent = ticket.as_deref().map(crate::policy::TicketUse::Spend);
+    let verdict = rules.judge_tunnel(&connection.client, &target, now, spent);
     let took = started.elapsed();
     let refused = |refusal: Refusal| {
         let open = opened(connection, &target).ok().map(|mut open| {
@@ -102,8 +110,8 @@ pub(crate) async fn plan(
     let demand = permit
         .checks_sni()
         .then(|| hello::Demand { host: target.host.clone(), allows_ech: permit.allows_ech() });
-    let subject = (Asked::Tunnel, Scheme::Tcp);
-    match dial(connection, permit.permit(), subject, &mut open).await {
+    let answered = ticket.map(|ticket| Answered { shown: None, ticket: Some(ticket) });
+    match dial(connection, permit.permit(), (Asked::Tunnel, answered), &mut open).await {
         Ok((dialed, reach)) => Ok(Next::Relay(Box::new(Relayed { open, dialed, reach, demand }))),
         Err(refusal) => {
             let judged = open.record().verdict;
@@ -116,18 +124,13 @@ pub(crate) async fn plan(
 async fn dial(
     connection: &Arc<Connection>,
     permit: &Permit,
-    (asked, scheme): (Asked, Scheme),
+    (asked, answered): (Asked, Option<Answered>),
     open: &mut OpenRecord,
 ) -> Result<(Dialed, Reach), Refusal> {
-    if connection.sandbox.policy().covered_by_wildcard(permit.target())
-        && let Some(name) = permit.target().host.name()
-        && let Err(code) = connection.sandbox.take_name(name, Instant::now())
-    {
-        let detail = "too many distinct names under one wildcard a minute";
-        return Err(Refusal::unjudged(code, detail));
-    }
+    take_name(connection, &connection.sandbox.rules(), permit)?;
     let (client, target) = (connection.client.clone(), permit.target().clone());
-    let subject = Subject { client, scheme, target, asked };
+    let answered = answered.map(Box::new);
+    let subject = Subject { client, scheme: Scheme::Tcp, target, asked, answered };
     let wheel = &connection.worker.wheel;
     let watch = wheel.judged(connection.sandbox.clone(), subject, permit.epoch());
     watch.due(connection.gate.settings.timeouts.connect);
@@ -161,7 +164,7 @@ pub(crate) async fn connect<B>(
     let target = match authority(request) {
         Ok(target) => target,
         Err(refusal) => {
-            serve::record(connection, &refusal, Some(refusal.code.status()));
+            serve::record(connection, &refusal, Some(refusal.status()));
             return (answer(&refusal, None, None), None);
         }
     };
@@ -277,7 +280,8 @@ fn gone() -> Refusal {
 
 /// Finds out what a tunnel carries, and serves that.
 pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut io: Prefixed) {
-    let tcp = connection.sandbox.policy().covers_tcp(&connection.client, &target);
+    let now = std::time::SystemTime::now();
+    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, &target, now);
     let inside = connection.inside(Via::Inside(Box::new(Inside::new(target.clone(), Scheme::Tcp))));
     drop(connection);
     inside.head_due();
@@ -387,7 +391,16 @@ async fn intercept(
             };
             let shown = error.to_string();
             let detail = crate::addr::Shown::new(&shown).to_string();
-            serve::record(connection, &Refusal::unjudged(code, detail), None);
+            let mut refusal = Refusal::unjudged(code, detail);
+            if code == Code::ClientDistrustsCa
+                && let Some(number) = asking::opaque(connection, target)
+            {
+                refusal.asked = Some(super::refuse::Asked {
+                    number: Some(number),
+                    came: super::refuse::Came::Required,
+                });
+            }
+            serve::record(connection, &refusal, None);
             return None;
         }
         Err(_) => {
@@ -409,7 +422,7 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         Ok(open) => open,
         Err(_) => return,
     };
-    let policy = arc_swap::Guard::into_inner(connection.sandbox.policy());
+    let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
     let intent = Intent {
         client: &connection.client,
         scheme: Scheme::Tcp,
@@ -417,17 +430,30 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         ask: Ask::Bytes,
     };
     let started = Instant::now();
-    let verdict = policy.judge(&intent);
+    let verdict = rules.judge(&intent, std::time::SystemTime::now(), None, None);
     let took = started.elapsed();
-    open.record().policy = crate::record::PolicyId(policy.id());
+    open.record().policy = crate::record::PolicyId(rules.policy.id());
     open.record().ms.judge = took;
-    let permit = match verdict {
-        Verdict::Allow(permit) | Verdict::Audit(permit) => permit,
+    let (permit, answered) = match verdict {
+        Verdict::Allow(permit) | Verdict::Audit(permit) => (permit, None),
         Verdict::Deny(denial) => return unrelayed(open, &target, io, denial.into()).await,
-        Verdict::Unknown(question) => return unrelayed(open, &target, io, question.into()).await,
+        Verdict::Unknown(question) => {
+            let intent = OwnedIntent {
+                client: connection.client.clone(),
+                scheme: Scheme::Tcp,
+                target: target.clone(),
+                ask: OwnedAsk::Bytes,
+            };
+            let subject = asking::Subject { intent, head: None };
+            let raw = &io.raw;
+            match asking::ask_raw(&connection, &mut open, (&subject, raw), question).await {
+                Ok((permit, answered)) => (permit, Some(answered)),
+                Err(refusal) => return unrelayed(open, &target, io, refusal).await,
+            }
+        }
     };
-    open.permitted(&permit, policy.id(), took);
-    match dial(&connection, &permit, (Asked::Bytes, Scheme::Tcp), &mut open).await {
+    open.permitted(&permit, rules.policy.id(), took);
+    match dial(&connection, &permit, (Asked::Bytes, answered), &mut open).await {
         Ok((dialed, reach)) => {
             let idle = connection.gate.settings.timeouts.idle;
             drop(connection);
@@ -448,7 +474,7 @@ async fn unrelayed(open: OpenRecord, target: &Authority, mut io: Prefixed, mut r
     }
     refusal.detail.push_str("; what came looks like a request, but its first line is not HTTP/1's");
     let bytes = refusal.raw(&open.asker(Some(target)));
-    open.refuse(&refusal, Some(refusal.code.status()));
+    open.refuse(&refusal, Some(refusal.status()));
     serve::write_raw(&mut io, &bytes).await;
 }
 
@@ -470,5 +496,6 @@ pub(crate) fn unnamed() -> Refusal {
         rule: None,
         detail: "the connection names no host, and no rule names its address".to_owned(),
         quiet: false,
+        answer: None,
     })
 }

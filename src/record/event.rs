@@ -40,6 +40,55 @@ pub enum Event {
         /// Why, in one sentence.
         error: String,
     },
+    /// The operator answered an entry of the queue, granted ahead, or took an answer back.
+    #[serde(rename = "decision")]
+    Decision {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// The entry: `r41`; absent where it was granted ahead.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
+        /// `approve`, `deny`, or `undo`.
+        decision: &'static str,
+        /// `once`, `session` or `always`.
+        scope: &'static str,
+        /// What it covers, in one line.
+        covers: String,
+        /// The grant that it made or ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grant: Option<String>,
+        /// Who.
+        by: String,
+        /// The uid of who answered.
+        uid: u32,
+        /// Where: `term`, `cli`, `api`.
+        via: String,
+        /// Why.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A grant was taken back.
+    #[serde(rename = "grant.revoked")]
+    GrantRevoked {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// Which: `g7`.
+        grant: String,
+        /// What it covered.
+        covers: String,
+        /// Who took it back.
+        by: String,
+    },
+    /// A grant has ended.
+    #[serde(rename = "grant.expired")]
+    GrantExpired {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// Which: `g7`.
+        grant: String,
+        /// What it covered.
+        covers: String,
+    },
     /// A listener took up its address, or could not.
     #[serde(rename = "listener")]
     Listener {
@@ -60,6 +109,9 @@ impl Event {
             Self::GatewayStart { .. } | Self::GatewayStop => None,
             Self::PolicyLoaded { sandbox, .. }
             | Self::PolicyRejected { sandbox, .. }
+            | Self::Decision { sandbox, .. }
+            | Self::GrantRevoked { sandbox, .. }
+            | Self::GrantExpired { sandbox, .. }
             | Self::Listener { sandbox, .. } => Some(sandbox),
         }
     }

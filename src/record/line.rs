@@ -81,9 +81,12 @@ pub struct RecordLine {
     /// What happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// Who let it through or stopped it: `policy`, `guard`, `limit`.
+    /// Who let it through or stopped it: `policy`, `guard`, `limit`, `grant:g7`, `observe`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// The operator's answer, where one decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<LineApproval>,
     /// Whether any byte went upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<bool>,
@@ -148,6 +151,27 @@ pub enum LineScheme {
     Tcp,
 }
 
+/// The operator's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineApproval {
+    /// `approve` or `deny`.
+    pub decision: String,
+    /// `once`, `session` or `always`.
+    pub scope: String,
+    /// Who.
+    pub by: String,
+    /// The uid of who answered.
+    pub uid: u32,
+    /// Where: `term`, `cli`, `api`.
+    pub via: String,
+    /// When (RFC 3339, UTC).
+    #[schemars(extend("format" = "date-time"))]
+    pub at: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// How long each part took, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -184,7 +208,8 @@ pub struct EventLine {
     /// When (RFC 3339, UTC).
     #[schemars(extend("format" = "date-time"))]
     pub time: String,
-    /// What: `gateway.start`, `gateway.stop`, `policy.loaded`, `policy.rejected`, `listener`.
+    /// What: `gateway.start`, `gateway.stop`, `policy.loaded`, `policy.rejected`, `listener`,
+    /// `decision`, `grant.revoked`, `grant.expired`.
     pub event: String,
     /// Whose; absent for the whole gateway's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -31,14 +31,14 @@ const WORDS: &[&str] = &["auth", "sig", "pwd", "pass", "jwt", "bearer", "otp", "
 
 /// Writes `query` with the values of secret-looking keys as `***`. Separators (`&`, `;`), order,
 /// spelling and every other value stay as they are.
-pub(super) fn query(query: &str) -> Cow<'_, str> {
+pub fn query(query: &str) -> Cow<'_, str> {
     let mut out: Option<String> = None;
     let mut copied = 0;
     let mut start = 0;
     for pair in query.split(['&', ';']) {
         if let Some((key, value)) = pair.split_once('=')
             && !value.is_empty()
-            && is_secret(key)
+            && names_secret(key)
         {
             let out = out.get_or_insert_with(|| String::with_capacity(query.len()));
             out.push_str(&query[copied..=start + key.len()]);
@@ -56,8 +56,8 @@ pub(super) fn query(query: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether the value of this query key is masked. Percent escapes in the key are seen through.
-fn is_secret(key: &str) -> bool {
+/// Whether the value of this key (of a query, a header field) is masked. Percent escapes in the key are seen through.
+pub fn names_secret(key: &str) -> bool {
     let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy();
     let mut last = "";
     for word in words(&key) {

@@ -14,11 +14,15 @@ mod write;
 
 pub use event::Event;
 pub use line::{
-    Call, EventLine, Incomplete, Line, LineClient, LineScheme, LineTimings, Millis, RecordLine,
+    Call, EventLine, Incomplete, Line, LineApproval, LineClient, LineScheme, LineTimings, Millis,
+    RecordLine,
 };
+pub use mask::{names_secret, query as masked_query};
+pub use text::rfc3339;
 
 use crate::addr::{Host, Port};
-use crate::policy::{Client, Code, RuleRef, Scheme};
+use crate::policy::{Approval, Client, Code, GrantRef, RuleRef, Scheme};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -90,6 +94,10 @@ pub enum By {
     Guard,
     /// A limit.
     Limit,
+    /// The operator's answer: `grant:g7`, `grant:r41`.
+    Grant(GrantRef),
+    /// Nothing: the gateway only observes.
+    Observe,
 }
 
 /// The HTTP version the client spoke.
@@ -134,6 +142,10 @@ pub struct Record {
     pub time: SystemTime,
     /// This record's id (a ULID; also in `x-portcullis-id`).
     pub id: Id,
+    /// The number of its entry in the queue, where one was made.
+    pub request: Option<u64>,
+    /// The operator's answer, where one decided.
+    pub approval: Option<Arc<Approval>>,
     /// The sandbox.
     pub sandbox: Arc<str>,
     /// The process, where it could be seen.
@@ -206,11 +218,13 @@ impl Outcome {
 
 impl By {
     /// As it is written.
-    pub const fn as_str(&self) -> &'static str {
+    pub fn text(&self) -> Cow<'static, str> {
         match self {
-            Self::Policy => "policy",
-            Self::Guard => "guard",
-            Self::Limit => "limit",
+            Self::Policy => "policy".into(),
+            Self::Guard => "guard".into(),
+            Self::Limit => "limit".into(),
+            Self::Grant(by) => format!("grant:{by}").into(),
+            Self::Observe => "observe".into(),
         }
     }
 }

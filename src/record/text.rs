@@ -68,6 +68,13 @@ pub(super) fn time(time: SystemTime, out: &mut Vec<u8>) {
     TIMES.print_timestamp(&time, out).expect("a Vec takes every byte");
 }
 
+/// A time as records spell it: RFC 3339 in UTC with microseconds.
+pub fn rfc3339(at: SystemTime) -> String {
+    let mut out = Vec::with_capacity(27);
+    time(at, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Escapes what serde_json would write as it is and a terminal would not show.
 struct Ascii;
 

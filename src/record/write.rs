@@ -6,7 +6,7 @@
 
 use super::text::{json, millis, number, string, time};
 use super::{Facts, Record, Timings, mask};
-use crate::policy::{Client, Scheme};
+use crate::policy::{Approval, Client, Scheme};
 use std::io::Write;
 
 impl Record {
@@ -17,7 +17,13 @@ impl Record {
         time(self.time, out);
         out.extend_from_slice(b"\",\"id\":\"");
         out.extend_from_slice(&self.id.encode());
-        out.extend_from_slice(b"\",\"request\":null,\"sandbox\":");
+        match self.request {
+            Some(number) => {
+                write!(out, "\",\"request\":\"r{number}\"").expect("a Vec takes every byte");
+            }
+            None => out.extend_from_slice(b"\",\"request\":null"),
+        }
+        out.extend_from_slice(b",\"sandbox\":");
         string(&self.sandbox, out);
         client(&self.client, out);
         self.write_target(out);
@@ -79,7 +85,10 @@ impl Record {
             string(rule, out);
         }
         word("outcome", self.outcome.as_str(), out);
-        word("by", self.by.as_str(), out);
+        word("by", &self.by.text(), out);
+        if let Some(approval) = &self.approval {
+            write_approval(approval, out);
+        }
         out.extend_from_slice(if self.sent { b",\"sent\":true" } else { b",\"sent\":false" });
         if let Some(address) = self.address {
             out.extend_from_slice(b",\"address\":\"");
@@ -104,6 +113,27 @@ fn word(key: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":\"");
     out.extend_from_slice(value.as_bytes());
     out.push(b'"');
+}
+
+fn write_approval(approval: &Approval, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"approval\":{\"decision\":\"");
+    out.extend_from_slice(approval.decision.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"scope\":\"");
+    out.extend_from_slice(approval.scope.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"by\":");
+    string(&approval.by, out);
+    out.extend_from_slice(b",\"uid\":");
+    number(approval.uid.into(), out);
+    out.extend_from_slice(b",\"via\":");
+    string(&approval.via, out);
+    out.extend_from_slice(b",\"at\":\"");
+    time(approval.at, out);
+    out.push(b'"');
+    if let Some(reason) = &approval.reason {
+        out.extend_from_slice(b",\"reason\":");
+        string(reason, out);
+    }
+    out.push(b'}');
 }
 
 fn client(client: &Client, out: &mut Vec<u8>) {

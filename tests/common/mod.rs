@@ -118,6 +118,15 @@ impl Setup {
     }
 }
 
+/// Unless a test says otherwise, what no rule knows is asked about and nobody is held: there is
+/// nobody to answer.
+fn asks(sandbox: &str) -> String {
+    match sandbox.contains("approval:") {
+        true => sandbox.to_owned(),
+        false => format!("    approval: {{ mode: queue }}\n{sandbox}"),
+    }
+}
+
 impl Gateway {
     fn start(setup: &Setup) -> Self {
         Self::spawn(setup.write(), &["--config", "config.yaml"], &setup.env)
@@ -139,7 +148,7 @@ impl Gateway {
              hosts: {{ origin.test: [127.0.0.1], other.test: [127.0.0.1], a.many.test: [127.0.0.1], b.many.test: [127.0.0.1] }}\n{upstream}{more}",
             state = at.join("state").display(),
             listen = listen,
-            sandbox = setup.sandbox,
+            sandbox = asks(&setup.sandbox),
             upstream = setup.upstream,
             more = setup.more,
         );

@@ -46,11 +46,17 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
     let (registry, counts) = Registry::new(gauges.clone());
     let (recorder, writer) = crate::traffic::start(traffic(config), vec![Box::new(counts)])
         .context("traffic records")?;
+    let shared = super::approvals::Shared {
+        numbers: Arc::new(crate::approval::Numbers::new(1, 1, 1_000_000)),
+        attended: tokio::sync::watch::Sender::new(0),
+        observe: false,
+    };
     let mut sandboxes = BTreeMap::new();
     for (name, policy) in compiled {
         policies::announce(&recorder, config, &name, &policy);
         let settings = sandbox_settings(config, &name);
-        let sandbox = Sandbox::new(settings, policy, recorder.for_sandbox(&name));
+        let asked = shared.open(config, &name, policy, Vec::new());
+        let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
         sandboxes.insert(name, sandbox);
     }
     let listeners = bind(config, &sandboxes, &recorder)?;

@@ -3,6 +3,7 @@
 //! `assemble` wires the rooms together, `policies` loads and reloads, `run` waits for signals and
 //! changed files.
 
+mod approvals;
 mod assemble;
 mod banner;
 mod lock;

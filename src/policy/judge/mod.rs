@@ -8,14 +8,17 @@ mod cover;
 mod http;
 mod messages;
 mod reason;
+mod rules;
 mod tunnel;
 
 pub use messages::{BodyNeed, BodyProtocol, BodySource};
+pub use rules::Rules;
 
 use super::code::Code;
 use super::compile::{Endpoint, Kind, Policy};
 use super::intent::{Ask, Body, Intent};
-use super::verdict::{Denial, Permit, RuleRef, Verdict};
+use super::overlay::{Approval, GrantId, Overlay, Said, Standing};
+use super::verdict::{Denial, Permit, RuleRef, Source, Verdict};
 use crate::addr::{Authority, Path};
 use cover::Covering;
 
@@ -106,8 +109,15 @@ impl<'a> Subject<'a> {
 }
 
 impl Policy {
-    /// Judges a request, a message or raw bytes. Pure.
+    /// Judges a request, a message or raw bytes by the rules alone. Pure.
     pub fn judge(&self, intent: &Intent<'_>) -> Verdict {
+        let overlay = Overlay::default();
+        self.judge_under(intent, &Standing::nothing(&overlay, self.epoch()))
+    }
+
+    /// Judges a request, a message or raw bytes, with what the operator answered beside the
+    /// rules. Pure, but for the ticket that it may spend.
+    pub fn judge_under(&self, intent: &Intent<'_>, standing: &Standing<'_>) -> Verdict {
         let covering = Covering::of(self, intent.client, intent.target);
         let subject = Subject::of(&intent.ask);
         let decision = match &subject {
@@ -118,21 +128,78 @@ impl Policy {
             Decision::Allow(endpoint, rule) => {
                 let messages =
                     subject.as_ref().is_some_and(|s| self.judges(&covering, endpoint, s));
-                Verdict::Allow(self.permit(
-                    intent.target,
-                    endpoint,
-                    (Code::Allowed, rule),
-                    messages,
-                ))
+                let code = (Code::Allowed, rule);
+                let epoch = standing.epoch;
+                Verdict::Allow(self.permit((intent.target, epoch), endpoint, code, messages))
             }
             Decision::Audit(endpoint) => {
                 let messages =
                     subject.as_ref().is_some_and(|s| self.judges(&covering, endpoint, s));
                 let code = (Code::Audited, &endpoint.name);
-                Verdict::Audit(self.permit(intent.target, endpoint, code, messages))
+                let epoch = standing.epoch;
+                Verdict::Audit(self.permit((intent.target, epoch), endpoint, code, messages))
             }
             Decision::Deny(why) => Verdict::Deny(denial(intent, &why)),
-            Decision::Unknown => Verdict::Unknown(reason::question(self, intent, &covering)),
+            Decision::Unknown => self.beside(intent, &covering, subject.as_ref(), standing),
+        }
+    }
+
+    /// What no rule knows: the operator's answer, if there is one, or a question.
+    fn beside(
+        &self,
+        intent: &Intent<'_>,
+        covering: &Covering,
+        subject: Option<&Subject<'_>>,
+        standing: &Standing<'_>,
+    ) -> Verdict {
+        let source = match standing.says(intent) {
+            Some(Said::Denied(id, approval)) => {
+                let question = reason::question(self, intent, covering);
+                return Verdict::Deny(refused(intent, question.code, id, approval));
+            }
+            Some(Said::Allowed(by, approval, wild)) => Source::Grant { by, approval, wild },
+            None => match standing.ticket() {
+                Some(Said::Allowed(by, approval, wild)) => Source::Grant { by, approval, wild },
+                _ if standing.observe => {
+                    let question = reason::question(self, intent, covering);
+                    Source::Observe(Box::new(question))
+                }
+                _ => return Verdict::Unknown(reason::question(self, intent, covering)),
+            },
+        };
+        let messages = subject.is_some_and(|subject| self.restricts(covering, subject));
+        Verdict::Allow(self.beside_rules(
+            (intent.target, standing.epoch),
+            covering,
+            source,
+            messages,
+        ))
+    }
+
+    /// A permit that no rule gave. Internal addresses stay as shut as the rules for the host
+    /// leave them.
+    fn beside_rules(
+        &self,
+        (target, epoch): (&Authority, u64),
+        covering: &Covering,
+        source: Source,
+        messages: bool,
+    ) -> Permit {
+        let named = self.covered(covering).filter(|e| !e.flags.deny_only && e.host.is_some());
+        let opened = named.map(|e| &e.allowed_ips).find(|ips| !ips.is_empty());
+        let rule = match &source {
+            Source::Grant { by, .. } => format!("grant:{by}").into(),
+            Source::Policy | Source::Observe(_) => "observe".into(),
+        };
+        Permit {
+            target: target.clone(),
+            code: Code::Allowed,
+            rule,
+            allowed_ips: opened.cloned().unwrap_or_default(),
+            epoch,
+            messages,
+            hostless: false,
+            source,
         }
     }
 
@@ -273,9 +340,20 @@ impl Policy {
                 .any(|e| !e.denies.is_empty() && messages::denies_some(e) && in_scope(e))
     }
 
+    /// Whether rules speak of the messages of this WebSocket, whoever allowed its handshake.
+    fn restricts(&self, covering: &Covering, subject: &Subject<'_>) -> bool {
+        subject.form != Form::Plain
+            && self.covered(covering).any(|endpoint| {
+                messages::denies_some(endpoint)
+                    || (!endpoint.flags.deny_only
+                        && endpoint.kind.inspected()
+                        && messages::restricts(endpoint))
+            })
+    }
+
     fn permit(
         &self,
-        target: &Authority,
+        (target, epoch): (&Authority, u64),
         endpoint: &Endpoint,
         (code, rule): (Code, &RuleRef),
         messages: bool,
@@ -285,11 +363,27 @@ impl Policy {
             code,
             rule: rule.clone(),
             allowed_ips: endpoint.allowed_ips.clone(),
-            epoch: self.epoch(),
+            epoch,
             messages,
             hostless: endpoint.host.is_none(),
+            source: Source::Policy,
         }
     }
+}
+
+/// What the operator does not want. The code stays that of the question.
+fn refused(
+    intent: &Intent<'_>,
+    code: Code,
+    id: GrantId,
+    approval: std::sync::Arc<Approval>,
+) -> Denial {
+    let asked = reason::asked(intent);
+    let mut detail = format!("the operator denied {asked} on {}", intent.target);
+    if let Some(reason) = &approval.reason {
+        detail.push_str(&format!(": {}", crate::addr::Shown::new(reason)));
+    }
+    Denial { code, rule: None, detail, quiet: true, answer: Some((id, approval)) }
 }
 
 fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
@@ -300,7 +394,7 @@ fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
             let rule = endpoint.deny_name(*index);
             let quiet = endpoint.denies[*index].quiet;
             let detail = format!("{asked} is denied on {target} by {rule}");
-            Denial { code: Code::DeniedByRule, rule: Some(rule), detail, quiet }
+            Denial { code: Code::DeniedByRule, rule: Some(rule), detail, quiet, answer: None }
         }
         Why::Blind(endpoint, code) => {
             let detail = format!(
@@ -308,13 +402,15 @@ fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
                 endpoint.name,
                 reason::body_problem(&intent.ask)
             );
-            Denial { code: *code, rule: Some(endpoint.name.clone()), detail, quiet: false }
+            let rule = Some(endpoint.name.clone());
+            Denial { code: *code, rule, detail, quiet: false, answer: None }
         }
         Why::EncodedSlash => {
             let detail = format!(
                 "{asked} is refused on {target}: %2F in a path, and no endpoint says allow_encoded_slash"
             );
-            Denial { code: Code::EncodedSlash, rule: None, detail, quiet: false }
+            let code = Code::EncodedSlash;
+            Denial { code, rule: None, detail, quiet: false, answer: None }
         }
     }
 }

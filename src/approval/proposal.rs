@@ -1,0 +1,190 @@
+//! What an answer would cover: a pattern for a path, and the rule as YAML.
+
+use crate::addr::Shown;
+use crate::policy::{Answer, Approval, Cover, What};
+use crate::record::rfc3339;
+use serde_json::json;
+use std::fmt::Write;
+
+/// A token of at least this many characters that mixes letters and digits is one of many.
+const LONG: usize = 20;
+/// Hexadecimal digits that are a hash or part of one.
+const HASH: usize = 7;
+
+/// The pattern that is proposed for a path: numbers, UUIDs, hashes and long tokens become `*`,
+/// what would be read as a pattern is taken literally.
+pub fn generalise(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match varies(segment) {
+        true => "*".to_owned(),
+        false => matching_exactly(segment),
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// Whether a segment is likely one of many: a number, a UUID, a hash, a long token.
+fn varies(segment: &str) -> bool {
+    let bytes = segment.as_bytes();
+    if bytes.is_empty() {
+        return false;
+    }
+    let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
+    let letters = bytes.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    if digits == bytes.len() || is_uuid(segment) {
+        return true;
+    }
+    let hex = bytes.iter().all(u8::is_ascii_hexdigit);
+    if hex && digits > 0 && letters > 0 && bytes.len() >= HASH {
+        return true;
+    }
+    let token = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'~');
+    bytes.len() >= LONG && digits > 1 && letters > 1 && bytes.iter().all(token) && mixed(segment)
+}
+
+fn is_uuid(segment: &str) -> bool {
+    segment.len() == 36
+        && segment.bytes().enumerate().all(|(at, b)| match at {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        })
+}
+
+/// Letters and digits take turns, as in a token and not as in `release-notes-for-version-12`.
+fn mixed(segment: &str) -> bool {
+    let turns = segment
+        .as_bytes()
+        .windows(2)
+        .filter(|pair| {
+            pair[0].is_ascii_alphanumeric()
+                && pair[1].is_ascii_alphanumeric()
+                && (pair[0].is_ascii_digit() != pair[1].is_ascii_digit()
+                    || (pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()))
+        })
+        .count();
+    turns >= 4
+}
+
+/// The pattern that matches `text` alone.
+pub fn matching_exactly(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '*' | '?' | '[' | ']' | '{' | '}' => {
+                pattern.push('[');
+                pattern.push(c);
+                pattern.push(']');
+            }
+            c => pattern.push(c),
+        }
+    }
+    pattern
+}
+
+/// The entry of a policy file that says what the answer says, with who, when and why as comments.
+/// A rule can't name a body, nor forbid further query keys: it is wider than what was shown there.
+pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
+    let mut text = String::new();
+    let word = match approval.decision {
+        Answer::Approve => "approved",
+        Answer::Deny => "denied",
+    };
+    let by = Shown::new(&approval.by);
+    let at = rfc3339(approval.at);
+    let _ = writeln!(
+        text,
+        "  # r{number} {word} by {by} (uid {}) via {} at {at}",
+        approval.uid, approval.via
+    );
+    if let Some(reason) = &approval.reason {
+        let _ = writeln!(text, "  # why: {}", Shown::new(reason));
+    }
+    let _ = writeln!(text, "  {word}-r{number}:");
+    let _ = writeln!(text, "    endpoints:");
+    let _ = writeln!(text, "      - host: {}", quoted(&cover.host));
+    let _ = writeln!(text, "        port: {}", cover.port);
+    what(cover, approval.decision, &mut text);
+    if let Some(binary) = &cover.binary {
+        let _ = writeln!(text, "    binaries:");
+        let _ = writeln!(text, "      - {{ path: {} }}", quoted(&matching_exactly(binary)));
+    }
+    text
+}
+
+/// JSON strings are YAML strings.
+fn quoted(text: &str) -> String {
+    json!(text).to_string()
+}
+
+fn what(cover: &Cover, answer: Answer, text: &mut String) {
+    let deny = answer == Answer::Deny;
+    let protocol = match &cover.what {
+        What::Bytes => "tcp",
+        What::Exact { websocket: true, .. } | What::Paths { websocket: true, .. } => "websocket",
+        What::Opaque | What::Exact { .. } | What::Paths { .. } | What::Host => "rest",
+    };
+    let everything = [rule_line("*", "/**", None)];
+    let lines: Vec<String> = match &cover.what {
+        What::Bytes | What::Host | What::Opaque if deny => everything.into(),
+        What::Bytes => {
+            let _ = writeln!(text, "        protocol: tcp");
+            return;
+        }
+        What::Opaque => {
+            let _ = writeln!(text, "        tls: skip");
+            return;
+        }
+        What::Host => {
+            let _ = writeln!(text, "        protocol: rest\n        enforcement: enforce");
+            let _ = writeln!(text, "        access: full");
+            return;
+        }
+        What::Exact { websocket, method, path, query, .. } => {
+            let path = matching_exactly(path);
+            let mut lines = vec![rule_line(method, &path, query.as_deref())];
+            if *websocket {
+                lines.push(rule_line("WEBSOCKET_TEXT", &path, None));
+            }
+            lines
+        }
+        What::Paths { websocket, methods, path } => {
+            let all = ["*".to_owned()];
+            let methods = if methods.is_empty() { &all[..] } else { methods };
+            let mut lines: Vec<String> =
+                methods.iter().map(|method| rule_line(method, path, None)).collect();
+            if *websocket && !methods.iter().any(|method| method == "*") {
+                lines.push(rule_line("WEBSOCKET_TEXT", path, None));
+            }
+            lines
+        }
+    };
+    let protocol = if deny && protocol == "tcp" { "rest" } else { protocol };
+    let _ = writeln!(text, "        protocol: {protocol}\n        enforcement: enforce");
+    let _ = writeln!(text, "        {}:", if deny { "deny_rules" } else { "rules" });
+    for line in lines {
+        match deny {
+            true => {
+                let quiet = line.trim_end_matches(" }");
+                let _ = writeln!(text, "          - {quiet}, quiet: true }}");
+            }
+            false => {
+                let _ = writeln!(text, "          - allow: {line}");
+            }
+        }
+    }
+}
+
+fn rule_line(method: &str, path: &str, query: Option<&str>) -> String {
+    let mut line = format!("{{ method: {}, path: {}", quoted(method), quoted(path));
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if !pairs.iter().any(|(known, _)| *known == key) {
+            pairs.push((key.into_owned(), matching_exactly(&value)));
+        }
+    }
+    if !pairs.is_empty() {
+        let pairs: Vec<String> =
+            pairs.iter().map(|(k, v)| format!("{}: {}", quoted(k), quoted(v))).collect();
+        let _ = write!(line, ", query: {{ {} }}", pairs.join(", "));
+    }
+    line.push_str(" }");
+    line
+}

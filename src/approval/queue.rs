@@ -1,0 +1,584 @@
+//! The entries of one sandbox.
+//!
+//! Owns who waits for what, and the grants that the answers made. Invariants: at most
+//! `max_pending` entries wait and `max_held` clients are held; a number is never given twice; an
+//! entry that waits is unknown under the rules in force.
+
+mod entry;
+mod numbers;
+
+pub use entry::{Decided, Entry, Outcome, State};
+pub use numbers::Numbers;
+
+use super::asked::{Asked, Key};
+use super::hold::{Hold, Release, Waiter};
+use super::risk::Note;
+use super::{About, Mode, Settings};
+use crate::addr::Authority;
+use crate::policy::{
+    Approval, Client, Grant, GrantId, Overlay, OwnedAsk, Rules, Ticket, TunnelVerdict, Verdict,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long an answer for one request waits for a client that has left.
+pub(super) const LEFT_FOR: Duration = Duration::from_secs(600);
+/// How long an answered entry can be seen and undone.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// How many answered entries can be seen.
+const MOST_REMEMBERED: usize = 1000;
+/// Previews of one sandbox take at most this together, in bytes; later ones are cut short.
+const MOST_PREVIEWS: usize = 16 << 20;
+/// What is kept of a preview beyond that.
+const SHORT_PREVIEW: usize = 4096;
+
+/// What a queue is made of.
+pub struct Parts {
+    /// Whose it is.
+    pub sandbox: Arc<str>,
+    /// How it asks.
+    pub settings: Settings,
+    /// Where numbers come from, for all sandboxes.
+    pub numbers: Arc<Numbers>,
+    /// How many panes and watchers listen.
+    pub attended: watch::Receiver<usize>,
+    /// Puts grants in force. Called under the queue's lock: it must not come back.
+    pub publish: Box<dyn Fn(Arc<Overlay>) + Send + Sync>,
+    /// What may be wrong with an entry, found when it is made.
+    pub risk: Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>,
+    /// The grants of an earlier run.
+    pub grants: Vec<Arc<Grant>>,
+}
+
+/// The queue of one sandbox.
+pub struct Queue {
+    sandbox: Arc<str>,
+    settings: Settings,
+    numbers: Arc<Numbers>,
+    attended: watch::Receiver<usize>,
+    publish: Box<dyn Fn(Arc<Overlay>) + Send + Sync>,
+    risk: Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>,
+    held: AtomicUsize,
+    /// Entries about TLS that can't be ended, ever: most gateways see none.
+    opaque: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) entries: BTreeMap<u64, Entry>,
+    by_key: HashMap<Key, u64>,
+    pub(super) grants: BTreeMap<GrantId, Arc<Grant>>,
+    pending: usize,
+    previews: usize,
+    dropped: u64,
+    changes: BTreeMap<u64, Change>,
+    grants_changed: bool,
+}
+
+/// What became of an entry since it was last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new, was asked again, or other clients wait.
+    Pending,
+    /// Its last client left.
+    Gone,
+    /// It was answered.
+    Decided,
+    /// It was kept long enough, or the rules answered it.
+    Expired,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+pub enum Asking {
+    /// Nobody is asked about this.
+    NotAsked,
+    /// It was answered before, for one request: judge again with this.
+    Ticket(Arc<Ticket>),
+    /// The client waits.
+    Held(Hold),
+    /// It is asked, and not held.
+    Queued(u64),
+    /// Too many wait already; the entry's number, where there is one.
+    Full(Option<u64>),
+}
+
+/// How things stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Clients that are held.
+    pub held: usize,
+    /// Entries that wait.
+    pub pending: usize,
+    /// Questions that were dropped because the queue was full.
+    pub dropped: u64,
+    /// Approvals and denials that stand.
+    pub grants: usize,
+}
+
+/// Somebody listens for questions; dropping it says that they have left.
+#[derive(Debug)]
+pub struct Attendance(watch::Sender<usize>);
+
+impl Attendance {
+    /// One more listens.
+    pub fn new(attended: &watch::Sender<usize>) -> Self {
+        attended.send_modify(|count| *count += 1);
+        Self(attended.clone())
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+impl Settings {
+    /// How long a client is held.
+    pub(super) fn hold(&self, listens: bool) -> Duration {
+        if listens { self.timeout } else { self.unattended.min(self.timeout) }
+    }
+}
+
+impl Queue {
+    /// A queue, with the grants of an earlier run in force.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { sandbox, settings, numbers, attended, publish, risk, grants } = parts;
+        let grants = grants.into_iter().map(|grant| (grant.id, grant)).collect();
+        let inner = Inner { grants, ..Inner::default() };
+        let queue = Self {
+            sandbox,
+            settings,
+            numbers,
+            attended,
+            publish,
+            risk,
+            held: AtomicUsize::new(0),
+            opaque: AtomicUsize::new(0),
+            inner: Mutex::new(inner),
+        };
+        queue.publish(&queue.lock());
+        Arc::new(queue)
+    }
+
+    /// Whose it is.
+    pub fn sandbox(&self) -> &Arc<str> {
+        &self.sandbox
+    }
+
+    /// How it asks.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn attended(&self) -> watch::Receiver<usize> {
+        self.attended.clone()
+    }
+
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the grants that stand in force.
+    pub(super) fn publish(&self, inner: &Inner) {
+        (self.publish)(Arc::new(Overlay::new(inner.grants.values().cloned())));
+    }
+
+    /// How things stand.
+    pub fn counts(&self) -> Counts {
+        let inner = self.lock();
+        Counts {
+            held: self.held.load(Ordering::Relaxed),
+            pending: inner.pending,
+            dropped: inner.dropped,
+            grants: inner.grants.len(),
+        }
+    }
+
+    /// Whether anybody would be asked about something on a host that a rule names, or does not.
+    pub fn asks(&self, known_host: bool) -> bool {
+        match (self.settings.mode, self.settings.about) {
+            (Mode::Deny, _) => false,
+            (Mode::Hold | Mode::Queue, About::NewHosts) => !known_host,
+            (Mode::Hold | Mode::Queue, About::Any) => true,
+        }
+    }
+
+    /// Asks about `asked`. With `hold`, the client waits where the mode says so.
+    pub fn ask(self: &Arc<Self>, asked: Asked, hold: bool, now: SystemTime) -> Asking {
+        if !self.asks(asked.known_host) {
+            return Asking::NotAsked;
+        }
+        let key = asked.key();
+        let mut inner = self.lock();
+        let known = match inner.by_key.get(&key).copied().map(|number| inner.again(number, now)) {
+            Some(Again::Ticket(ticket)) => return Asking::Ticket(ticket),
+            Some(Again::Waits(number)) => Some(number),
+            Some(Again::Closed) | None => None,
+        };
+        let Some(number) = known.or_else(|| self.enter(&mut inner, key, asked, now)) else {
+            inner.dropped += 1;
+            return Asking::Full(None);
+        };
+        inner.changed(number, Change::Pending);
+        if !hold || self.settings.mode != Mode::Hold {
+            return Asking::Queued(number);
+        }
+        self.hold(&mut inner, number, None).map_or(Asking::Full(Some(number)), Asking::Held)
+    }
+
+    /// Makes an entry, if there is room.
+    fn enter(&self, inner: &mut Inner, key: Key, asked: Asked, now: SystemTime) -> Option<u64> {
+        if inner.pending >= self.settings.max_pending && !inner.make_room(now) {
+            return None;
+        }
+        let number = self.numbers.request()?;
+        let mut asked = asked;
+        let most = MOST_PREVIEWS.saturating_sub(inner.previews).max(SHORT_PREVIEW);
+        asked.preview.bytes.truncate(most);
+        inner.previews += asked.preview.bytes.len();
+        if asked.kind == super::Kind::Opaque {
+            self.opaque.fetch_add(1, Ordering::Relaxed);
+        }
+        let risk = (self.risk)(&asked);
+        let entry = Entry::new(number, asked, risk, now);
+        inner.by_key.insert(key, number);
+        inner.entries.insert(number, entry);
+        inner.pending += 1;
+        Some(number)
+    }
+
+    /// Holds a client at an entry that waits.
+    fn hold(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        number: u64,
+        most: Option<Duration>,
+    ) -> Option<Hold> {
+        if self.held.load(Ordering::Relaxed) >= self.settings.max_held {
+            inner.dropped += 1;
+            return None;
+        }
+        let entry = inner.entries.get_mut(&number)?;
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let waiter = Arc::new(Waiter::default());
+        let since = Instant::now();
+        entry.waiters.push((waiter.clone(), since));
+        Some(Hold { queue: self.clone(), number, waiter, since, most })
+    }
+
+    /// The answer that waits for the next try of a client that does not let its TLS be ended.
+    pub fn opaque_ticket(
+        &self,
+        client: &Client,
+        target: &Authority,
+        now: SystemTime,
+    ) -> Option<Arc<Ticket>> {
+        if self.opaque.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut inner = self.lock();
+        let entry = inner.entries.values_mut().find(|entry| {
+            let intent = &entry.asked.intent;
+            matches!(intent.ask, OwnedAsk::Opaque)
+                && entry.left.is_some()
+                && intent.target == *target
+                && entry.asked.binary() == super::asked::binary(client)
+        })?;
+        entry.drop_left(now);
+        let (ticket, _) = entry.left.take()?;
+        Some(ticket)
+    }
+
+    /// Waits at an entry from outside, as the agent does at `policy.local`. It counts as held,
+    /// and is never given a ticket. `None` where the entry is unknown or too many wait.
+    pub fn watch(self: &Arc<Self>, number: u64, most: Duration) -> Option<Watching> {
+        let mut inner = self.lock();
+        if self.held.load(Ordering::Relaxed) >= self.settings.max_held {
+            return None;
+        }
+        let entry = inner.entries.get_mut(&number)?;
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Some(Watching { queue: self.clone(), told: entry.told.subscribe(), most })
+    }
+
+    /// A client has left, or was let go.
+    pub(super) fn leave(&self, number: u64, waiter: &Arc<Waiter>) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(entry) = inner.entries.get_mut(&number) else { return };
+        entry.waiters.retain(|(other, _)| !Arc::ptr_eq(other, waiter));
+        // An answer that nobody took up waits for whoever asks next.
+        if let Some(Release::Ticket(ticket)) = waiter.take()
+            && ticket.is_open()
+        {
+            entry.left = Some((ticket, SystemTime::now() + LEFT_FOR));
+            let key = entry.asked.key();
+            inner.by_key.insert(key, number);
+        }
+        let Some(entry) = inner.entries.get(&number) else { return };
+        if entry.state == State::Pending {
+            let change = if entry.waiters.is_empty() { Change::Gone } else { Change::Pending };
+            inner.changed(number, change);
+        }
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().entries.values().cloned().collect()
+    }
+
+    /// One entry, and the numbers of those that differ from it in query or body alone.
+    pub fn entry(&self, number: u64) -> Option<(Entry, Vec<u64>)> {
+        let inner = self.lock();
+        let entry = inner.entries.get(&number)?;
+        let others = inner.entries.values().filter(|other| {
+            other.number != number && other.state == State::Pending && other.group == entry.group
+        });
+        Some((entry.clone(), others.map(|other| other.number).collect()))
+    }
+
+    /// The grants that stand, oldest first.
+    pub fn grants(&self) -> Vec<Arc<Grant>> {
+        self.lock().grants.values().cloned().collect()
+    }
+
+    /// What changed since this was last asked: entries with their last change, and whether
+    /// grants did.
+    pub fn take_changes(&self) -> (Vec<(u64, Change)>, bool) {
+        let mut inner = self.lock();
+        let changes = std::mem::take(&mut inner.changes).into_iter().collect();
+        (changes, std::mem::take(&mut inner.grants_changed))
+    }
+
+    /// The rules have changed: entries that they answer go, the others are asked under them, and
+    /// every client is judged again (I7).
+    pub fn rules_changed(&self, rules: &Rules, now: SystemTime) {
+        let mut inner = self.lock();
+        let mut answered = Vec::new();
+        for entry in inner.entries.values_mut() {
+            if entry.state == State::Pending && entry.ask_again(rules, now) {
+                answered.push(entry.number);
+            }
+            for (waiter, _) in &entry.waiters {
+                waiter.release(Release::Judge);
+            }
+        }
+        for number in answered {
+            inner.close(number, State::Expired, now);
+            inner.changed(number, Change::Expired);
+        }
+    }
+
+    /// Takes away what has had its time: grants, entries, answers that nobody took up. Gives the
+    /// grants that ended.
+    pub fn sweep(&self, now: SystemTime) -> Vec<Arc<Grant>> {
+        let mut inner = self.lock();
+        let (stand, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut inner.grants).into_iter().partition(|(_, g)| g.stands(now));
+        inner.grants = stand;
+        if !ended.is_empty() {
+            self.publish(&inner);
+            inner.grants_changed = true;
+        }
+        let keep = self.settings.keep;
+        let mut late = BTreeSet::new();
+        let mut forgotten = BTreeSet::new();
+        for entry in inner.entries.values_mut() {
+            entry.drop_left(now);
+            match entry.state {
+                State::Pending if entry.kept_until(keep) <= now && entry.waiters.is_empty() => {
+                    late.insert(entry.number);
+                }
+                State::Pending => {}
+                _ if entry.decided_before(now, REMEMBERED) => {
+                    forgotten.insert(entry.number);
+                }
+                _ => {}
+            }
+        }
+        for number in late {
+            inner.close(number, State::Expired, now);
+            inner.changed(number, Change::Expired);
+        }
+        forgotten.into_iter().for_each(|number| inner.forget(number));
+        inner.forget_beyond(MOST_REMEMBERED);
+        ended.into_values().collect()
+    }
+}
+
+/// Somebody who waits at an entry without having asked.
+#[derive(Debug)]
+pub struct Watching {
+    queue: Arc<Queue>,
+    told: watch::Receiver<State>,
+    most: Duration,
+}
+
+impl Watching {
+    /// Waits until the entry is answered, as long as was asked for.
+    pub async fn answered(mut self) {
+        let most = self.most;
+        let answered = self.told.wait_for(|state| *state != State::Pending);
+        drop(tokio::time::timeout(most, answered).await);
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.queue.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What an entry has for one who asks the same.
+enum Again {
+    /// An answer that waited for them.
+    Ticket(Arc<Ticket>),
+    /// It waits still.
+    Waits(u64),
+    /// It is answered, for others.
+    Closed,
+}
+
+impl Inner {
+    pub(super) fn changed(&mut self, number: u64, change: Change) {
+        self.changes.insert(number, change);
+    }
+
+    pub(super) fn grants_changed(&mut self) {
+        self.grants_changed = true;
+    }
+
+    /// An entry is asked again.
+    fn again(&mut self, number: u64, now: SystemTime) -> Again {
+        let Some(entry) = self.entries.get_mut(&number) else { return Again::Closed };
+        entry.drop_left(now);
+        if let Some((ticket, _)) = entry.left.take() {
+            return Again::Ticket(ticket);
+        }
+        if entry.state != State::Pending {
+            return Again::Closed;
+        }
+        entry.count += 1;
+        entry.last_seen = now;
+        Again::Waits(number)
+    }
+
+    /// Drops the entry that was last asked the longest ago, nobody waits at, and that had its
+    /// chance.
+    fn make_room(&mut self, now: SystemTime) -> bool {
+        let stale = |entry: &&Entry| {
+            entry.state == State::Pending
+                && entry.waiters.is_empty()
+                && now.duration_since(entry.last_seen).is_ok_and(|since| since >= LEFT_FOR)
+        };
+        let oldest = self.entries.values().filter(stale).min_by_key(|entry| entry.last_seen);
+        let Some(number) = oldest.map(|entry| entry.number) else { return false };
+        self.dropped += 1;
+        self.close(number, State::Expired, now);
+        self.changed(number, Change::Expired);
+        true
+    }
+
+    /// Ends the waiting of an entry. It can be seen for a while.
+    pub(super) fn close(&mut self, number: u64, state: State, now: SystemTime) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if entry.state == State::Pending {
+            self.pending -= 1;
+        }
+        entry.state = state;
+        entry.closed = Some(now);
+        entry.told.send_replace(state);
+        // Who asks the same again asks anew, unless an answer waits for them.
+        if entry.left.is_none() {
+            self.by_key.retain(|_, other| *other != number);
+        }
+    }
+
+    /// An entry waits again.
+    pub(super) fn reopen(&mut self, number: u64) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if entry.state != State::Pending {
+            self.pending += 1;
+        }
+        entry.state = State::Pending;
+        entry.closed = None;
+        entry.decided = None;
+        entry.left = None;
+        entry.told.send_replace(State::Pending);
+        let key = entry.asked.key();
+        self.by_key.insert(key, number);
+    }
+
+    fn forget(&mut self, number: u64) {
+        if let Some(entry) = self.entries.remove(&number) {
+            self.previews -= entry.asked.preview.bytes.len().min(self.previews);
+            self.by_key.retain(|_, other| *other != number);
+        }
+    }
+
+    fn forget_beyond(&mut self, most: usize) {
+        let closed: Vec<u64> = self
+            .entries
+            .values()
+            .filter(|entry| entry.state != State::Pending)
+            .map(|entry| entry.number)
+            .collect();
+        let beyond = closed.len().saturating_sub(most);
+        closed.into_iter().take(beyond).for_each(|number| self.forget(number));
+    }
+}
+
+impl Entry {
+    /// Asks it under other rules. True where they answer it.
+    fn ask_again(&mut self, rules: &Rules, now: SystemTime) -> bool {
+        let intent = &self.asked.intent;
+        let question = match &intent.ask {
+            OwnedAsk::Opaque => {
+                match rules.judge_tunnel(&intent.client, &intent.target, now, None) {
+                    TunnelVerdict::Relay(_) | TunnelVerdict::Deny(_) => return true,
+                    TunnelVerdict::Inspect => self.asked.question.clone(),
+                    TunnelVerdict::Unknown(question) => question,
+                }
+            }
+            OwnedAsk::Bytes | OwnedAsk::Request { .. } => {
+                match intent.judge(rules, now, Some(&self.asked.body), None) {
+                    Some(Verdict::Unknown(question)) => question,
+                    Some(Verdict::Allow(_) | Verdict::Audit(_) | Verdict::Deny(_)) | None => {
+                        return true;
+                    }
+                }
+            }
+        };
+        let asked = Arc::make_mut(&mut self.asked);
+        asked.known_host = rules.policy.names_host(&asked.intent.target.host);
+        asked.policy = rules.policy.id();
+        asked.question = question;
+        self.digest = self.asked.digest(self.number);
+        false
+    }
+}
+
+impl Decided {
+    pub(super) fn new(approval: Arc<Approval>, breadth: super::Breadth) -> Self {
+        Self { approval, breadth, outcome: Outcome::Nothing, released: 0 }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("sandbox", &self.sandbox).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! What an answer covers: as it is written down, and as it is matched.
+
+use crate::addr::{Authority, Path};
+use crate::policy::intent::{Ask, Client, Intent, Scheme};
+use crate::policy::pattern::{HostPattern, HostPatternError, PathPattern, PathPatternError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// What an answer covers. Plain values: this is what is kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cover {
+    /// The executable that it is for; `None`: any process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// The scheme.
+    pub scheme: Scheme,
+    /// A host, or a host pattern as in a policy.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What may be asked there.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What may be asked of host and port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+pub enum What {
+    /// Bytes that are neither TLS nor HTTP.
+    Bytes,
+    /// TLS that is not ended: a raw tunnel held to its SNI.
+    Opaque,
+    /// One request: this method, path, query and body.
+    Exact {
+        /// A WebSocket handshake (and its messages), not a plain request.
+        #[serde(default)]
+        websocket: bool,
+        /// The method.
+        method: String,
+        /// The canonical path.
+        path: String,
+        /// The query.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        query: Option<String>,
+        /// The body.
+        body: Fingerprint,
+    },
+    /// Methods on a path pattern, with any query and body.
+    Paths {
+        /// WebSocket handshakes (and their messages), not plain requests.
+        #[serde(default)]
+        websocket: bool,
+        /// The methods; empty: all.
+        methods: Vec<String>,
+        /// The pattern.
+        path: String,
+    },
+    /// Every request and WebSocket.
+    Host,
+}
+
+/// What tells one body from another, as far as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The content type, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// SHA-256 of what was read, in hex; empty where there is no body.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// The length that the client declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    /// Whether more follows than was read.
+    #[serde(default)]
+    pub longer: bool,
+}
+
+/// Why an answer can't be compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoverError {
+    /// The host.
+    #[error("the host is no host or host pattern: {0}")]
+    Host(#[from] HostPatternError),
+    /// The path.
+    #[error("the path is no pattern: {0}")]
+    Path(#[from] PathPatternError),
+    /// A method.
+    #[error("`{0}` methods are too many: name at most 16")]
+    Methods(usize),
+}
+
+/// The patterns of a cover.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) host: HostPattern,
+    path: Option<PathPattern>,
+}
+
+impl Fingerprint {
+    /// The fingerprint of a body of which `seen` was read.
+    pub fn of(content_type: Option<&str>, length: Option<u64>, seen: &[u8], longer: bool) -> Self {
+        let digest = match seen {
+            [] if !longer => String::new(),
+            seen => Sha256::digest(seen).iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        Self { content_type: content_type.map(Into::into), digest, length, longer }
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.digest.is_empty() && !self.longer
+    }
+}
+
+impl Cover {
+    pub(super) fn compile(&self) -> Result<Compiled, CoverError> {
+        let host = HostPattern::parse(&self.host)?;
+        let path = match &self.what {
+            What::Paths { methods, .. } if methods.len() > 16 => {
+                return Err(CoverError::Methods(methods.len()));
+            }
+            What::Paths { path, .. } => Some(PathPattern::parse(path)?),
+            What::Bytes | What::Opaque | What::Exact { .. } | What::Host => None,
+        };
+        Ok(Compiled { host, path })
+    }
+}
+
+impl Compiled {
+    /// Whether it is for this client, host and port.
+    pub(super) fn reaches(&self, cover: &Cover, client: &Client, target: &Authority) -> bool {
+        let process = match (&cover.binary, client) {
+            (None, _) => true,
+            (Some(binary), Client::Seen(process)) => *binary == *process.binary,
+            (Some(_), Client::Unseen | Client::Ignored) => false,
+        };
+        process && cover.port == target.port.get() && self.host.matches(&target.host)
+    }
+
+    /// Whether it covers what is asked. Every reading of a path must be covered.
+    pub(super) fn covers(
+        &self,
+        cover: &Cover,
+        intent: &Intent<'_>,
+        shown: Option<&Fingerprint>,
+    ) -> bool {
+        if cover.scheme != intent.scheme || !self.reaches(cover, intent.client, intent.target) {
+            return false;
+        }
+        match intent.ask {
+            Ask::Bytes => cover.what == What::Bytes,
+            Ask::Request { method, path, query, websocket, .. } => {
+                let asked = Asked { method, path, query, websocket };
+                self.covers_request(&cover.what, &asked, shown)
+            }
+            // A message rides on the answer about its handshake.
+            Ask::Message { path, query, .. } => {
+                let asked = Asked { method: "GET", path, query, websocket: true };
+                match &cover.what {
+                    What::Exact { body, .. } => {
+                        self.covers_request(&cover.what, &asked, Some(body))
+                    }
+                    what => self.covers_request(what, &asked, shown),
+                }
+            }
+        }
+    }
+
+    fn covers_request(&self, what: &What, asked: &Asked<'_>, shown: Option<&Fingerprint>) -> bool {
+        match what {
+            What::Bytes | What::Opaque => false,
+            What::Host => true,
+            What::Exact { websocket, method, path, query, body } => {
+                *websocket == asked.websocket
+                    && method.eq_ignore_ascii_case(asked.method)
+                    && path == asked.path.as_str()
+                    && query.as_deref() == asked.query
+                    && shown == Some(body)
+            }
+            What::Paths { websocket, methods, .. } => {
+                *websocket == asked.websocket
+                    && (methods.is_empty()
+                        || methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method)))
+                    && self.path.as_ref().is_some_and(|pattern| {
+                        asked.path.readings().iter().all(|path| pattern.matches(path))
+                    })
+            }
+        }
+    }
+}
+
+struct Asked<'a> {
+    method: &'a str,
+    path: &'a Path<'a>,
+    query: Option<&'a str>,
+    websocket: bool,
+}
+
+/// In one line: `GET https://api.github.com/repos/*/*`. Untrusted text is as it came: show it.
+impl fmt::Display for Cover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        let scheme = match (&self.what, self.scheme) {
+            (What::Exact { websocket: true, .. } | What::Paths { websocket: true, .. }, scheme) => {
+                if scheme == Scheme::Https {
+                    "wss"
+                } else {
+                    "ws"
+                }
+            }
+            (_, Scheme::Http) => "http",
+            (_, Scheme::Https) => "https",
+            (_, Scheme::Tcp) => "tcp",
+        };
+        let port = match (self.scheme, self.port) {
+            (Scheme::Https, 443) | (Scheme::Http, 80) => String::new(),
+            (_, port) => format!(":{port}"),
+        };
+        let at = format!("{scheme}://{host}{port}");
+        match &self.what {
+            What::Bytes => write!(f, "raw bytes {at}"),
+            What::Opaque => write!(f, "opaque TLS {at}"),
+            What::Host => write!(f, "* {at}/**"),
+            What::Exact { method, path, query, body, .. } => {
+                write!(f, "{method} {at}{path}")?;
+                if let Some(query) = query {
+                    write!(f, "?{query}")?;
+                }
+                if body.is_empty() { Ok(()) } else { f.write_str(" with the body shown") }
+            }
+            What::Paths { methods, path, .. } if methods.is_empty() => write!(f, "* {at}{path}"),
+            What::Paths { methods, path, .. } => write!(f, "{} {at}{path}", methods.join(",")),
+        }
+    }
+}
