@@ -5,7 +5,7 @@
 use super::error::ConfigError;
 use super::raw::RawConfig;
 use super::settings::{
-    ApprovalMode, Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listener, PresetUse,
+    Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listener, PresetUse,
 };
 use super::settle::{self, Reading, add_preset, named_preset, tier_presets};
 use super::source::Fault;
@@ -116,6 +116,7 @@ fn finish(mut config: Config, flags: &Flags, around: &Surroundings) -> Result<Lo
             files.push(file.clone());
         }
     }
+    files.extend(config.all_approved());
     Ok(Loaded { notices: notices(&config), config, files })
 }
 
@@ -202,11 +203,6 @@ fn preset_flag(text: &str) -> Result<PresetUse, (String, String)> {
 
 fn notices(config: &Config) -> Vec<Notice> {
     let mut notices = Vec::new();
-    if config.sandboxes.values().any(|s| s.approval.mode != ApprovalMode::Deny) {
-        notices.push(Notice(
-            "approval is not part of this build yet: unknown requests are refused".into(),
-        ));
-    }
     if config.metrics.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
         notices.push(Notice("metrics can be read by whoever reaches their address".into()));
     }

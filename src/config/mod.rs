@@ -20,7 +20,7 @@ mod upstream;
 
 pub use error::ConfigError;
 pub use load::{Flags, Loaded, Notice, schema};
-pub use policies::PolicyError;
+pub use policies::{PolicyError, answered};
 pub use settings::{
     Approval, ApprovalMode, Ask, Buffer, Config, CredentialSource, DEFAULT_SANDBOX, Identity,
     Limits, ListenAddress, ListenMode, Listener, NoProxy, ParentProxy, PresetUse, Resolve, Sandbox,

@@ -1,4 +1,5 @@
-//! The policy of a sandbox: the union of the defaults' deny rules, its presets and its files.
+//! The policy of a sandbox: the union of the defaults' deny rules, its presets, its files, and the
+//! operator's own answers (`approved/<sandbox>.yaml`).
 //!
 //! Reads the files; compiles nothing.
 
@@ -52,8 +53,43 @@ impl Config {
         for path in &settings.policies {
             layers.push(read_layer(path.clone())?);
         }
+        let answers = self.approved(sandbox);
+        if answers.exists() {
+            layers.extend(answered(read_layer(answers)?));
+        }
         Ok(layers)
     }
+
+    /// The file that answers for good are written to.
+    pub fn approved(&self, sandbox: &str) -> PathBuf {
+        self.state_dir.join("approved").join(format!("{sandbox}.yaml"))
+    }
+
+    /// Every sandbox's such file, whether it is there or not: what to watch beside the others.
+    pub fn all_approved(&self) -> Vec<PathBuf> {
+        self.sandboxes.keys().map(|name| self.approved(name)).collect()
+    }
+}
+
+/// The operator's answers as layers. An entry that only denies speaks for nothing: it must not
+/// make the rest of its host an inspected one.
+pub fn answered(layer: Layer) -> Vec<Layer> {
+    let denies = |entry: &crate::policy::document::Entry| {
+        !entry.endpoints.is_empty()
+            && entry.endpoints.iter().all(|endpoint| {
+                endpoint.deny_rules.is_some()
+                    && endpoint.rules.is_none()
+                    && endpoint.access.is_none()
+            })
+    };
+    let (mut allowing, mut denying) = (layer.document.clone(), layer.document);
+    allowing.network_policies.retain(|_, entry| !denies(entry));
+    denying.network_policies.retain(|_, entry| denies(entry));
+    let source = layer.source;
+    vec![
+        Layer { document: allowing, source: source.clone(), deny_only: false },
+        Layer { document: denying, source, deny_only: true },
+    ]
 }
 
 /// Reads one policy file as a layer.

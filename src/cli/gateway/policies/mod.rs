@@ -1,0 +1,221 @@
+//! The policies in force, and how they are swapped: all of them, or none (security.md 23).
+//!
+//! Files, presets and answers for good come from the config; beside them stand what was changed
+//! on the running gateway: a runtime layer, and a version that a rollback pinned.
+
+mod approved;
+mod orders;
+mod versions;
+
+pub(super) use approved::make_dir;
+pub(super) use orders::Order;
+
+use crate::config::{Config, Loaded};
+use crate::policy::{BodyLimits, Document, Layer, Policy};
+use crate::proxy::Sandbox;
+use crate::record::{Event, PolicyId};
+use crate::state::State;
+use crate::traffic::Recorder;
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// A policy with the layers that it was compiled from.
+pub(super) type Compiled = (Vec<Layer>, Arc<Policy>);
+
+/// What is in force for one sandbox, as it is shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    /// Its layers.
+    pub(super) layers: Vec<Layer>,
+    /// Its digest.
+    pub(super) digest: String,
+    /// Its number in the history.
+    pub(super) version: u64,
+    /// It stays at this version until it is let go.
+    pub(super) pinned: Option<u64>,
+    /// The text of the runtime layer.
+    pub(super) runtime: Option<String>,
+    /// Why the newest files are not in force.
+    pub(super) rejected: Option<String>,
+}
+
+/// What is in force, for all who look at it.
+pub(super) type Shown = Arc<ArcSwap<BTreeMap<Arc<str>, Standing>>>;
+
+/// What keeps and changes what is in force.
+pub(super) struct Policies {
+    pub(super) state: State,
+    pub(super) shown: Shown,
+    pub(super) recorder: Recorder,
+    pub(super) events: tokio::sync::broadcast::Sender<Arc<crate::control::wire::Event>>,
+}
+
+/// Who changes what is in force, and why, for the history.
+#[derive(Clone, Debug)]
+pub(super) struct Why {
+    pub(super) why: &'static str,
+    pub(super) by: Option<String>,
+}
+
+impl Why {
+    pub(super) fn itself(why: &'static str) -> Self {
+        Self { why, by: None }
+    }
+}
+
+/// Compiles every sandbox's policy, read anew, with what was changed on the running gateway.
+pub(super) fn compile(
+    config: &Config,
+    runtime: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<BTreeMap<Arc<str>, Compiled>> {
+    let mut policies = BTreeMap::new();
+    for name in config.sandboxes.keys() {
+        let mut layers = config.layers(name)?;
+        if let Some(text) = runtime(name) {
+            layers.push(runtime_layer(&text, "runtime")?);
+        }
+        policies.insert(name.clone(), compile_layers(config, name, layers)?);
+    }
+    Ok(policies)
+}
+
+/// A runtime layer's text as a layer; `file` is its name in errors.
+pub(super) fn runtime_layer(text: &str, file: &str) -> anyhow::Result<Layer> {
+    let document = Document::parse(text, file)?;
+    Ok(Layer { document, source: "runtime".into(), deny_only: false })
+}
+
+pub(super) fn compile_layers(
+    config: &Config,
+    name: &str,
+    layers: Vec<Layer>,
+) -> anyhow::Result<Compiled> {
+    let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
+    let policy = Policy::compile(&layers, epoch)
+        .with_context(|| format!("the policy of sandbox {name}"))?
+        .with_body_limits(bodies(config));
+    Ok((layers, Arc::new(policy)))
+}
+
+/// How much of a body is read to judge.
+pub(super) fn bodies(config: &Config) -> BodyLimits {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    BodyLimits { graphql: size(config.buffer.graphql), rpc: size(config.buffer.rpc) }
+}
+
+impl Policies {
+    /// The text of a sandbox's runtime layer.
+    pub(super) fn runtime(&self, name: &str) -> Option<String> {
+        self.shown.load().get(name).and_then(|standing| standing.runtime.clone())
+    }
+
+    /// Notes what is in force for a sandbox.
+    pub(super) fn show(&self, name: &Arc<str>, change: impl FnOnce(&mut Standing)) {
+        let mut all = BTreeMap::clone(&self.shown.load());
+        change(all.entry(name.clone()).or_default());
+        self.shown.store(Arc::new(all));
+    }
+
+    /// Records that `policy` is in force for `sandbox`, and keeps it in the history.
+    pub(super) async fn announce(
+        &self,
+        config: &Config,
+        sandbox: &Arc<str>,
+        (layers, policy): &Compiled,
+        why: &Why,
+    ) {
+        let id = PolicyId(policy.id());
+        let endpoints = policy.endpoint_count();
+        tracing::info!(%sandbox, policy = %id, endpoints, "policy loaded");
+        let files = files(config, sandbox);
+        let event = Event::PolicyLoaded { sandbox: sandbox.clone(), policy: id, files };
+        if self.recorder.event(event).is_err() {
+            tracing::warn!(%sandbox, "the loaded policy could not be recorded");
+        }
+        let version = self.keep(sandbox, layers, &id.to_string(), why).await;
+        self.show(sandbox, |standing| {
+            standing.layers.clone_from(layers);
+            standing.digest = id.to_string();
+            standing.rejected = None;
+            if let Some(version) = version {
+                standing.version = version;
+            }
+        });
+        self.tell(crate::control::wire::Event::PolicyLoaded {
+            sandbox: sandbox.to_string(),
+            policy: id.to_string(),
+        });
+    }
+
+    pub(super) fn tell(&self, event: crate::control::wire::Event) {
+        // Nobody may be listening.
+        drop(self.events.send(Arc::new(event)));
+    }
+
+    /// Swaps every policy whose meaning changed. A sandbox that the config no longer has keeps its
+    /// listener and allows nothing; one that is pinned stays what it is.
+    pub(super) async fn swap(
+        &self,
+        config: &Config,
+        sandboxes: &BTreeMap<Arc<str>, Arc<Sandbox>>,
+        mut policies: BTreeMap<Arc<str>, Compiled>,
+        why: &Why,
+    ) {
+        for (name, sandbox) in sandboxes {
+            let new = policies.remove(name).unwrap_or_else(|| {
+                (Vec::new(), Arc::new(Policy::empty(EPOCH.fetch_add(1, Ordering::Relaxed))))
+            });
+            let pinned = self.shown.load().get(name).and_then(|standing| standing.pinned);
+            if let Some(version) = pinned {
+                tracing::warn!(sandbox = %name, version, "pinned: the files are fine, and not in force");
+                continue;
+            }
+            self.show(name, |standing| standing.rejected = None);
+            if sandbox.policy().id() == new.1.id() {
+                continue;
+            }
+            self.announce(config, name, &new, why).await;
+            sandbox.swap(new.1);
+        }
+        for name in policies.keys() {
+            tracing::warn!(sandbox = %name, "a new sandbox needs a restart");
+        }
+    }
+
+    /// Records that the files changed and can't be used; what is in force stays.
+    pub(super) fn rejected(&self, config: &Config, error: &anyhow::Error) {
+        tracing::error!("the last good policy stays in force: {error:#}");
+        let shown = crate::addr::Shown::new(&format!("{error:#}")).to_string();
+        for sandbox in config.sandboxes.keys() {
+            let event = Event::PolicyRejected {
+                sandbox: sandbox.clone(),
+                files: files(config, sandbox),
+                error: shown.clone(),
+            };
+            if self.recorder.event(event).is_err() {
+                tracing::warn!(%sandbox, "the rejected policy could not be recorded");
+            }
+            self.show(sandbox, |standing| standing.rejected = Some(shown.clone()));
+            self.tell(crate::control::wire::Event::PolicyRejected {
+                sandbox: sandbox.to_string(),
+                error: shown.clone(),
+            });
+        }
+    }
+
+    /// The files of `loaded` as they would be in force now.
+    pub(super) fn compiled(&self, loaded: &Loaded) -> anyhow::Result<BTreeMap<Arc<str>, Compiled>> {
+        compile(&loaded.config, &|name| self.runtime(name))
+    }
+}
+
+fn files(config: &Config, sandbox: &Arc<str>) -> Vec<String> {
+    let settings = config.sandboxes.get(sandbox);
+    let policies = settings.map(|s| s.policies.as_slice()).unwrap_or_default();
+    policies.iter().map(|p| crate::addr::Shown::new(&p.to_string_lossy()).to_string()).collect()
+}
