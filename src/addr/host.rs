@@ -219,7 +219,7 @@ impl Name {
 
     /// The name with its A-labels decoded, where it has any. Never for comparing: for people, and
     /// only through [`Shown`](super::Shown).
-    pub(super) fn unicode(&self) -> Option<String> {
+    pub fn unicode(&self) -> Option<String> {
         if !self.0.split('.').any(|label| label.starts_with("xn--")) {
             return None;
         }

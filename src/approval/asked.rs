@@ -101,6 +101,11 @@ impl Asked {
         }
     }
 
+    /// What an answer about exactly this, by this process, covers.
+    pub fn covering_exactly(&self) -> Cover {
+        self.cover(self.exact(), false)
+    }
+
     /// An answer about `what`, for this process or any.
     pub(super) fn cover(&self, what: What, any_process: bool) -> Cover {
         let target = &self.intent.target;

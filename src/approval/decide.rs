@@ -385,8 +385,21 @@ impl Decision {
     }
 }
 
+/// Who takes an answer back, as its record says it.
+pub fn undoing(who: &Who, now: SystemTime) -> Approval {
+    Approval {
+        decision: Answer::Deny,
+        scope: Scope::Session,
+        by: who.name.clone(),
+        uid: who.uid,
+        via: who.via.clone(),
+        at: now,
+        reason: None,
+    }
+}
+
 /// Methods as they were typed; `*` is all.
-pub(super) fn methods_of(typed: &[String]) -> Result<Vec<String>, DecideError> {
+pub fn methods_of(typed: &[String]) -> Result<Vec<String>, DecideError> {
     if typed.iter().any(|method| method == "*") {
         return Ok(Vec::new());
     }

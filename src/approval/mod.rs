@@ -20,9 +20,9 @@ mod queue;
 pub mod risk;
 
 pub use asked::{Asked, Kind, Preview};
-pub use decide::{Breadth, DecideError, Decision, Lasts, Plan, Undone, Who};
+pub use decide::{Breadth, DecideError, Decision, Lasts, Plan, Undone, Who, methods_of, undoing};
 pub use hold::{Hold, Release};
-pub use proposal::{generalise, matching_exactly, rule};
+pub use proposal::{generalise, rule};
 pub use queue::{
     Asking, Attendance, Change, Counts, Decided, Entry, Numbers, Outcome, Parts, Queue, State,
 };

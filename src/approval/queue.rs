@@ -186,6 +186,31 @@ impl Queue {
         &self.numbers
     }
 
+    /// The number of a grant that answers no entry; `None` until more were reserved.
+    pub fn new_grant(&self) -> Option<GrantId> {
+        self.numbers.grant()
+    }
+
+    /// How many entries and grants of all sandboxes can still be numbered.
+    pub fn numbers_left(&self) -> (u64, u64) {
+        self.numbers.left()
+    }
+
+    /// `count` more entries can be numbered, in all sandboxes.
+    pub fn more_requests(&self, count: u64) {
+        self.numbers.more_requests(count);
+    }
+
+    /// The same for grants.
+    pub fn more_grants(&self, count: u64) {
+        self.numbers.more_grants(count);
+    }
+
+    /// How long a client that asks now would be held.
+    pub fn holds_for(&self) -> Duration {
+        self.settings.hold(*self.attended.borrow() > 0)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,9 +4,7 @@
 
 use super::error::ConfigError;
 use super::raw::RawConfig;
-use super::settings::{
-    Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listener, PresetUse,
-};
+use super::settings::{Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listener, PresetUse};
 use super::settle::{self, Reading, add_preset, named_preset, tier_presets};
 use super::source::Fault;
 use super::surroundings::Surroundings;

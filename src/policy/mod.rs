@@ -29,6 +29,7 @@ pub use overlay::{
     Standing, Ticket, TicketUse, What,
 };
 pub use owned::{OwnedAsk, OwnedBody, OwnedIntent};
+pub use pattern::HostPattern;
 pub use verdict::{
     Denial, Nearest, Permit, Question, RuleRef, Source, TunnelPermit, TunnelVerdict, Verdict,
 };

@@ -138,6 +138,47 @@ pub(super) fn token(bytes: &[u8]) -> Option<&'static str> {
     None
 }
 
+/// `text` with every token in it that is written as such as `***`, for a screen. What is encoded
+/// once more is not seen through.
+pub fn redact(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    let mut before = b' ';
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let starts = !alnum(before) && alnum(bytes[at]);
+        let found = starts.then(|| FORMATS.iter().find(|format| format.starts(rest))).flatten();
+        let end = match found {
+            Some(format) => Some((
+                at + format.prefix.len(),
+                rest[format.prefix.len()..].iter().take_while(|b| (format.of)(**b)).count(),
+            )),
+            None if starts && by_shape(rest).is_some() => {
+                let word = rest.iter().take_while(|b| dotted(**b) || **b == b':').count();
+                Some((at, word))
+            }
+            None => None,
+        };
+        match end {
+            Some((from, length)) => {
+                out.push_str(&text[copied..from]);
+                out.push_str("***");
+                copied = from + length;
+                at = copied;
+                before = b' ';
+            }
+            None => {
+                before = bytes[at];
+                at += 1;
+            }
+        }
+    }
+    out.push_str(&text[copied..]);
+    out
+}
+
 impl Format {
     fn starts(&self, bytes: &[u8]) -> bool {
         let Some(rest) = bytes.strip_prefix(self.prefix.as_bytes()) else { return false };

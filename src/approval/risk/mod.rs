@@ -18,6 +18,8 @@ pub const LARGE_UPLOAD: u64 = 100 * 1024;
 /// Characters of a path, a query key or a header's name in a text.
 const SHOWN: usize = 48;
 
+pub use formats::redact;
+
 /// One thing to point out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Note {

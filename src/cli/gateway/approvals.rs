@@ -1,6 +1,7 @@
 //! The queues of questions: one a sandbox, with what they need of the rest of the house.
 
-use crate::approval::{self, Numbers, Parts, Queue};
+use super::operator::Seen;
+use crate::approval::{self, Asked, Kind, Numbers, Parts, Queue, risk};
 use crate::config::{self, ApprovalMode, Config};
 use crate::policy::{Grant, Policy};
 use crate::proxy::Ruling;
@@ -15,6 +16,8 @@ pub(super) struct Shared {
     pub(super) attended: watch::Sender<usize>,
     /// What nothing knows is let through and marked.
     pub(super) observe: bool,
+    /// Which hosts something went to before today.
+    pub(super) seen: Arc<Seen>,
 }
 
 impl Shared {
@@ -28,18 +31,47 @@ impl Shared {
     ) -> (Arc<Ruling>, Arc<Queue>) {
         let ruling = Ruling::new(policy, self.observe);
         let meant = &config.sandboxes[name];
-        let publishes = ruling.clone();
+        let (publishes, judges, seen) = (ruling.clone(), ruling.clone(), self.seen.clone());
         let queue = Queue::new(Parts {
             sandbox: name.clone(),
             settings: settings(&meant.approval),
             numbers: self.numbers.clone(),
             attended: self.attended.subscribe(),
             publish: Box::new(move |overlay| publishes.set_overlay(overlay)),
-            risk: Box::new(|_| Vec::new()),
+            risk: Box::new(move |asked| notes(asked, &judges, &seen)),
             grants,
         });
         (ruling, queue)
     }
+}
+
+/// What may be wrong with what is asked.
+fn notes(asked: &Asked, ruling: &Ruling, seen: &Seen) -> Vec<risk::Note> {
+    let policy = ruling.load().policy.clone();
+    let target = &asked.intent.target;
+    let (method, path, query) = asked.request().unwrap_or_default();
+    let headers: Vec<(&str, &[u8])> =
+        asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let length = asked.body.length;
+    let seen_bytes = asked.preview.bytes.len() as u64;
+    let about = risk::Asked {
+        scheme: asked.intent.scheme,
+        host: &target.host,
+        port: target.port,
+        method,
+        path,
+        query,
+        upload: length.or((seen_bytes > 0).then_some(seen_bytes)),
+        headers: &headers,
+        body: &asked.preview.bytes,
+        opaque: matches!(asked.kind, Kind::Opaque | Kind::Tcp),
+    };
+    let known = risk::Known {
+        allowed: &policy.allowed_hosts(),
+        first_seen_today: seen.is_new(&target.host),
+        secret: &|_| None,
+    };
+    risk::notes(&about, &known)
 }
 
 fn settings(meant: &config::Approval) -> approval::Settings {
@@ -55,7 +87,8 @@ fn settings(meant: &config::Approval) -> approval::Settings {
             config::Ask::NewHosts => approval::About::NewHosts,
         },
         timeout: meant.timeout,
-        unattended: meant.unattended,
+        // A notify command is somebody who listens.
+        unattended: if meant.notify.is_empty() { meant.unattended } else { meant.timeout },
         session: meant.session,
         keep: meant.keep,
         max_held: count(meant.max_held),

@@ -1,7 +1,9 @@
 //! Settings become a running gateway: each room is built here and handed to the next.
 
+use super::earlier::{Earlier, Sinks};
 use super::lock::StateLock;
-use super::policies;
+use super::operator::{Facts, Operator, SandboxFacts};
+use super::policies::{self, Why};
 use super::run::Running;
 use crate::config::{
     ApprovalMode, Config, CredentialSource, Identity, ListenAddress, ListenMode, Loaded, NoProxy,
@@ -31,11 +33,12 @@ const BACKLOG: i32 = 1024;
 const OTHER_FILES: u64 = 256;
 
 /// Builds everything and starts it. What fails here is said with its fix, and nothing was served.
-pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
+pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Running> {
     let config = &loaded.config;
     let lock = StateLock::take(&config.state_dir)?;
     let files = raise_limits();
-    let compiled = policies::compile(config)?;
+    let earlier = Earlier::read(config).await?;
+    let compiled = earlier.compile(config).await?;
     let ca = Ca::load_or_create(&config.state_dir)?;
     let origins = Arc::new(Origins::new(&trust(config))?);
     if origins.root_count() == 0 {
@@ -44,18 +47,18 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
     let bundle = ca.write_bundle(&config.state_dir, origins.roots())?;
     let gauges = Arc::new(Gauges::default());
     let (registry, counts) = Registry::new(gauges.clone());
-    let (recorder, writer) = crate::traffic::start(traffic(config), vec![Box::new(counts)])
-        .context("traffic records")?;
-    let shared = super::approvals::Shared {
-        numbers: Arc::new(crate::approval::Numbers::new(1, 1, 1_000_000)),
-        attended: tokio::sync::watch::Sender::new(0),
-        observe: false,
-    };
+    let told = Sinks::new(&config.state_dir);
+    let sinks = told.sinks(Box::new(counts));
+    let (recorder, writer) =
+        crate::traffic::start(traffic(config), sinks).context("traffic records")?;
+    let policies = earlier.policies(&recorder);
+    let shared = earlier.shared(said.observe, told.seen.clone());
     let mut sandboxes = BTreeMap::new();
-    for (name, policy) in compiled {
-        policies::announce(&recorder, config, &name, &policy);
+    for (name, compiled) in compiled {
+        policies.announce(config, &name, &compiled, &Why::itself("start")).await;
         let settings = sandbox_settings(config, &name);
-        let asked = shared.open(config, &name, policy, Vec::new());
+        let grants = earlier.grants(&name);
+        let asked = shared.open(config, &name, compiled.1, grants);
         let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
         sandboxes.insert(name, sandbox);
     }
@@ -83,6 +86,21 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
     if recorder.event(Event::GatewayStart { version: env!("CARGO_PKG_VERSION").into() }).is_err() {
         anyhow::bail!("the traffic record can't be written in {}", config.state_dir.display());
     }
+    let (orders, ordered) = tokio::sync::mpsc::channel(16);
+    let operator = Arc::new(Operator {
+        started: (std::time::SystemTime::now(), std::time::Instant::now()),
+        facts: facts(loaded, &said),
+        sandboxes: sandboxes.clone(),
+        listeners: addresses(&listeners),
+        state: policies.state.clone(),
+        recorder: recorder.clone(),
+        events: policies.events.clone(),
+        attended: shared.attended.clone(),
+        orders,
+        shown: policies.shown.clone(),
+        tally: told.tally.clone(),
+        gauges: gate.gauges.clone(),
+    });
     Ok(Running {
         loaded: loaded.clone(),
         gate,
@@ -95,7 +113,52 @@ pub(super) fn assemble(loaded: &Loaded) -> anyhow::Result<Running> {
         metrics,
         bundle,
         lock,
+        policies,
+        operator,
+        ordered,
+        socket: said.socket,
     })
+}
+
+/// What the command line says beside the config.
+pub(super) struct Said {
+    /// The config file that was read.
+    pub(super) config: Option<String>,
+    /// Where the control socket is.
+    pub(super) socket: std::path::PathBuf,
+    /// What nothing knows is let through and marked.
+    pub(super) observe: bool,
+}
+
+fn facts(loaded: &Loaded, said: &Said) -> Facts {
+    let config = &loaded.config;
+    let each = |(name, sandbox): (&Arc<str>, &crate::config::Sandbox)| {
+        let presets = sandbox.presets.iter().map(|preset| match preset.access {
+            crate::policy::preset::Access::ReadOnly => preset.name.to_string(),
+            access => format!("{}={}", preset.name, access.as_str()),
+        });
+        let facts = SandboxFacts {
+            tier: sandbox.tier.to_string(),
+            presets: presets.collect(),
+            notifies: !sandbox.approval.notify.is_empty(),
+        };
+        (name.clone(), facts)
+    };
+    Facts {
+        state_dir: config.state_dir.display().to_string(),
+        config: said.config.clone(),
+        observe: said.observe,
+        sandboxes: config.sandboxes.iter().map(each).collect(),
+    }
+}
+
+fn addresses(listeners: &[Listener]) -> BTreeMap<Arc<str>, Vec<String>> {
+    let mut all: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
+    for listener in listeners {
+        let at = listener.socket.describe();
+        all.entry(listener.sandbox.name().clone()).or_default().push(at);
+    }
+    all
 }
 
 fn worker_count() -> usize {

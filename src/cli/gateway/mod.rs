@@ -6,9 +6,11 @@
 mod approvals;
 mod assemble;
 mod banner;
+mod earlier;
 mod lock;
 mod logs;
 mod memory;
+mod operator;
 mod policies;
 mod run;
 mod watch;
@@ -86,7 +88,12 @@ pub fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
         let _entered = runtime.enter();
         run::Signals::new()?
     };
-    let running = assemble::assemble(&loaded)?;
+    let said = assemble::Said {
+        config: args.config.named().map(|file| file.display().to_string()),
+        socket: loaded.config.state_dir.join("control.sock"),
+        observe: false,
+    };
+    let running = runtime.block_on(assemble::assemble(&loaded, said))?;
     banner::print(&loaded, args.config.named().as_deref(), &running)?;
     runtime.block_on(running.run(signals, watched, move || settings(&args)))?;
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,12 @@
 //! The gateway while it runs: signals, changed files, metrics, and the way to stop.
 
 use super::lock::StateLock;
-use super::policies;
+use super::operator::{self, Operator};
+use super::policies::{Floor, Order, Policies, Why};
 use super::watch::Watched;
 use crate::config::Loaded;
+use crate::control::Change;
+use crate::control::wire::{Changed, Problem};
 use crate::metrics::{Health, Registry, serve};
 use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
 use crate::record::Event;
@@ -37,6 +40,12 @@ pub(super) struct Running {
     pub(super) bundle: PathBuf,
     /// Held until the last record stands.
     pub(super) lock: StateLock,
+    pub(super) policies: Policies,
+    pub(super) operator: Arc<Operator>,
+    /// What a person orders.
+    pub(super) ordered: mpsc::Receiver<Order>,
+    /// Where the control socket is.
+    pub(super) socket: PathBuf,
 }
 
 /// What woke the gateway.
@@ -45,6 +54,7 @@ enum Woken {
     Changed,
     Stop,
     Count,
+    Ordered(Order),
 }
 
 /// The signals that the gateway heeds.
@@ -93,6 +103,7 @@ impl Running {
         if let Some(listener) = self.metrics.take() {
             self.serve_metrics(listener)?;
         }
+        self.serve_operator()?;
         loop {
             let woken = tokio::select! {
                 woken = signals.next() => woken,
@@ -101,33 +112,79 @@ impl Running {
                     Woken::Changed
                 }
                 _ = every.tick() => Woken::Count,
+                Some(order) = self.ordered.recv() => Woken::Ordered(order),
             };
             match woken {
                 Woken::Stop => break,
                 Woken::Count => self.count(),
                 Woken::Changed if !watched.changed() => {}
-                Woken::Changed => self.reload("a file changed", &reread, &mut watched),
-                Woken::Reload(why) => self.reload(why, &reread, &mut watched),
+                Woken::Changed => drop(self.reload("a file changed", &reread, &mut watched).await),
+                Woken::Reload(why) => drop(self.reload(why, &reread, &mut watched).await),
+                Woken::Ordered(order) => self.order(order, &reread, &mut watched).await,
             }
         }
         drop(watched);
         self.stop(signals).await
     }
 
+    /// Does what a person ordered.
+    async fn order(
+        &mut self,
+        order: Order,
+        reread: &impl Fn() -> anyhow::Result<Loaded>,
+        watched: &mut Watched,
+    ) {
+        // Who ordered it may have left: it is done all the same.
+        if let Order::Change(_, Change::Reload, reply) = order {
+            let reloaded = self.reload("ordered", reread, watched).await;
+            drop(reply.send(reloaded.map(|()| self.versions())));
+            return;
+        }
+        let (policies, config, sandboxes) = (&self.policies, &self.loaded.config, &self.sandboxes);
+        let floor = Floor { policies, config, sandboxes };
+        match order {
+            Order::Change(who, change, reply) => {
+                let changed = match change {
+                    Change::Apply { sandbox, apply } => floor.apply(&who, &sandbox, apply).await,
+                    Change::Rollback { sandbox, version } => {
+                        floor.rollback(&who, &sandbox, version).await
+                    }
+                    Change::Unpin { sandbox } => floor.unpin(&who, &sandbox).await,
+                    Change::Reload => return,
+                };
+                drop(reply.send(changed));
+            }
+            Order::Answer(queue, plan, reply) => {
+                drop(reply.send(floor.answer(&queue, plan).await));
+            }
+            Order::Unanswer(queue, number, who, reply) => {
+                drop(reply.send(floor.unanswer(&queue, number, &who).await));
+            }
+        }
+        // What was written here is no change of the operator's own.
+        watched.note();
+    }
+
+    fn versions(&self) -> Changed {
+        let shown = self.policies.shown.load();
+        let versions = shown.iter().map(|(name, s)| (name.to_string(), s.version)).collect();
+        Changed { versions, notes: Vec::new() }
+    }
+
     /// Reads everything anew and swaps it, or keeps all as it is.
-    fn reload(
+    async fn reload(
         &mut self,
         why: &str,
         reread: &impl Fn() -> anyhow::Result<Loaded>,
         watched: &mut Watched,
-    ) {
+    ) -> Result<(), Problem> {
         tracing::info!(why, "reloading");
         let mut read = || {
             // What changes while it is read is read again: the files are noted first.
             watched.note();
             let loaded = reread()?;
             watched.watch(&loaded.files);
-            let policies = policies::compile(&loaded.config)?;
+            let policies = self.policies.compiled(&loaded)?;
             let origins = Origins::new(&crate::tls::Settings {
                 ca_files: loaded.config.upstream.ca_files.clone(),
                 crl_files: loaded.config.upstream.crl_files.clone(),
@@ -136,7 +193,8 @@ impl Running {
         };
         match read() {
             Err(error) => {
-                policies::rejected(&self.recorder, &self.loaded.config, &error);
+                self.policies.rejected(&self.loaded.config, &error);
+                Err(Problem::conflict(format!("the last good policy stays in force: {error:#}")))
             }
             Ok((loaded, compiled, origins)) => {
                 if needs_restart(&self.loaded, &loaded) {
@@ -148,10 +206,21 @@ impl Running {
                     self.gate.origins.store(Arc::new(origins));
                     self.workers.forget_pooled();
                 }
-                policies::swap(&self.recorder, &loaded.config, &self.sandboxes, compiled);
+                let why = Why::itself("reload");
+                self.policies.swap(&loaded.config, &self.sandboxes, compiled, &why).await;
                 self.loaded = loaded;
+                Ok(())
             }
         }
+    }
+
+    /// Tells operators what happens, and serves them.
+    fn serve_operator(&self) -> anyhow::Result<()> {
+        let notify = self.loaded.config.sandboxes.iter();
+        let notify = notify.map(|(name, s)| (name.clone(), s.approval.notify.clone())).collect();
+        let tasks = self.gate.tasks.clone();
+        tasks.spawn(operator::pump(self.operator.clone(), notify, tasks.clone()));
+        Ok(())
     }
 
     fn count(&self) {

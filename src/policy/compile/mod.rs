@@ -13,7 +13,9 @@ pub(super) use rules::{Methods, Rule, RuleKind};
 pub(super) use table::Table;
 
 use super::document::Document;
-use super::pattern::{HostPatternError, PathPattern, PathPatternError, TextPatternError};
+use super::pattern::{
+    HostPattern, HostPatternError, PathPattern, PathPatternError, TextPatternError,
+};
 use super::verdict::RuleRef;
 use hashbrown::HashMap;
 use ipnet::IpNet;
@@ -177,6 +179,19 @@ impl Policy {
     pub fn tells_processes_apart(&self) -> bool {
         let all = |binaries: &[Arc<PathPattern>]| binaries.iter().any(|b| b.is_everything());
         self.entries.iter().any(|entry| entry.binaries.as_ref().is_some_and(|b| !all(b)))
+    }
+
+    /// The hosts that entries name, deny rules aside; of a wildcard the domain that it stands below.
+    pub fn allowed_hosts(&self) -> Vec<crate::addr::Host> {
+        let named = self.endpoints.iter().filter(|endpoint| !endpoint.flags.deny_only);
+        let mut hosts: Vec<_> = named
+            .filter_map(|endpoint| match endpoint.host.as_ref()? {
+                HostPattern::Exact(host) => Some(host.clone()),
+                HostPattern::Wild(wild) => crate::addr::Host::parse(wild.suffix()).ok(),
+            })
+            .collect();
+        hosts.dedup();
+        hosts
     }
 
     /// How many endpoints it has.

@@ -36,9 +36,8 @@ pub(super) fn without(text: &str, number: u64) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let keys = [format!("  approved-r{number}:"), format!("  denied-r{number}:")];
     let at = lines.iter().position(|line| keys.iter().any(|key| line.trim_end() == key))?;
-    let ours = |line: &str| {
-        line.starts_with(&format!("  # r{number} ")) || line.starts_with("  # why: ")
-    };
+    let ours =
+        |line: &str| line.starts_with(&format!("  # r{number} ")) || line.starts_with("  # why: ");
     let above = lines[..at].iter().rev().take_while(|line| ours(line)).count();
     let below = lines[at + 1..]
         .iter()

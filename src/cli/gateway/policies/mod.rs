@@ -8,7 +8,8 @@ mod orders;
 mod versions;
 
 pub(super) use approved::make_dir;
-pub(super) use orders::Order;
+pub(super) use orders::{Floor, Order};
+pub(super) use versions::{earlier, millis, sources, version};
 
 use crate::config::{Config, Loaded};
 use crate::policy::{BodyLimits, Document, Layer, Policy};

@@ -43,7 +43,10 @@ impl Floor<'_> {
         self.sandboxes.get_key_value(name).ok_or_else(|| {
             let known: Vec<&str> = self.sandboxes.keys().map(|name| &**name).collect();
             let shown = crate::addr::Shown::new(name);
-            Problem::not_found(format!("no sandbox is named `{shown}`: there is {}", known.join(", ")))
+            Problem::not_found(format!(
+                "no sandbox is named `{shown}`: there is {}",
+                known.join(", ")
+            ))
         })
     }
 

@@ -1,0 +1,180 @@
+//! What has changed is told, thirty times a second at most; what has had its time is swept away.
+//!
+//! Entries note that they changed, and this looks: however fast a sandbox asks, listeners get each
+//! entry once a turn.
+
+use super::{Operator, view};
+use crate::addr::Shown;
+use crate::approval::{Change, Queue};
+use crate::control::wire::Event;
+use crate::record;
+use crate::tasks::Tasks;
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+
+/// How often changes are told.
+const TURN: Duration = Duration::from_millis(33);
+/// How many turns there are between two sweeps: a grant that has expired ends what lives by it
+/// within a second.
+const SWEEP: u32 = 6;
+/// How many numbers are reserved at once.
+pub(in crate::cli::gateway) const BLOCK: u64 = 4096;
+/// How long a notify command may take, and how many run at once.
+const NOTIFY_WITHIN: Duration = Duration::from_secs(10);
+const NOTIFY_AT_ONCE: usize = 4;
+
+/// A sandbox's notify command.
+type Notify = BTreeMap<Arc<str>, Vec<String>>;
+
+/// Tells and sweeps until the gateway drains.
+pub(in crate::cli::gateway) async fn pump(operator: Arc<Operator>, notify: Notify, tasks: Tasks) {
+    let mut turns = tokio::time::interval(TURN);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let running = Arc::new(Semaphore::new(NOTIFY_AT_ONCE));
+    let mut told = Told::default();
+    let mut turn = 0_u32;
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = tasks.drained() => {
+                drop(operator.events.send(Arc::new(Event::Stopping {})));
+                return;
+            }
+        }
+        turn = turn.wrapping_add(1);
+        for (name, sandbox) in &operator.sandboxes {
+            let queue = sandbox.queue();
+            let fresh = operator.tell(queue, &mut told);
+            if let Some(command) = notify.get(name).filter(|command| !command.is_empty()) {
+                for number in fresh {
+                    operator.notify(queue, number, command, (&running, &tasks));
+                }
+            }
+            if turn.is_multiple_of(SWEEP) {
+                operator.sweep(queue).await;
+            }
+        }
+        if turn.is_multiple_of(SWEEP) {
+            operator.reserve().await;
+        }
+    }
+}
+
+/// The newest entry that was told of in each sandbox: an entry with a higher number is new.
+#[derive(Default)]
+struct Told(BTreeMap<Arc<str>, u64>);
+
+impl Operator {
+    /// Tells what has changed in a queue. Gives the numbers of new entries.
+    fn tell(&self, queue: &Queue, told: &mut Told) -> Vec<u64> {
+        let (changes, grants) = queue.take_changes();
+        let newest = told.0.entry(queue.sandbox().clone()).or_default();
+        let mut fresh = Vec::new();
+        for (number, _) in &changes {
+            if *number > *newest {
+                *newest = *number;
+                fresh.push(*number);
+            }
+        }
+        if self.events.receiver_count() == 0 {
+            return fresh;
+        }
+        for (number, change) in changes {
+            let Some(request) = self.shown(queue, number).map(Box::new) else { continue };
+            let event = match change {
+                Change::Pending => Event::Pending(request),
+                Change::Gone => Event::Gone(request),
+                Change::Decided => Event::Decided(request),
+                Change::Expired => Event::Expired(request),
+            };
+            drop(self.events.send(Arc::new(event)));
+        }
+        if grants {
+            let sandbox = queue.sandbox().to_string();
+            drop(self.events.send(Arc::new(Event::Grants { sandbox })));
+        }
+        fresh
+    }
+
+    async fn sweep(&self, queue: &Queue) {
+        for grant in queue.sweep(SystemTime::now()) {
+            if let Err(error) = self.state.remove_grant(grant.id.0).await {
+                tracing::warn!(%error, grant = %grant.id, "a grant that has ended is still kept");
+            }
+            self.record(record::Event::GrantExpired {
+                sandbox: queue.sandbox().clone(),
+                grant: grant.id.to_string(),
+                covers: Shown::new(&view::covers(&grant.cover)).to_string(),
+            });
+        }
+    }
+
+    /// Numbers are reserved before they are used up, so that a restart gives none twice.
+    async fn reserve(&self) {
+        let Some(queue) = self.sandboxes.values().next().map(|sandbox| sandbox.queue()) else {
+            return;
+        };
+        let (requests, grants) = queue.numbers_left();
+        if requests < BLOCK / 2 {
+            match self.state.reserve("request", BLOCK).await {
+                Ok(_) => queue.more_requests(BLOCK),
+                Err(error) => tracing::warn!(%error, "no more requests can be numbered"),
+            }
+        }
+        if grants < BLOCK / 2 {
+            match self.state.reserve("grant", BLOCK).await {
+                Ok(_) => queue.more_grants(BLOCK),
+                Err(error) => tracing::warn!(%error, "no more grants can be numbered"),
+            }
+        }
+    }
+
+    /// Runs a sandbox's notify command with the entry as JSON on its standard input.
+    fn notify(
+        &self,
+        queue: &Queue,
+        number: u64,
+        command: &[String],
+        (running, tasks): (&Arc<Semaphore>, &Tasks),
+    ) {
+        let Some(request) = self.shown(queue, number) else { return };
+        let Ok(place) = running.clone().try_acquire_owned() else {
+            tracing::warn!(number, "notify was not run: {NOTIFY_AT_ONCE} run already");
+            return;
+        };
+        let Ok(mut json) = serde_json::to_vec(&request) else { return };
+        json.push(b'\n');
+        let command = command.to_vec();
+        tasks.spawn(async move {
+            let ended = tokio::time::timeout(NOTIFY_WITHIN, run(&command, &json)).await;
+            match ended {
+                Ok(Ok(status)) if status.success() => {}
+                Ok(Ok(status)) => tracing::warn!(command = command[0], %status, "notify failed"),
+                Ok(Err(error)) => tracing::warn!(command = command[0], %error, "notify failed"),
+                Err(_) => {
+                    tracing::warn!(command = command[0], "notify took too long and was ended")
+                }
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn run(command: &[String], json: &[u8]) -> std::io::Result<std::process::ExitStatus> {
+    let mut child = tokio::process::Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Who does not read its input is not wrong.
+        drop(stdin.write_all(json).await);
+    }
+    child.wait().await
+}
