@@ -74,7 +74,7 @@ impl fmt::Debug for Attendance {
 /// The gateway behind the control API.
 ///
 /// A future of a change is driven to its end even where the client leaves. A name of a sandbox
-/// that comes in a filter is one of [`Backend::status`]; a path's is not checked.
+/// that comes in a filter, a path or a body was one of [`Backend::status`] a moment ago.
 pub trait Backend: Send + Sync + 'static {
     /// How the gateway does, with its sandboxes.
     fn status(&self) -> Status;

@@ -683,3 +683,12 @@ pub struct Rollback {
     /// The version to go back to, and to stay at.
     pub version: u64,
 }
+
+/// A time as it stands on the wire: RFC 3339 in UTC with milliseconds. A time that RFC 3339 has no
+/// spelling for (a clock gone mad) is the epoch.
+pub fn stamp(time: std::time::SystemTime) -> String {
+    const MILLIS: jiff::fmt::temporal::DateTimePrinter =
+        jiff::fmt::temporal::DateTimePrinter::new().precision(Some(3));
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    MILLIS.timestamp_to_string(&time)
+}
