@@ -64,7 +64,7 @@ fn mixed(segment: &str) -> bool {
 }
 
 /// The pattern that matches `text` alone.
-pub fn matching_exactly(text: &str) -> String {
+pub(super) fn matching_exactly(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

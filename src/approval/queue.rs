@@ -326,6 +326,17 @@ impl Queue {
         Some(ticket)
     }
 
+    /// An answer that was taken up and not used waits again for whoever asks the same.
+    pub fn leave_ticket(&self, ticket: Arc<Ticket>, now: SystemTime) {
+        let mut inner = self.lock();
+        let number = ticket.number();
+        if let Some(entry) = inner.entries.get_mut(&number) {
+            entry.left = Some((ticket, now + LEFT_FOR));
+            let key = entry.asked.key();
+            inner.by_key.insert(key, number);
+        }
+    }
+
     /// Waits at an entry from outside, as the agent does at `policy.local`. It counts as held,
     /// and is never given a ticket. `None` where the entry is unknown or too many wait.
     pub fn watch(self: &Arc<Self>, number: u64, most: Duration) -> Option<Watching> {

@@ -1,6 +1,7 @@
 //! Which config is read: `--config`, `$PORTCULLIS_CONFIG`, `$XDG_CONFIG_HOME`, or none.
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Surroundings};
+use crate::control::Whereabouts;
 use std::path::PathBuf;
 
 /// The flags that name the config and its state directory.
@@ -12,6 +13,30 @@ pub struct ConfigArgs {
     /// The directory of the CA and the traffic records [default: ~/.local/state/portcullis].
     #[arg(long, value_name = "DIR", env = "PORTCULLIS_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// The flag that names the control socket.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SocketArgs {
+    /// The control socket [default: control.sock in the state directory that is named, else
+    /// $XDG_RUNTIME_DIR/portcullis/control.sock].
+    #[arg(long, value_name = "PATH", env = "PORTCULLIS_SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+impl SocketArgs {
+    /// Where the socket of the gateway with this config is.
+    pub fn path(&self, config: &Config) -> PathBuf {
+        let around = Surroundings::here();
+        let named = config.state_dir_named.then(|| config.state_dir.clone());
+        Whereabouts {
+            socket: self.socket.as_ref().map(|socket| around.current_dir.join(socket)),
+            state_dir: named,
+            runtime_dir: around.runtime_dir,
+            default_state_dir: config.state_dir.clone(),
+        }
+        .path()
+    }
 }
 
 impl ConfigArgs {

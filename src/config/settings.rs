@@ -19,6 +19,8 @@ pub const DEFAULT_SANDBOX: &str = "default";
 pub struct Config {
     /// Where the CA, the CA bundle and the traffic records live. Absolute.
     pub state_dir: PathBuf,
+    /// A flag, a variable or the file names the state directory: the control socket is in it then.
+    pub state_dir_named: bool,
     /// Where the gateway listens. Never empty.
     pub listeners: Vec<Listener>,
     /// The sandboxes by name. Every listener's sandbox is in it.

@@ -72,6 +72,7 @@ pub(super) fn settle(
     version(reading, raw)?;
     not_in_this_build(reading, raw)?;
     let listeners = listeners(reading, raw)?;
+    let state_dir_named = state_dir.is_some() || raw.state_dir.is_some();
     let state_dir = match (&state_dir, &raw.state_dir) {
         (Some(flag), _) => flag.clone(),
         (None, Some(text)) => reading.path(text, Place::default())?,
@@ -79,6 +80,7 @@ pub(super) fn settle(
     };
     Ok(Config {
         state_dir,
+        state_dir_named,
         sandboxes: sandboxes(reading, raw, &listeners)?,
         deny: deny::settle(reading, raw, DEFAULTS)?,
         listeners,

@@ -13,6 +13,8 @@ pub struct Surroundings {
     pub state_home: Option<PathBuf>,
     /// `$XDG_CONFIG_HOME`.
     pub config_home: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
     /// The directory that relative paths of flags start from.
     pub current_dir: PathBuf,
     /// The gateway's effective uid.
@@ -29,6 +31,7 @@ impl Surroundings {
             home: dir("HOME"),
             state_home: dir("XDG_STATE_HOME"),
             config_home: dir("XDG_CONFIG_HOME"),
+            runtime_dir: dir("XDG_RUNTIME_DIR"),
             current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             euid: rustix::process::geteuid().as_raw(),
         }

@@ -195,7 +195,7 @@ impl From<&Record> for Row {
             verdict: record.verdict.as_str().to_owned(),
             outcome: record.outcome.as_str().to_owned(),
             code: record.code.as_str().to_owned(),
-            by: record.by.as_str().to_owned(),
+            by: record.by.text().into_owned(),
             rule: record.rule.as_ref().map(ToString::to_string),
             scheme: match record.scheme {
                 Scheme::Http => "http",
@@ -211,7 +211,7 @@ impl From<&Record> for Row {
             upload: record.upload,
             download: record.download,
             total_ms: record.ms.total.as_secs_f64() * 1000.0,
-            request: None,
+            request: record.request.map(|number| format!("r{number}")),
             repeat: None,
         }
     }

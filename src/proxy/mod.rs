@@ -27,6 +27,7 @@ mod judge;
 mod judged;
 mod listener;
 mod live;
+mod local;
 mod messages;
 mod open;
 mod refuse;

@@ -8,6 +8,7 @@ use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::judged::JudgedBody;
+use super::local;
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::target::{Target, canonical};
@@ -85,9 +86,35 @@ async fn answer(
             return refuse(open, None, &refusal, &form);
         }
     };
+    if local::is_policy(&target.authority.host) {
+        return to_policy(connection, (head, body), target, open).await;
+    }
     let (body, peeked) = (Some(body), None);
     let exchange = Exchange { head, body, target, framing, upgrade, open, peeked };
     Box::new(exchange).run(connection, form).await
+}
+
+/// A request to `policy.local`, which the gateway answers itself.
+async fn to_policy(
+    connection: &Arc<Connection>,
+    (head, body): (http::request::Parts, Incoming),
+    target: Target,
+    mut open: OpenRecord,
+) -> Response<DownBody> {
+    let asked = open.record().target.clone();
+    let asked = asked.as_ref().map_or(("/", None), |target| (target.path(), target.query()));
+    match local::answer(connection, &head, body, asked).await {
+        Ok(response) => {
+            let record = open.record();
+            record.verdict = Judged::Allow;
+            record.code = Code::Allowed;
+            record.rule = Some("policy.local".into());
+            record.status = Some(response.status().as_u16());
+            open.close(crate::record::Outcome::Passed);
+            response
+        }
+        Err(refusal) => refuse(open, Some(&target.authority), &refusal, &Form::Problem),
+    }
 }
 
 /// The gateway can't record, so nothing passes; there is no record of this either, but a counter.

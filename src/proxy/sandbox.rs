@@ -7,6 +7,7 @@ use crate::addr::Name;
 use crate::approval::Queue;
 use crate::policy::{BodyLimits, Code, Policy, Rules};
 use crate::traffic::SandboxRecorder;
+use arc_swap::ArcSwap;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,6 +62,8 @@ pub struct SandboxSettings {
     pub limits: Limits,
     /// How much of a body is read to judge.
     pub bodies: BodyLimits,
+    /// Whether it may ask about itself at `http://policy.local`.
+    pub agent_api: bool,
 }
 
 /// A sandbox, for as long as the gateway runs.
@@ -74,6 +77,8 @@ pub struct Sandbox {
     rate: Mutex<Bucket>,
     upload: Mutex<Day>,
     names: Mutex<Names>,
+    /// The policy as its agent may see it.
+    agent_view: ArcSwap<serde_json::Value>,
 }
 
 /// A connection's place in the sandbox's count; dropping it gives the place back.
@@ -121,6 +126,7 @@ impl Sandbox {
             rate: Mutex::new(Bucket { tokens, at: Instant::now() }),
             upload: Mutex::default(),
             names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
+            agent_view: ArcSwap::from_pointee(serde_json::Value::Null),
             settings,
         })
     }
@@ -143,6 +149,16 @@ impl Sandbox {
     /// The epoch of the rules in force.
     pub fn epoch(&self) -> u64 {
         self.ruling.epoch()
+    }
+
+    /// The policy as its agent may see it.
+    pub(crate) fn agent_view(&self) -> Arc<serde_json::Value> {
+        self.agent_view.load_full()
+    }
+
+    /// What its agent may see of the policy from now on.
+    pub fn show_agent(&self, policy: serde_json::Value) {
+        self.agent_view.store(Arc::new(policy));
     }
 
     /// Where unknown requests are asked about.

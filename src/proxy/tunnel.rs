@@ -11,6 +11,7 @@ use super::hello;
 use super::io::{ClientIo, Prefixed, Raw};
 use super::judge::take_name;
 use super::live::{Answered, Asked, End, Subject};
+use super::local;
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::relay::{self, Ended};
@@ -77,6 +78,9 @@ pub(crate) async fn plan(
     if connection.gate.tasks.draining() {
         let refusal = Refusal::unjudged(Code::Draining, "the gateway is stopping");
         return Err((refusal.closing(), opened(connection, &target).ok()));
+    }
+    if local::is_reserved(&target.host) {
+        return Ok(Next::Inspect(target));
     }
     let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
     let policy = &rules.policy;
@@ -422,6 +426,10 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         Ok(open) => open,
         Err(_) => return,
     };
+    if local::is_reserved(&target.host) {
+        let detail = "the gateway itself answers for this host, over HTTP alone";
+        return unrelayed(open, &target, io, Refusal::unjudged(Code::NotServed, detail)).await;
+    }
     let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
     let intent = Intent {
         client: &connection.client,

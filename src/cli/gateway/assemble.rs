@@ -48,7 +48,8 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     let gauges = Arc::new(Gauges::default());
     let (registry, counts) = Registry::new(gauges.clone());
     let told = Sinks::new(&config.state_dir);
-    let sinks = told.sinks(Box::new(counts));
+    let feed = crate::control::feed::Feed::new();
+    let sinks = told.sinks(vec![Box::new(counts), Box::new(feed.clone())]);
     let (recorder, writer) =
         crate::traffic::start(traffic(config), sinks).context("traffic records")?;
     let policies = earlier.policies(&recorder);
@@ -58,12 +59,14 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         policies.announce(config, &name, &compiled, &Why::itself("start")).await;
         let settings = sandbox_settings(config, &name);
         let grants = earlier.grants(&name);
-        let asked = shared.open(config, &name, compiled.1, grants);
+        let asked = shared.open(config, &name, compiled.1.clone(), grants);
         let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
+        sandbox.show_agent(policies::agent_view(&compiled.0));
         sandboxes.insert(name, sandbox);
     }
     let listeners = bind(config, &sandboxes, &recorder)?;
     let metrics = config.metrics.map(metrics_listener).transpose()?;
+    let control = crate::control::server::bind(&said.socket)?;
     let own = listeners
         .iter()
         .filter_map(|l| l.socket.address())
@@ -116,7 +119,8 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         policies,
         operator,
         ordered,
-        socket: said.socket,
+        control,
+        feed,
     })
 }
 
@@ -236,6 +240,7 @@ fn sandbox_settings(config: &Config, name: &Arc<str>) -> SandboxSettings {
             upload_per_day: meant.limits.upload_per_day,
         },
         bodies: policies::bodies(config),
+        agent_api: meant.agent_api,
     }
 }
 

@@ -101,8 +101,9 @@ impl Sinks {
         Self { seen: Seen::load(state_dir), tally: Arc::default() }
     }
 
-    pub(super) fn sinks(&self, counts: Box<dyn Sink>) -> Vec<Box<dyn Sink>> {
-        let seen = SeenSink::new(self.seen.clone());
-        vec![counts, Box::new(TallySink(self.tally.clone())), Box::new(seen)]
+    pub(super) fn sinks(&self, mut others: Vec<Box<dyn Sink>>) -> Vec<Box<dyn Sink>> {
+        others.push(Box::new(TallySink(self.tally.clone())));
+        others.push(Box::new(SeenSink::new(self.seen.clone())));
+        others
     }
 }

@@ -15,7 +15,7 @@ mod policies;
 mod run;
 mod watch;
 
-use super::settings::ConfigArgs;
+use super::settings::{ConfigArgs, SocketArgs};
 use crate::config::{Flags, Loaded};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +32,9 @@ pub struct GatewayArgs {
     /// Config file and state directory.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Where operators reach it.
+    #[command(flatten)]
+    pub socket: SocketArgs,
     /// A policy file, added to the sandbox's; may be repeated.
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_POLICY", value_delimiter = ',')]
     pub policy: Vec<PathBuf>,
@@ -47,6 +50,9 @@ pub struct GatewayArgs {
     /// Where to serve /metrics and /healthz [default: nowhere].
     #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_METRICS")]
     pub metrics: Option<SocketAddr>,
+    /// Let through what no rule knows, and mark it in the records: for learning, in a safe place.
+    #[arg(long, env = "PORTCULLIS_OBSERVE")]
+    pub observe: bool,
     /// Say more: -v what happens, -vv why.
     #[arg(short, long, action = clap::ArgAction::Count, env = "PORTCULLIS_VERBOSE")]
     pub verbose: u8,
@@ -90,8 +96,8 @@ pub fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
     };
     let said = assemble::Said {
         config: args.config.named().map(|file| file.display().to_string()),
-        socket: loaded.config.state_dir.join("control.sock"),
-        observe: false,
+        socket: args.socket.path(&loaded.config),
+        observe: args.observe,
     };
     let running = runtime.block_on(assemble::assemble(&loaded, said))?;
     banner::print(&loaded, args.config.named().as_deref(), &running)?;

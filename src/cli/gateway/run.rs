@@ -6,6 +6,8 @@ use super::policies::{Floor, Order, Policies, Why};
 use super::watch::Watched;
 use crate::config::Loaded;
 use crate::control::Change;
+use crate::control::feed::Feed;
+use crate::control::server::{Placed, serve as serve_control};
 use crate::control::wire::{Changed, Problem};
 use crate::metrics::{Health, Registry, serve};
 use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
@@ -44,8 +46,9 @@ pub(super) struct Running {
     pub(super) operator: Arc<Operator>,
     /// What a person orders.
     pub(super) ordered: mpsc::Receiver<Order>,
-    /// Where the control socket is.
-    pub(super) socket: PathBuf,
+    /// Where operators reach it.
+    pub(super) control: (std::os::unix::net::UnixListener, Placed),
+    pub(super) feed: Feed,
 }
 
 /// What woke the gateway.
@@ -220,6 +223,12 @@ impl Running {
         let notify = notify.map(|(name, s)| (name.clone(), s.approval.notify.clone())).collect();
         let tasks = self.gate.tasks.clone();
         tasks.spawn(operator::pump(self.operator.clone(), notify, tasks.clone()));
+        let listener = tokio::net::UnixListener::from_std(self.control.0.try_clone()?)?;
+        let (backend, feed) = (self.operator.clone(), self.feed.clone());
+        let ends = tasks.clone();
+        tasks.spawn(async move {
+            serve_control(listener, backend, feed, ends.drained()).await;
+        });
         Ok(())
     }
 

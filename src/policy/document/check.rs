@@ -142,6 +142,7 @@ impl Found {
             Err(error) => {
                 let problem = format!("the host {}: {error}", quoted(host));
                 let right = match error {
+                    HostPatternError::Reserved => "remove the entry",
                     HostPatternError::Bare
                     | HostPatternError::TopLevel
                     | HostPatternError::Later

@@ -6,6 +6,9 @@
 use super::glob::Parsed;
 use crate::addr::{Host, HostError, Name};
 
+/// Hosts that the gateway itself answers for.
+const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
+
 /// A host as a rule names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
@@ -49,6 +52,9 @@ pub enum HostPatternError {
     /// `?`, `[`, `{`.
     #[error("a host pattern knows only \"*\" and \"**\"")]
     Metacharacter,
+    /// `policy.local`, `inference.local`.
+    #[error("the gateway itself answers for this host: no rule is needed, and none has an effect")]
+    Reserved,
     /// A name.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -62,7 +68,11 @@ impl HostPattern {
             if pattern.contains(['?', '{']) {
                 return Err(HostPatternError::Metacharacter);
             }
-            return Ok(Self::Exact(Host::parse(pattern)?));
+            let host = Host::parse(pattern)?;
+            if RESERVED.iter().any(|own| host.name().is_some_and(|name| name.as_str() == *own)) {
+                return Err(HostPatternError::Reserved);
+            }
+            return Ok(Self::Exact(host));
         }
         if pattern.contains(['?', '{', '[']) {
             return Err(HostPatternError::Metacharacter);

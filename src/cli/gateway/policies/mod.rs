@@ -109,6 +109,27 @@ pub(super) fn bodies(config: &Config) -> BodyLimits {
     BodyLimits { graphql: size(config.buffer.graphql), rpc: size(config.buffer.rpc) }
 }
 
+/// The policy as its agent may see it: what is allowed and what is not, and nothing of the host
+/// (files, inner addresses, whose credentials).
+pub(super) fn agent_view(layers: &[Layer]) -> serde_json::Value {
+    let mut all = serde_json::Map::new();
+    for layer in layers {
+        for (name, entry) in &layer.document.network_policies {
+            let mut shown = serde_json::to_value(&entry.value).unwrap_or_default();
+            let endpoints = shown.get_mut("endpoints").and_then(|e| e.as_array_mut());
+            for endpoint in endpoints.into_iter().flatten().filter_map(|e| e.as_object_mut()) {
+                endpoint.retain(|key, _| AGENT_SEES.contains(&key.as_str()));
+            }
+            all.insert(name.clone(), shown);
+        }
+    }
+    all.into()
+}
+
+/// The keys of an endpoint that an agent may see.
+const AGENT_SEES: [&str; 9] =
+    ["host", "port", "ports", "path", "protocol", "enforcement", "access", "rules", "deny_rules"];
+
 impl Policies {
     /// The text of a sandbox's runtime layer.
     pub(super) fn runtime(&self, name: &str) -> Option<String> {
@@ -181,6 +202,7 @@ impl Policies {
                 continue;
             }
             self.announce(config, name, &new, why).await;
+            sandbox.show_agent(agent_view(&new.0));
             sandbox.swap(new.1);
         }
         for name in policies.keys() {

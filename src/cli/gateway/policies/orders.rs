@@ -68,6 +68,7 @@ impl Floor<'_> {
         let Some(sandbox) = self.sandboxes.get(name) else { return };
         if sandbox.policy().id() != compiled.1.id() {
             self.policies.announce(self.config, name, &compiled, why).await;
+            sandbox.show_agent(super::agent_view(&compiled.0));
             sandbox.swap(compiled.1);
         }
     }
