@@ -181,6 +181,7 @@ impl Queue {
             }
             (None, Some(file), _) => {
                 decided.outcome = Outcome::File(file);
+                decided.released = inner.entries.get(&plan.number).map_or(0, Entry::held);
                 inner.decide(plan.number, decided, now);
             }
             (None, None, Answer::Approve) => inner.approve_once(plan, decided, now),
@@ -248,10 +249,19 @@ impl Queue {
                 Undone::Nothing
             }
         };
-        inner.reopen(number);
-        inner.changed(number, Change::Pending);
-        if matches!(undone, Undone::Grant(_)) {
-            inner.grants_changed();
+        match &undone {
+            // It answered every entry that it covered.
+            Undone::Grant(grant) => {
+                inner.grants_changed();
+                for number in inner.answered_by(grant.id) {
+                    inner.reopen(number);
+                    inner.changed(number, Change::Pending);
+                }
+            }
+            Undone::Nothing | Undone::File(_) => {
+                inner.reopen(number);
+                inner.changed(number, Change::Pending);
+            }
         }
         // A ticket that was spent, too: who left by it is judged again.
         self.publish(&inner);
@@ -318,6 +328,15 @@ impl Inner {
             return Err(DecideError::Changed(number));
         }
         Ok(entry)
+    }
+
+    /// The entries that a grant answered.
+    fn answered_by(&self, id: GrantId) -> Vec<u64> {
+        let by = |entry: &&Entry| {
+            let outcome = entry.decided.as_ref().map(|decided| &decided.outcome);
+            matches!(outcome, Some(Outcome::Grant(by)) if *by == id)
+        };
+        self.entries.values().filter(by).map(|entry| entry.number).collect()
     }
 
     fn decide(&mut self, number: u64, decided: Decided, now: SystemTime) {

@@ -61,6 +61,12 @@ impl Hold {
         self.number
     }
 
+    /// The answer to its entry, where it has one.
+    pub fn approval(&self) -> Option<Arc<Approval>> {
+        let (entry, _) = self.queue.entry(self.number)?;
+        Some(entry.decided?.approval)
+    }
+
     /// How long it has waited.
     pub fn waited(&self) -> Duration {
         self.since.elapsed()

@@ -86,10 +86,11 @@ pub fn answered(layer: Layer) -> Vec<Layer> {
     allowing.network_policies.retain(|_, entry| !denies(entry));
     denying.network_policies.retain(|_, entry| denies(entry));
     let source = layer.source;
-    vec![
+    let layers = [
         Layer { document: allowing, source: source.clone(), deny_only: false },
         Layer { document: denying, source, deny_only: true },
-    ]
+    ];
+    layers.into_iter().filter(|layer| !layer.document.network_policies.is_empty()).collect()
 }
 
 /// Reads one policy file as a layer.

@@ -137,6 +137,8 @@ pub(crate) async fn ask(
         let question = match verdict {
             Some(Verdict::Allow(permit) | Verdict::Audit(permit)) => {
                 released(open, hold.as_ref());
+                // An answer for good is a rule by now: the record says whose it was.
+                open.record().approval = hold.as_ref().and_then(Hold::approval);
                 return Ok((permit, answered));
             }
             Some(Verdict::Deny(denial)) => {
@@ -166,17 +168,17 @@ pub(crate) async fn ask(
             }
             continue;
         };
-        match wait(connection, held).await? {
+        let came = wait(connection, held).await;
+        released(open, hold.as_ref());
+        match came? {
             Release::Judge => {}
             Release::Ticket(ticket) => answered.ticket = Some(ticket),
             Release::Denied(approval) => {
-                released(open, hold.as_ref());
                 let number = hold.as_ref().map(Hold::number);
                 let by = crate::policy::GrantRef::Once(number.unwrap_or_default());
                 return Err(Refusal::asked(question, number, Came::Denied(by, approval)));
             }
             Release::TimedOut => {
-                released(open, hold.as_ref());
                 let number = hold.as_ref().map(Hold::number);
                 return Err(Refusal::asked(question, number, Came::TimedOut));
             }

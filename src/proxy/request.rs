@@ -106,6 +106,7 @@ async fn to_policy(
     match local::answer(connection, &head, body, asked).await {
         Ok(response) => {
             let record = open.record();
+            record.policy = crate::record::PolicyId(connection.sandbox.policy().id());
             record.verdict = Judged::Allow;
             record.code = Code::Allowed;
             record.rule = Some("policy.local".into());
@@ -137,8 +138,9 @@ fn refuse(
     form: &Form,
 ) -> Response<DownBody> {
     let response = refusal.response(&open.asker(target), form);
-    let status = response.status().as_u16();
-    open.refuse(refusal, Some(status));
+    // Who has left got nothing.
+    let status = (refusal.code != Code::ClientGone).then_some(response.status().as_u16());
+    open.refuse(refusal, status);
     response
 }
 

@@ -2,7 +2,7 @@
 
 use super::run::Running;
 use crate::cli::output;
-use crate::config::Loaded;
+use crate::config::{ApprovalMode, Loaded};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -38,13 +38,11 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
         text,
         "\nIn the shell of what is to be kept in, paste:\n  eval \"$(portcullis env{flags})\""
     )?;
+    text.push_str(&unknown(loaded, running));
     writeln!(
         text,
-        "\nWhat no rule allows is refused. Who runs as the same uid on this host could"
-    )?;
-    writeln!(
-        text,
-        "reach the gateway's own files: use another uid or a container to keep them apart."
+        "\nWho runs as the same uid on this host could open the control socket and the gateway's\n\
+         own files: use another uid or a container to keep what you guard apart."
     )?;
     for notice in &loaded.notices {
         writeln!(text, "note: {notice}")?;
@@ -57,6 +55,28 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
     }
     output::print(&text)?;
     Ok(())
+}
+
+/// What becomes of what no rule allows, and how to answer.
+fn unknown(loaded: &Loaded, running: &Running) -> String {
+    let modes = loaded.config.sandboxes.values().map(|sandbox| sandbox.approval.mode);
+    let held = modes.clone().any(|mode| mode == ApprovalMode::Hold);
+    let asked = held || modes.clone().any(|mode| mode == ApprovalMode::Queue);
+    let socket = running.control.1.path().display();
+    let mut text = String::from("\n");
+    if running.operator.facts.observe {
+        text.push_str(
+            "OBSERVING: what no rule allows is LET THROUGH and recorded as unknown. This keeps\n\
+             nothing in; it is for learning what a policy needs, in a safe place.\n",
+        );
+    } else if asked {
+        let what = if held { "is held until you answer" } else { "is refused, and you are asked" };
+        let _ = writeln!(text, "What no rule allows {what}. To answer, in another terminal:");
+        let _ = writeln!(text, "  portcullis term --socket {socket}");
+    } else {
+        text.push_str("What no rule allows is refused.\n");
+    }
+    text
 }
 
 /// The flags that make `portcullis env` speak of this gateway.
