@@ -21,7 +21,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// What one connection too many is told.
 pub(super) const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n\
-    {\"status\":503,\"code\":\"unavailable\",\"detail\":\"64 connections are open: close a pane, or try again\"}  \n";
+    {\"status\":503,\"code\":\"unavailable\",\"detail\":\"64 connections are open: close a pane, or try again\"} \n";
 
 /// The body of a request, as the type that its route takes.
 pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
