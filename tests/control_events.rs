@@ -30,6 +30,8 @@ fn record(sandbox: &str, target: &'static str) -> Record {
     Record {
         time: SystemTime::UNIX_EPOCH,
         id: Id(7),
+        request: Some(41),
+        approval: None,
         sandbox: sandbox.into(),
         client: Client::Unseen,
         scheme: Scheme::Https,
@@ -87,6 +89,7 @@ async fn a_stream_of_one_sandbox_has_no_other() {
     let Event::Traffic(batch) = next(&mut events).await else { panic!("no traffic") };
     assert_eq!((batch.counts.passed, batch.rows.len(), batch.missed), (1, 1, 0));
     assert_eq!(batch.rows[0].path.as_deref(), Some("/c"));
+    assert_eq!(batch.rows[0].request.as_deref(), Some("r41"));
     assert!(!serde_json::to_string(&batch).unwrap().contains("secret"));
     let error = served.client().events(&Listen { sandbox: Some("x".into()), ..ci }).await;
     assert_eq!(error.err().unwrap().problem().unwrap().status, 404);
