@@ -3,14 +3,27 @@
 //! Owns what users type and what they read. Exit status: 0 done, 1 a finding or a refusal, 2 wrong
 //! usage or unreadable input, 3 no running gateway. Errors go to stderr and end with the fix.
 
+mod asking;
+mod audit;
 mod ca;
 mod env;
 pub mod gateway;
+mod grants;
+mod logs;
 mod output;
 mod policy;
+mod policy_live;
 mod preset;
+mod requests;
+mod sandboxes;
 mod schema;
 mod settings;
+mod shape;
+mod status;
+mod table;
+mod traffic;
+mod words;
+mod yaml;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -22,6 +35,9 @@ pub use settings::ConfigArgs;
 const FINDING: u8 = 1;
 /// Wrong usage or unreadable input.
 const UNREADABLE: u8 = 2;
+
+/// No running gateway.
+const NO_GATEWAY: u8 = 3;
 
 /// An egress gateway for AI agent sandboxes: what no rule allows does not leave.
 #[derive(Debug, Parser)]
@@ -47,7 +63,21 @@ enum Command {
     Gateway(gateway::GatewayArgs),
     /// Print the variables and mounts that point a program or container at the gateway.
     Env(env::EnvArgs),
-    /// Check and explain policy files.
+    /// What waits for an answer, and answering it.
+    Requests(requests::RequestsArgs),
+    /// What was granted, granting ahead, and taking back.
+    Grants(grants::GrantsArgs),
+    /// The sandboxes that the gateway serves.
+    Sandboxes(sandboxes::SandboxesArgs),
+    /// How the gateway does.
+    Status(status::StatusArgs),
+    /// Traffic, one line each.
+    Logs(logs::LogsArgs),
+    /// What left, under which rule or whose approval, and who decided what.
+    Audit(audit::AuditArgs),
+    /// Have the gateway read its files again.
+    Reload(status::ReloadArgs),
+    /// Check and explain policy files, and change the policy of the running gateway.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Show the built-in presets.
@@ -74,6 +104,13 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Gateway(args) => gateway::run(args),
         Command::Env(args) => env::run(&args),
+        Command::Requests(args) => requests::run(args),
+        Command::Grants(args) => grants::run(args),
+        Command::Sandboxes(args) => sandboxes::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Reload(args) => status::reload(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Preset(command) => preset::run(&command),
         Command::Ca(command) => ca::run(&command),
@@ -85,7 +122,7 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         output::error(&error);
-        ExitCode::from(UNREADABLE)
+        ExitCode::from(asking::exit_status(&error))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::FINDING;
 use super::output::{self, Format, FormatArgs, Tone, toned};
-use super::settings::ConfigArgs;
+use super::settings::{ConfigArgs, SocketArgs};
 use crate::addr::{Authority, Path, Port, Shown};
 use crate::config::{DEFAULT_SANDBOX, Flags};
 use crate::policy::explain::{Explained, Said, explain};
@@ -31,8 +31,11 @@ pub(super) enum PolicyCommand {
     #[command(after_help = "Examples:\n  \
         portcullis policy explain --policy policy.yaml GET https://api.github.com/repos/a/b\n  \
         portcullis policy explain --preset github=read-write POST https://github.com/a/b/git-receive-pack\n  \
-        portcullis policy explain --policy p.yaml --binary /usr/bin/curl GET https://pypi.org/simple/six/")]
+        portcullis policy explain --policy p.yaml --binary /usr/bin/curl GET https://pypi.org/simple/six/\n  \
+        portcullis policy explain r41")]
     Explain(ExplainArgs),
+    #[command(flatten)]
+    Live(super::policy_live::LiveCommand),
 }
 
 /// The arguments of `policy check`.
@@ -60,10 +63,10 @@ enum From {
 /// The arguments of `policy explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// The method.
+    /// The method; or an entry of the running gateway's queue, r41, instead of METHOD and URL.
     method: String,
     /// The URL: http, https, ws, wss, or tcp://HOST:PORT for raw bytes.
-    url: String,
+    url: Option<String>,
     /// Policy files [default: the policy that the config gives the sandbox].
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_POLICY", value_delimiter = ',')]
     policy: Vec<PathBuf>,
@@ -79,6 +82,8 @@ pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
+    socket: SocketArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -87,6 +92,7 @@ pub(super) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Check(args) => check(args),
         PolicyCommand::Explain(args) => explained(args),
+        PolicyCommand::Live(command) => super::policy_live::run(command),
     }
 }
 
@@ -190,11 +196,20 @@ fn plural(count: usize, what: &str) -> String {
 }
 
 fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let Some(typed) = &args.url else {
+        let number = args.method.strip_prefix('r').unwrap_or_default();
+        if number.parse::<u64>().is_err() {
+            let typed = Shown::new(&args.method);
+            bail!("`{typed}` is no entry\n  fix: write METHOD and URL, or an entry like r41");
+        }
+        let json = args.format.format == Format::Json;
+        return super::policy_live::explain(&args.method, &args.config, &args.socket, json);
+    };
     let layers = layers(args)?;
-    let url = Url::parse(&args.url)?;
+    let url = Url::parse(typed)?;
     let method = http::Method::from_bytes(args.method.as_bytes())
         .with_context(|| format!("`{}` is not a method", Shown::new(&args.method)))?;
-    let path = Path::parse(url.path).with_context(|| Shown::new(&args.url).to_string())?;
+    let path = Path::parse(url.path).with_context(|| Shown::new(typed).to_string())?;
     let client = match &args.binary {
         Some(binary) => Client::Seen(Arc::new(Process {
             pid: 0,
@@ -216,7 +231,7 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let intent = Intent { client: &client, scheme: url.scheme, target: &url.target, ask };
     let explained = explain(&layers, &intent)?;
     output::print(&match args.format.format {
-        Format::Text => explained_text(args, &explained),
+        Format::Text => explained_text(args, typed, &explained),
         Format::Json => format!("{}\n", serde_json::to_string(&explained)?),
     })
 }
@@ -274,10 +289,10 @@ impl<'a> Url<'a> {
     }
 }
 
-fn explained_text(args: &ExplainArgs, explained: &Explained) -> String {
+fn explained_text(args: &ExplainArgs, url: &str, explained: &Explained) -> String {
     let reason = &explained.reason;
     let mut out = String::new();
-    let _ = writeln!(out, "{} {}", Shown::new(&args.method), Shown::new(&args.url));
+    let _ = writeln!(out, "{} {}", Shown::new(&args.method), Shown::new(url));
     let _ = writeln!(out, "  verdict  {}", verdict(reason.verdict));
     let _ = writeln!(out, "  code     {}", reason.code.as_str());
     if let Some(rule) = &reason.rule {

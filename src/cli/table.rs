@@ -1,0 +1,101 @@
+//! Tables that fit the terminal. Cells are safe text already; where a table is too wide, the
+//! widest columns give way, and what is cut says so.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+/// Columns are this far apart.
+const GAP: usize = 2;
+/// No column is cut below this.
+const NARROW: usize = 8;
+
+/// A table with a head.
+#[derive(Debug)]
+pub(super) struct Table {
+    head: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(super) fn new(head: &[&'static str]) -> Self {
+        Self { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// One more row, with a cell for every column.
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        debug_assert_eq!(N, self.head.len());
+        self.rows.push(cells.into());
+    }
+
+    /// The table for stdout: cut where that is a terminal, and whole in a pipe.
+    pub(super) fn text(&self) -> String {
+        let out = std::io::stdout();
+        let wide = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten();
+        self.within(wide.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0))
+    }
+
+    fn within(&self, columns: Option<usize>) -> String {
+        let mut widths: Vec<usize> = self.head.iter().map(|name| name.len()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.len());
+            }
+        }
+        if let Some(columns) = columns {
+            fit(&mut widths, columns);
+        }
+        let mut out = String::new();
+        line(self.head.iter().copied(), &widths, &mut out);
+        for row in &self.rows {
+            line(row.iter().map(String::as_str), &widths, &mut out);
+        }
+        out
+    }
+}
+
+/// Narrows the widest column until all fit, or none can give way.
+fn fit(widths: &mut [usize], columns: usize) {
+    loop {
+        let total: usize = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let Some(widest) = widths.iter_mut().max() else { return };
+        if total <= columns || *widest <= NARROW {
+            return;
+        }
+        *widest -= 1;
+    }
+}
+
+fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize], out: &mut String) {
+    let start = out.len();
+    for (cell, width) in cells.zip(widths) {
+        // Cells are ASCII: a byte is a column.
+        match cell.get(..width.saturating_sub(3)).filter(|_| cell.len() > *width) {
+            Some(head) => write!(out, "{head}..."),
+            None => write!(out, "{cell:width$}"),
+        }
+        .expect("a String takes every text");
+        out.extend(std::iter::repeat_n(' ', GAP));
+    }
+    out.truncate(start + out[start..].trim_end().len());
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_and_says_what_it_cut() {
+        let mut table = Table::new(&["REQUEST", "WHAT"]);
+        table.row(["r1".into(), "GET https://a.test/a/rather/long/path".into()]);
+        table.row(["r2".into(), "GET https://a.test/".into()]);
+        let whole = "REQUEST  WHAT\nr1       GET https://a.test/a/rather/long/path\n\
+                     r2       GET https://a.test/\n";
+        assert_eq!(table.within(None), whole);
+        assert_eq!(table.within(Some(100)), whole);
+        let narrow = table.within(Some(30));
+        assert!(narrow.lines().all(|line| line.len() <= 30), "{narrow}");
+        assert!(narrow.contains("r1       GET https://a.test..."), "{narrow}");
+        assert!(narrow.contains("r2       GET https://a.test/\n"), "{narrow}");
+    }
+}
