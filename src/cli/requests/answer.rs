@@ -209,7 +209,11 @@ fn done(number: &str, decided: &Decided) -> String {
         out.push_str(&format!(" ({grant}; `portcullis grants revoke {grant}` takes it back)"));
     }
     if decided.released > 0 {
-        out.push_str(&format!("; {} went on", plural(decided.released, "held request")));
+        let became = match decided.decision {
+            Verdict::Approve => "let go on",
+            Verdict::Deny => "refused",
+        };
+        out.push_str(&format!("; {} {became}", plural(decided.released, "held request")));
     }
     out.push('\n');
     out
