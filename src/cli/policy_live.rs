@@ -7,6 +7,7 @@ use super::shape::ShapeArgs;
 use super::status::changed_text;
 use super::table::Table;
 use super::words::{distance, maybe, shown};
+use super::yaml;
 use crate::addr::Shown;
 use crate::control::wire::{Apply, EffectivePolicy, PolicyVersion};
 use anyhow::{Context, bail};
@@ -142,9 +143,11 @@ fn effective(policy: &EffectivePolicy) -> String {
     }
     out.push('\n');
     for entry in &policy.entries {
-        writeln!(out, "  # {}", shown(&entry.source)).expect("a String takes every text");
+        let name = yaml::word(&entry.name);
+        writeln!(out, "  # {}\n  {name}:", shown(&entry.source))
+            .expect("a String takes every text");
         for line in entry.yaml.lines() {
-            writeln!(out, "  {}", shown_line(line)).expect("a String takes every text");
+            writeln!(out, "    {}", shown_line(line)).expect("a String takes every text");
         }
     }
     out

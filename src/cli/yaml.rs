@@ -21,6 +21,13 @@ pub(super) fn document<T: Serialize>(item: &T) -> serde_json::Result<String> {
     Ok(out)
 }
 
+/// One word, as a key or a value.
+pub(super) fn word(word: &str) -> String {
+    let mut out = String::new();
+    text(word, &mut out);
+    out
+}
+
 fn mapping(keys: &serde_json::Map<String, Value>, depth: usize, out: &mut String) {
     for (at, (key, value)) in keys.iter().enumerate() {
         if at > 0 {

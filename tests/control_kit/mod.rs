@@ -157,7 +157,7 @@ impl Backend for Fake {
             entries: vec![PolicyEntry {
                 name: "pypi".into(),
                 source: "preset:pypi".into(),
-                yaml: "pypi:\n  endpoints:\n    - { host: pypi.org, port: 443 }\n".into(),
+                yaml: "endpoints:\n- { host: pypi.org, port: 443 }\n".into(),
             }],
         })
     }

@@ -168,12 +168,12 @@ fn covers(request: &Request, decision: &Decision) -> serde_json::Value {
             "path": decision.path.as_ref().or(proposal.path.as_ref()),
             "query": "any",
             "body": "any",
-            "also": plural(proposal.also, "other entry").replace("entrys", "entries"),
+            "also": format!("{} other pending", proposal.also),
         }),
         Breadth::Host => json!({
             "methods": ["*"],
             "path": "/**",
-            "also": plural(proposal.also_host, "other entry").replace("entrys", "entries"),
+            "also": format!("{} other pending", proposal.also_host),
         }),
     };
     let lasts = match decision.scope {
@@ -209,11 +209,11 @@ fn done(number: &str, decided: &Decided) -> String {
         out.push_str(&format!(" ({grant}; `portcullis grants revoke {grant}` takes it back)"));
     }
     if decided.released > 0 {
-        let became = match decided.decision {
-            Verdict::Approve => "let go on",
-            Verdict::Deny => "refused",
-        };
-        out.push_str(&format!("; {} {became}", plural(decided.released, "held request")));
+        let held = plural(decided.released, "held request");
+        out.push_str(&match decided.decision {
+            Verdict::Approve => format!("; it lets {held} go on"),
+            Verdict::Deny => format!("; it refuses {held}"),
+        });
     }
     out.push('\n');
     out

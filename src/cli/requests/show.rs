@@ -1,6 +1,6 @@
 //! An entry, whole: everything that an answer should know.
 
-use crate::cli::words::{asks, distance, maybe, process, shown, word};
+use crate::cli::words::{asks, distance, maybe, plural, process, shown, word};
 use crate::control::wire::{Body, Request};
 use std::fmt::{Display, Write};
 
@@ -16,8 +16,8 @@ pub(in crate::cli) fn whole(request: &Request) -> String {
         out.fact("host", format!("{} ({})", shown(&request.host), shown(unicode)));
     }
     let asked = format!(
-        "{} times, first {} ago, last {} ago; {} held",
-        request.count,
+        "{}, first {} ago, last {} ago; {} held",
+        plural(request.count, "time"),
         distance(&request.first_seen),
         distance(&request.last_seen),
         request.held
@@ -73,8 +73,8 @@ fn answered(request: &Request, out: &mut Facts) {
         if let Some(path) = widest {
             let methods = request.proposal.methods.join(",");
             let what = format!("{} {}", shown(&methods), shown(path));
-            let also = format!("{} more entries", request.proposal.also);
-            out.fact("wider", format!("--breadth path: {what} ({also})"));
+            let also = request.proposal.also;
+            out.fact("wider", format!("--breadth path: {what} (and {also} other pending)"));
         }
         return;
     };
