@@ -82,7 +82,7 @@ fn npm_says_that_policy_refused_to_publish() {
     write(package.join("package.json"), "{\"name\":\"@demo/other\",\"version\":\"1.0.0\"}");
     let line = format!("publish --access=public --//origin.test:{}/:_authToken=t", origin.port());
     let Some(ran) = npm(&gateway, origin.port(), &package, &line) else { return };
-    ran.refused("403 Forbidden by policy - PUT");
+    ran.refused("403 Forbidden by policy r1 - PUT");
 }
 
 /// Reads and writes through a CONNECT tunnel, with `https` alone.

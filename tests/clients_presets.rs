@@ -43,7 +43,7 @@ fn behind(
     let hosts: Vec<String> = names.iter().map(|name| format!("{name}: [127.0.0.1]")).collect();
     let config = format!(
         "version: 1\nstate_dir: {}\nlisten:\n  - {{ address: \"127.0.0.1:0\" }}\n\
-         sandboxes:\n  default:\n    presets: [{preset}]\n\
+         sandboxes:\n  default:\n    presets: [{preset}]\n    approval: {{ mode: queue }}\n\
          upstream:\n  ca_files: [origin-ca.pem]\n  allow_internal: [\"127.0.0.1/32\"]\n  hosts: {{ {} }}\n",
         dir.path().join("state").display(),
         hosts.join(", ")
@@ -132,7 +132,7 @@ fn npm_installs_behind_the_preset_npm_and_does_not_publish() {
         npm().line("install @demo/thing").run().passed();
         assert!(dir.path().join("node_modules/@demo/thing/package.json").is_file());
         let publish = "publish ./package --access=public --//registry.npmjs.org/:_authToken=t";
-        npm().line(publish).run().refused("403 Forbidden by policy - PUT");
+        npm().line(publish).run().refused("403 Forbidden by policy r1 - PUT");
     });
 }
 

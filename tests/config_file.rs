@@ -12,6 +12,7 @@ fn around() -> Surroundings {
         home: Some("/home/ana".into()),
         state_home: None,
         config_home: None,
+        runtime_dir: None,
         current_dir: "/work".into(),
         euid: 1000,
     }
@@ -202,13 +203,13 @@ fn what_this_build_lacks_is_refused_and_never_ignored() {
 }
 
 #[test]
-fn approval_is_kept_and_its_absence_is_said() {
-    let said = |text: &str| {
-        let loaded = parse(text).unwrap();
-        loaded.notices.iter().any(|notice| notice.0.contains("unknown requests are refused"))
-    };
-    assert!(said("version: 1\nsandboxes: { default: { approval: { mode: queue } } }\n"));
-    assert!(!said("version: 1\nsandboxes: { default: { approval: { mode: deny } } }\n"));
+fn approval_holds_unless_the_file_says_otherwise() {
+    let mode = |text: &str| parse(text).unwrap().config.sandboxes["default"].approval.mode;
+    assert_eq!(mode("version: 1\n"), ApprovalMode::Hold);
+    let queue = "version: 1\nsandboxes: { default: { approval: { mode: queue } } }\n";
+    assert_eq!(mode(queue), ApprovalMode::Queue);
+    let deny = "version: 1\nsandboxes: { default: { approval: { mode: deny } } }\n";
+    assert_eq!(mode(deny), ApprovalMode::Deny);
 }
 
 #[test]
@@ -267,7 +268,8 @@ fn flags_win_over_the_file_for_the_sandbox_default() {
     );
     assert_eq!(sandbox.presets.len(), 2);
     assert!(loaded.config.sandboxes["agent"].policies.is_empty());
-    assert_eq!(loaded.files.len(), 2);
+    // Two policy files, and each sandbox's answers for good.
+    assert_eq!(loaded.files.len(), 4);
 
     let wide = Flags { listen: Some("0.0.0.0:1".parse().unwrap()), ..Flags::default() };
     let error = Config::defaults(&wide, &around()).unwrap_err().to_string();

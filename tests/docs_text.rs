@@ -15,6 +15,7 @@ fn around() -> Surroundings {
         home: Some("/home/ana".into()),
         state_home: None,
         config_home: None,
+        runtime_dir: None,
         current_dir: "/work".into(),
         euid: 1000,
     }

@@ -107,6 +107,7 @@ fn every_example_loads() {
                 home: Some("/home/ana".into()),
                 state_home: None,
                 config_home: None,
+                runtime_dir: None,
                 current_dir: "/".into(),
                 euid: 1000,
             };

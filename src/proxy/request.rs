@@ -229,7 +229,9 @@ impl Exchange {
         match self.judge(connection, &mut form).await {
             Ok((permit, body)) => self.forward(connection, permit, body, &form).await,
             Err(refusal) => {
-                let Self { body, target, open, framing, .. } = *self;
+                let Self { body, peeked, target, open, framing, .. } = *self;
+                // What was read to be shown is read; what follows it is not.
+                let body = peeked.and_then(|peeked| peeked.rest).or(body);
                 let refusal = if framing.expects { refusal } else { skip(body, refusal).await };
                 refuse(open, Some(&target.authority), &refusal, &form)
             }

@@ -255,7 +255,9 @@ impl Gateway {
         files.sort();
         let mut lines = Vec::new();
         for file in files {
-            for line in std::fs::read_to_string(file).unwrap().lines() {
+            let text = std::fs::read_to_string(file).unwrap();
+            // A line without its end is being written.
+            for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
                 lines.push(serde_json::from_str(line).expect("every line is JSON"));
             }
         }
