@@ -1,7 +1,8 @@
 //! Writes and rotates the traffic files; nothing passes that can't be recorded (I5).
 //!
 //! Owns the bounded queue of records, the one thread that writes them, the files and their
-//! retention, and the journal of what is open for long. It does not decide what a record says.
+//! retention, the journal of what is open for long, and the reading back (`read`). It does not
+//! decide what a record says.
 //! Before the first byte leaves, a request holds a [`Slot`]; while records can't be written,
 //! no slot is given.
 //!
@@ -13,6 +14,7 @@ mod file;
 mod journal;
 mod log;
 mod queue;
+pub mod read;
 mod writer;
 
 pub use queue::{RecordFailure, Recorder, SandboxRecorder, Slot, Writing};
