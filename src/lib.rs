@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod record;
+pub mod replay;
 pub mod state;
 pub mod tasks;
 pub mod tls;

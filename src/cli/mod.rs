@@ -6,6 +6,8 @@
 mod asking;
 mod audit;
 mod ca;
+mod dry_run;
+mod effective;
 mod env;
 pub mod gateway;
 mod grants;
@@ -80,6 +82,8 @@ enum Command {
     /// Check and explain policy files, and change the policy of the running gateway.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Judge recorded traffic under another policy: what would change.
+    DryRun(dry_run::DryRunArgs),
     /// Show the built-in presets.
     #[command(subcommand)]
     Preset(preset::PresetCommand),
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Reload(args) => status::reload(&args),
         Command::Policy(command) => policy::run(&command),
+        Command::DryRun(args) => dry_run::run(&args),
         Command::Preset(command) => preset::run(&command),
         Command::Ca(command) => ca::run(&command),
         Command::Schema(args) => schema::run(&args),

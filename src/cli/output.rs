@@ -65,6 +65,22 @@ pub(super) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "{word} {error:#}");
 }
 
+/// Writes a complaint that stops nothing to stderr.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How many columns a line may take: those of the terminal; 100 where stdout is none, unless
+/// `COLUMNS` says otherwise.
+pub(super) fn width() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || {
+        let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+        Some(usize::from(width.0))
+    };
+    said.or_else(terminal).filter(|columns| *columns >= 40).unwrap_or(100)
+}
+
 /// Writes a remark to stderr.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "note: {text}");

@@ -1,16 +1,14 @@
 //! `portcullis policy check|explain`: files alone, no running gateway.
 
 use super::FINDING;
+use super::effective::EffectiveArgs;
 use super::output::{self, Format, FormatArgs, Tone, toned};
-use super::settings::{ConfigArgs, SocketArgs};
+use super::settings::SocketArgs;
 use crate::addr::{Authority, Path, Port, Shown};
-use crate::config::{DEFAULT_SANDBOX, Flags};
 use crate::policy::explain::{Explained, Said, explain};
 use crate::policy::lint::{Checked, Finding, FindingCode, Severity, WrittenFor, lint};
 use crate::policy::preset::{self, Preset};
-use crate::policy::{
-    Ask, Body, Client, Document, Intent, Layer, LoadError, LoadOptions, Process, Scheme,
-};
+use crate::policy::{Ask, Body, Client, Document, Intent, LoadError, LoadOptions, Process, Scheme};
 use anyhow::{Context, bail};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -67,20 +65,11 @@ pub(super) struct ExplainArgs {
     method: String,
     /// The URL: http, https, ws, wss, or tcp://HOST:PORT for raw bytes.
     url: Option<String>,
-    /// Policy files [default: the policy that the config gives the sandbox].
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_POLICY", value_delimiter = ',')]
-    policy: Vec<PathBuf>,
-    /// Presets, as NAME or NAME=read-write.
-    #[arg(long, value_name = "PRESET", env = "PORTCULLIS_PRESET", value_delimiter = ',')]
-    preset: Vec<String>,
     /// The executable that asks [default: a process that can't be seen].
     #[arg(long, value_name = "PATH", env = "PORTCULLIS_BINARY")]
     binary: Option<String>,
-    /// The sandbox, where the config's policy is meant.
-    #[arg(short, long, value_name = "NAME", env = "PORTCULLIS_SANDBOX", default_value = DEFAULT_SANDBOX)]
-    sandbox: String,
     #[command(flatten)]
-    config: ConfigArgs,
+    effective: EffectiveArgs,
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
@@ -203,9 +192,14 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             bail!("`{typed}` is no entry\n  fix: write METHOD and URL, or an entry like r41");
         }
         let json = args.format.format == Format::Json;
-        return super::policy_live::explain(&args.method, &args.config, &args.socket, json);
+        return super::policy_live::explain(
+            &args.method,
+            &args.effective.config,
+            &args.socket,
+            json,
+        );
     };
-    let layers = layers(args)?;
+    let layers = args.effective.load()?.layers;
     let url = Url::parse(typed)?;
     let method = http::Method::from_bytes(args.method.as_bytes())
         .with_context(|| format!("`{}` is not a method", Shown::new(&args.method)))?;
@@ -234,23 +228,6 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         Format::Text => explained_text(args, typed, &explained),
         Format::Json => format!("{}\n", serde_json::to_string(&explained)?),
     })
-}
-
-fn layers(args: &ExplainArgs) -> anyhow::Result<Vec<Layer>> {
-    // The flags are those of `gateway`, so that both mean the same policy.
-    let flags =
-        Flags { policies: args.policy.clone(), presets: args.preset.clone(), ..Flags::default() };
-    let named = !args.policy.is_empty() || !args.preset.is_empty();
-    let config = if named {
-        crate::config::Config::defaults(
-            &Flags { state_dir: Some(PathBuf::from("/")), ..flags },
-            &crate::config::Surroundings::here(),
-        )?
-    } else {
-        args.config.load(flags)?
-    };
-    let sandbox = if named { DEFAULT_SANDBOX } else { &args.sandbox };
-    Ok(config.config.layers(sandbox)?)
 }
 
 /// A URL, taken apart for judging: the parts go through the parsers of `addr`.

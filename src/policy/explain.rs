@@ -110,7 +110,8 @@ fn renumbered(mut reason: Reason, key: &str, name: &str) -> Reason {
     reason
 }
 
-fn reason(verdict: &Verdict) -> Reason {
+/// A verdict as it is printed.
+pub(super) fn reason(verdict: &Verdict) -> Reason {
     let shown = |rule: &str| Some(Shown::new(rule).to_string());
     let permit = |verdict, permit: &super::Permit| Reason {
         verdict,

@@ -18,6 +18,15 @@ pub(super) struct Covering {
 
 impl Covering {
     pub(super) fn of(policy: &Policy, client: &Client, target: &Authority) -> Self {
+        Self::where_entries(policy, target, |entry| policy.entries[entry as usize].admits(client))
+    }
+
+    /// As [`of`](Self::of), where `admits` says which entries match the process.
+    pub(super) fn where_entries(
+        policy: &Policy,
+        target: &Authority,
+        admits: impl Fn(u32) -> bool,
+    ) -> Self {
         let mut covering = Self { inline: [0; INLINE], count: 0, spilled: Vec::new() };
         let port = target.port.get();
         // Endpoints of one entry stand together: its binaries are matched once.
@@ -29,7 +38,7 @@ impl Covering {
             }
             let matches = match last {
                 Some((entry, matches)) if entry == endpoint.entry => matches,
-                _ => policy.entries[endpoint.entry as usize].admits(client),
+                _ => admits(endpoint.entry),
             };
             last = Some((endpoint.entry, matches));
             if matches {

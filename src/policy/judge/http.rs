@@ -1,6 +1,6 @@
 //! One endpoint against one request: methods, paths, queries, and who asks the body.
 
-use super::{Asked, Form, messages};
+use super::{Asked, Form, Lean, messages};
 use crate::policy::compile::{Allows, Endpoint, Kind, Methods, Rule, RuleKind};
 use crate::policy::document::Access;
 use crate::policy::pattern::TextPattern;
@@ -37,7 +37,7 @@ pub(super) fn by_method<'p>(
                 RuleKind::Http { methods, path, query } => {
                     methods.cover(method)
                         && path.matches(asked.path)
-                        && query.iter().all(|(key, globs)| every(asked.query, key, globs))
+                        && query.iter().all(|(key, globs)| every(asked, key, globs))
                 }
                 RuleKind::Graphql { .. } | RuleKind::Rpc { .. } | RuleKind::Sql => false,
             })?;
@@ -93,7 +93,7 @@ fn denies(endpoint: &Endpoint, rule: &Rule, asked: &Asked<'_>, method: &str) -> 
         RuleKind::Http { methods, path, query } => {
             methods.cover(method)
                 && path.matches(asked.path)
-                && query.iter().all(|(key, globs)| some(asked.query, key, globs))
+                && query.iter().all(|(key, globs)| some(asked, key, globs))
         }
         RuleKind::Graphql { .. } | RuleKind::Rpc { .. } => messages::denies(endpoint, rule, asked),
         RuleKind::Sql => false,
@@ -101,10 +101,14 @@ fn denies(endpoint: &Endpoint, rule: &Rule, asked: &Asked<'_>, method: &str) -> 
 }
 
 /// Every value of the key matches, and there is one.
-pub(super) fn every(query: Option<&str>, key: &str, globs: &[TextPattern]) -> bool {
+pub(super) fn every(asked: &Asked<'_>, key: &str, globs: &[TextPattern]) -> bool {
     let mut any = false;
-    for value in values(query, key) {
-        if !globs.iter().any(|glob| glob.matches(&value)) {
+    for value in values(asked.query, key) {
+        let matches = match asked.leaning.query.filter(|_| hides(&value)) {
+            Some(lean) => lean == Lean::Best || is_any(globs),
+            None => globs.iter().any(|glob| glob.matches(&value)),
+        };
+        if !matches {
             return false;
         }
         any = true;
@@ -113,8 +117,29 @@ pub(super) fn every(query: Option<&str>, key: &str, globs: &[TextPattern]) -> bo
 }
 
 /// One value of the key matches.
-fn some(query: Option<&str>, key: &str, globs: &[TextPattern]) -> bool {
-    values(query, key).any(|value| globs.iter().any(|glob| glob.matches(&value)))
+fn some(asked: &Asked<'_>, key: &str, globs: &[TextPattern]) -> bool {
+    values(asked.query, key).any(|value| match asked.leaning.query.filter(|_| hides(&value)) {
+        Some(lean) => lean == Lean::Worst || is_any(globs),
+        None => globs.iter().any(|glob| glob.matches(&value)),
+    })
+}
+
+fn is_any(globs: &[TextPattern]) -> bool {
+    globs.iter().any(TextPattern::is_any)
+}
+
+/// Whether a value of a recorded query is masked, or holds what was taken for a value of its own
+/// and masked (`a=1;token=***` is one pair to us and was two to who masked).
+fn hides(value: &str) -> bool {
+    value == MASK || value.contains("=***")
+}
+
+/// What stands for a value that is not known.
+const MASK: &str = "***";
+
+/// Whether some value of a recorded query is not known.
+pub(super) fn is_masked(query: &str) -> bool {
+    query.contains("=***")
 }
 
 /// The values of a key, decoded (borrowed where nothing is escaped).

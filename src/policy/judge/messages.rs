@@ -5,7 +5,7 @@
 //! understood, allows nothing and hides from no deny rule.
 
 use super::cover::Covering;
-use super::{Asked, Form, Subject, http};
+use super::{Asked, Form, Lean, Subject, http};
 use crate::policy::body::graphql;
 use crate::policy::code::Code;
 use crate::policy::compile::{Allows, Endpoint, Kind, Methods, Policy, Rule, RuleKind};
@@ -85,10 +85,13 @@ impl Policy {
     /// not looked at.
     pub fn body_need(&self, intent: &Intent<'_>) -> Option<BodyNeed> {
         let subject = Subject::of(&intent.ask)?;
-        let covering = Covering::of(self, intent.client, intent.target);
+        self.need_in(&Covering::of(self, intent.client, intent.target), &subject)
+    }
+
+    pub(super) fn need_in(&self, covering: &Covering, subject: &Subject<'_>) -> Option<BodyNeed> {
         let readings = subject.path.readings();
         let mut needed: Option<BodyNeed> = None;
-        for endpoint in self.covered(&covering) {
+        for endpoint in self.covered(covering) {
             let in_scope = readings.iter().any(|path| endpoint.in_scope(path));
             let asked = subject.reading(subject.path.as_str());
             let Some(source) = reads(endpoint, &asked).filter(|_| in_scope) else { continue };
@@ -203,6 +206,9 @@ pub(super) fn blind(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<Code> {
     if reads(endpoint, asked).is_none() {
         return hides(endpoint, asked).then_some(Code::BodyNotUnderstood);
     }
+    if asked.leaning.body == Some(Lean::Best) {
+        return None;
+    }
     match (endpoint.kind, asked.body) {
         (Kind::Rpc { .. }, Body::Rpc(_)) | (Kind::Websocket, Body::Opaque) => None,
         (Kind::Graphql | Kind::Websocket, Body::Graphql(operations)) => operations
@@ -260,6 +266,13 @@ pub(super) fn graphql_request<'p>(
     asked: &Asked<'_>,
 ) -> Option<&'p RuleRef> {
     reads(endpoint, asked)?;
+    if asked.leaning.body == Some(Lean::Best) {
+        return match &endpoint.allows {
+            Allows::Access(_, name) => Some(name),
+            Allows::Rules(_, names) => names.first(),
+            Allows::Nothing | Allows::Covered => None,
+        };
+    }
     let Body::Graphql(operations) = asked.body else { return None };
     operations_allowed(endpoint, operations)
 }
@@ -338,6 +351,9 @@ pub(super) fn rpc<'p>(endpoint: &'p Endpoint, asked: &Asked<'_>, mcp: bool) -> O
         return anything(endpoint);
     }
     reads(endpoint, asked)?;
+    if asked.leaning.body == Some(Lean::Best) {
+        return anything(endpoint);
+    }
     let Body::Rpc(calls) = asked.body else { return None };
     let mut first = None;
     for call in calls {

@@ -7,11 +7,13 @@
 mod cover;
 mod http;
 mod messages;
+mod possible;
 mod reason;
 mod rules;
 mod tunnel;
 
 pub use messages::{BodyNeed, BodyProtocol, BodySource};
+pub use possible::{Missing, Partial, Possible};
 pub use rules::Rules;
 
 use super::code::Code;
@@ -30,6 +32,34 @@ struct Asked<'a> {
     path: &'a str,
     query: Option<&'a str>,
     body: Body<'a>,
+    leaning: Leaning,
+}
+
+/// How what is not known is taken (`possible`); `None`: all is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Leaning {
+    /// Masked values of the query.
+    query: Option<Lean>,
+    /// A body that is not known.
+    body: Option<Lean>,
+}
+
+/// The one case, or the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lean {
+    /// It is what is allowed, and not what is denied.
+    Best,
+    /// The other way round.
+    Worst,
+}
+
+impl Leaning {
+    const NONE: Self = Self { query: None, body: None };
+
+    fn worst(self) -> Self {
+        let worst = |lean: Option<Lean>| lean.map(|_| Lean::Worst);
+        Self { query: worst(self.query), body: worst(self.body) }
+    }
 }
 
 /// What kind of thing is asked.
@@ -73,12 +103,14 @@ impl Decision<'_> {
 }
 
 /// The request with its path; every reading of it must pass.
+#[derive(Clone, Copy)]
 struct Subject<'a> {
     form: Form,
     method: &'a str,
     path: &'a Path<'a>,
     query: Option<&'a str>,
     body: Body<'a>,
+    leaning: Leaning,
 }
 
 impl<'a> Subject<'a> {
@@ -91,10 +123,11 @@ impl<'a> Subject<'a> {
                     true => (Form::Handshake, "GET"),
                     false => (Form::Plain, method),
                 };
-                Some(Self { form, method, path, query, body })
+                Some(Self { form, method, path, query, body, leaning: Leaning::NONE })
             }
             Ask::Message { path, query, body } => {
-                Some(Self { form: Form::Message, method: "GET", path, query, body })
+                let (form, leaning) = (Form::Message, Leaning::NONE);
+                Some(Self { form, method: "GET", path, query, body, leaning })
             }
         }
     }
@@ -103,8 +136,8 @@ impl<'a> Subject<'a> {
     where
         'a: 'r,
     {
-        let Self { form, method, query, body, .. } = *self;
-        Asked { form, method, path, query, body }
+        let Self { form, method, query, body, leaning, .. } = *self;
+        Asked { form, method, path, query, body, leaning }
     }
 }
 
@@ -119,28 +152,36 @@ impl Policy {
     /// rules. Pure, but for the ticket that it may spend.
     pub fn judge_under(&self, intent: &Intent<'_>, standing: &Standing<'_>) -> Verdict {
         let covering = Covering::of(self, intent.client, intent.target);
-        let subject = Subject::of(&intent.ask);
+        self.judged(intent, &covering, Leaning::NONE, standing)
+    }
+
+    fn judged(
+        &self,
+        intent: &Intent<'_>,
+        covering: &Covering,
+        leaning: Leaning,
+        standing: &Standing<'_>,
+    ) -> Verdict {
+        let subject = Subject::of(&intent.ask).map(|subject| Subject { leaning, ..subject });
         let decision = match &subject {
-            None => self.decide_bytes(&covering),
-            Some(subject) => self.decide(&covering, subject),
+            None => self.decide_bytes(covering),
+            Some(subject) => self.decide(covering, subject),
         };
         match decision {
             Decision::Allow(endpoint, rule) => {
-                let messages =
-                    subject.as_ref().is_some_and(|s| self.judges(&covering, endpoint, s));
+                let messages = subject.as_ref().is_some_and(|s| self.judges(covering, endpoint, s));
                 let code = (Code::Allowed, rule);
                 let epoch = standing.epoch;
                 Verdict::Allow(self.permit((intent.target, epoch), endpoint, code, messages))
             }
             Decision::Audit(endpoint) => {
-                let messages =
-                    subject.as_ref().is_some_and(|s| self.judges(&covering, endpoint, s));
+                let messages = subject.as_ref().is_some_and(|s| self.judges(covering, endpoint, s));
                 let code = (Code::Audited, &endpoint.name);
                 let epoch = standing.epoch;
                 Verdict::Audit(self.permit((intent.target, epoch), endpoint, code, messages))
             }
             Decision::Deny(why) => Verdict::Deny(denial(intent, &why)),
-            Decision::Unknown => self.beside(intent, &covering, subject.as_ref(), standing),
+            Decision::Unknown => self.beside(intent, covering, subject.as_ref(), standing),
         }
     }
 

@@ -24,32 +24,34 @@ impl Policy {
         target: &Authority,
         standing: &Standing<'_>,
     ) -> TunnelVerdict {
-        let covering = Covering::of(self, client, target);
-        if let Some((endpoint, rule)) = self.denied_whole(&covering) {
+        self.tunnelled(&Covering::of(self, client, target), client, target, standing)
+    }
+
+    pub(super) fn tunnelled(
+        &self,
+        covering: &Covering,
+        client: &Client,
+        target: &Authority,
+        standing: &Standing<'_>,
+    ) -> TunnelVerdict {
+        if let Some((endpoint, rule)) = self.denied_whole(covering) {
             let (name, quiet) = (endpoint.deny_name(rule), endpoint.denies[rule].quiet);
             let detail = format!("everything on {target} is denied by {name}");
-            let code = Code::DeniedByRule;
-            return TunnelVerdict::Deny(Denial {
-                code,
-                rule: Some(name),
-                detail,
-                quiet,
-                answer: None,
-            });
+            let (code, rule, answer) = (Code::DeniedByRule, Some(name), None);
+            return TunnelVerdict::Deny(Denial { code, rule, detail, quiet, answer });
         }
         // A deny rule must be able to see what it denies: a raw tunnel would hide it.
-        let hides = self.covered(&covering).any(|endpoint| !endpoint.denies.is_empty());
-        let mut speaking = self.covered(&covering).filter(|e| !e.flags.deny_only).peekable();
-        let raw = !hides && speaking.peek().is_some() && speaking.all(|e| e.kind.raw());
-        if raw {
-            return self.relay(&covering, (target, standing.epoch));
+        let hides = self.covered(covering).any(|endpoint| !endpoint.denies.is_empty());
+        let mut speaking = self.covered(covering).filter(|e| !e.flags.deny_only).peekable();
+        let known = speaking.peek().is_some();
+        if !hides && known && speaking.all(|e| e.kind.raw()) {
+            return self.relay(covering, (target, standing.epoch));
         }
         if !hides && let Some(source) = opaque(standing, client, target) {
             let at = (target, standing.epoch);
-            let permit = self.beside_rules(at, &covering, source, false);
+            let permit = self.beside_rules(at, covering, source, false);
             return TunnelVerdict::Relay(TunnelPermit { permit, sni: true, ech: false });
         }
-        let known = self.covered(&covering).any(|endpoint| !endpoint.flags.deny_only);
         if known || standing.observe || standing.overlay.names(client, target, standing.now) {
             return TunnelVerdict::Inspect;
         }
