@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// How many blocks are under way at once.
 const PLACES: usize = 32;
-/// How many different requests a worker remembers the verdicts on.
+/// From how many different requests on a worker forgets the verdicts on them, between two blocks.
 const REMEMBERED: usize = 1 << 15;
 /// How many broken lines are kept to be shown.
 const SHOWN_BROKEN: usize = 10;
@@ -253,7 +253,7 @@ impl Totals {
 /// One thread that judges.
 struct Worker<'p> {
     plan: &'p Plan<'p>,
-    known: HashMap<Box<[u8]>, Known>,
+    known: HashMap<Vec<u8>, Known>,
     key: Vec<u8>,
     table: Table,
 }
@@ -287,6 +287,9 @@ impl<'p> Worker<'p> {
 
     fn block(&mut self, order: u64, block: &Block) -> Done {
         let mut done = Done { order, ..Done::default() };
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
         for (number, item) in block.items() {
             match item {
                 Item::Record(record) => {
@@ -317,13 +320,8 @@ impl<'p> Worker<'p> {
         }
         self.key.clear();
         write_key(record, &mut self.key);
-        if !self.known.contains_key(&self.key[..]) {
-            if self.known.len() >= REMEMBERED {
-                self.known.clear();
-            }
-            self.known.insert(self.key.as_slice().into(), Known::of(self.plan, record));
-        }
-        let Some(known) = self.known.get_mut(&self.key[..]) else { return };
+        let plan = self.plan;
+        let known = self.known.entry_ref(&self.key[..]).or_insert_with(|| Known::of(plan, record));
         if known.left_out {
             done.totals.left_out += 1;
             return;
@@ -367,7 +365,9 @@ impl Known {
         let outcome = plan.new.judge(record);
         let old = plan.old.map(|old| old.judge(record).now);
         let mut tail = Vec::new();
-        tail_of(plan.style, &outcome, old, &mut tail);
+        if plan.style != Style::Report {
+            tail_of(plan.style, &outcome, old, &mut tail);
+        }
         Self { left_out, outcome, old, tail, groups: [None; 4] }
     }
 

@@ -7,11 +7,12 @@ mod report;
 
 use super::FINDING;
 use super::effective::{Effective, EffectiveArgs};
+use crate::addr::Shown;
 use crate::config::{Identity, Span};
 use crate::policy::pattern::HostPattern;
 use crate::replay::{Change, Filter, Judge, Plan, Report, RunError, Style, run as replay};
 use crate::traffic::read::{Progress, Source, Stamp, sources};
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -164,15 +165,21 @@ fn status(args: &DryRunArgs, report: &Report) -> ExitCode {
 fn filter(args: &DryRunArgs) -> anyhow::Result<Filter> {
     let usual = args.traffic.is_empty().then_some(USUAL_SINCE);
     let since = args.since.as_deref().or(usual).map(since).transpose()?;
-    let host = args.host.as_deref().map(HostPattern::parse).transpose();
-    let host = host.context("--host\n  fix: write a host as in a policy: \"*.github.com\"")?;
+    let host = args.host.as_deref().map(host).transpose()?;
     Ok(Filter { sandbox: args.effective.sandbox.clone(), since, host })
+}
+
+fn host(text: &str) -> anyhow::Result<HostPattern> {
+    HostPattern::parse(text).map_err(|error| {
+        let shown = Shown::new(text);
+        anyhow!("--host: `{shown}`: {error}\n  fix: write a host as in a policy: \"*.github.com\"")
+    })
 }
 
 /// That long before now.
 fn since(text: &str) -> anyhow::Result<Stamp> {
     let Ok(Span(span)) = Span::from_str(text) else {
-        let shown = crate::addr::Shown::new(text);
+        let shown = Shown::new(text);
         bail!("--since: `{shown}` is no duration\n  fix: write 90m, 24h or 7d");
     };
     let now = jiff::Timestamp::now().as_microsecond();
@@ -186,13 +193,14 @@ fn recording(args: &DryRunArgs, since: Option<Stamp>) -> anyhow::Result<Vec<Sour
         return Ok(sources(&args.traffic, since)?);
     }
     let dir = args.effective.traffic_dir()?;
-    let found = sources(std::slice::from_ref(&dir), since)
-        .with_context(|| "no traffic is recorded here yet".to_owned())?;
+    let found = match dir.exists() {
+        true => sources(std::slice::from_ref(&dir), since)?,
+        false => Vec::new(),
+    };
     if found.is_empty() {
-        let shown = dir.to_string_lossy();
         bail!(
             "no traffic was recorded in {} since then\n  fix: name files of traffic, or add --since 30d",
-            crate::addr::Shown::new(&shown)
+            Shown::new(&dir.to_string_lossy())
         );
     }
     Ok(found)

@@ -15,8 +15,8 @@ use super::cover::{Covering, each};
 use super::{Decision, Lean, Leaning, Subject};
 use crate::addr::Authority;
 use crate::policy::compile::{Kind, Policy};
-use crate::policy::explain::{Reason, reason};
-use crate::policy::intent::{Ask, Body, Client, Intent};
+use crate::policy::explain::{Reason, Said, reason};
+use crate::policy::intent::{Ask, Body, Client, Intent, Scheme};
 use crate::policy::judge::BodyProtocol;
 use crate::policy::overlay::{Overlay, Standing};
 use crate::policy::verdict::{TunnelVerdict, Verdict};
@@ -60,6 +60,8 @@ pub enum Missing {
     Messages,
     /// What was inside a tunnel.
     Inside,
+    /// Whether it came in a tunnel.
+    Entrance,
 }
 
 impl Missing {
@@ -71,6 +73,7 @@ impl Missing {
             Self::Body => "body",
             Self::Messages => "messages",
             Self::Inside => "inside",
+            Self::Entrance => "entrance",
         }
     }
 
@@ -82,6 +85,7 @@ impl Missing {
             Self::Body => "the record does not say what the body said",
             Self::Messages => "the record does not say what the messages said",
             Self::Inside => "the record does not say what was inside the tunnel",
+            Self::Entrance => "the record does not say whether it came in a tunnel",
         }
     }
 }
@@ -89,7 +93,7 @@ impl Missing {
 impl Policy {
     /// Judges a request or raw bytes of which not all is known. Pure.
     pub fn judge_partial(&self, asked: &Partial<'_>) -> Possible {
-        self.in_every_way(asked, |covering| self.with_covering(covering, asked))
+        self.in_every_way(asked, |covering| self.by_entrance(covering, asked))
     }
 
     /// Judges a tunnel of which is not known what was inside. Pure.
@@ -146,6 +150,26 @@ impl Policy {
             groups.push((endpoint.entry, group));
         });
         groups
+    }
+
+    /// HTTPS comes in a tunnel, and what is in one that is relayed is not looked at. Plain HTTP may
+    /// have come either way.
+    fn by_entrance(&self, covering: &Covering, asked: &Partial<'_>) -> Possible {
+        let mut speaking = self.covered(covering).filter(|e| !e.flags.deny_only).peekable();
+        let relayed = speaking.peek().is_some()
+            && speaking.all(|endpoint| endpoint.kind.raw())
+            && self.covered(covering).all(|endpoint| endpoint.denies.is_empty());
+        let request = self.with_covering(covering, asked);
+        match (&request, asked.intent.scheme) {
+            (_, Scheme::Tcp) => request,
+            (_, Scheme::Https) if relayed => self.tunnel_with(covering, &asked.intent),
+            (Possible::Certain(reason), Scheme::Http)
+                if relayed && reason.verdict != Said::Allow =>
+            {
+                Possible::Open(Missing::Entrance)
+            }
+            (_, Scheme::Http | Scheme::Https) => request,
+        }
     }
 
     /// In the best case and in the worst, where these differ.

@@ -62,7 +62,7 @@ pub fn read(
 ) -> Result<(), ReadError> {
     for source in sources {
         let path = source.path.clone().unwrap_or_else(|| "(stdin)".into());
-        let unreadable = |source| ReadError::Unreadable { path, source };
+        let unreadable = |why| ReadError::Unreadable { path, why };
         let shared = Arc::new(source.clone());
         let inner: Box<dyn Read> = match &source.path {
             Some(path) => Box::new(File::open(path).map_err(unreadable)?),

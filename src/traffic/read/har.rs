@@ -8,6 +8,7 @@ use super::{Facts, Item, Recorded, Stamp, line};
 use crate::addr::{Authority, Port, Shown};
 use crate::record::LineScheme;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
@@ -34,7 +35,7 @@ impl Har {
         };
         let read = Object(&mut Top(&mut each)).deserialize(&mut from).and_then(|()| from.end());
         match read {
-            Err(error) if !stopped => Err(line::why(&error)),
+            Err(error) if !stopped => Err(format!("not HAR: {}", line::why(&error))),
             Err(_) | Ok(()) => Ok(()),
         }
     }
@@ -204,6 +205,8 @@ struct Request {
     method: Option<String>,
     url: Option<String>,
     size: Option<i64>,
+    /// The body was packed: what a gateway would not look into.
+    packed: bool,
     /// There is a `postData`.
     posted: bool,
     post: Post,
@@ -233,6 +236,7 @@ impl Members for Request {
         match key {
             "method" => self.method = map.next_value_seed(Text)?,
             "url" => self.url = map.next_value_seed(Text)?,
+            "headers" => self.packed = is_packed(&map.next_value()?),
             "bodySize" => self.size = map.next_value_seed(Number)?,
             "postData" => {
                 self.posted = true;
@@ -312,9 +316,20 @@ fn aim(record: Recorded<'static>, rest: &str) -> Result<Recorded<'static>, Strin
     })
 }
 
+/// Whether the header fields have a content coding.
+fn is_packed(headers: &Value) -> bool {
+    headers.as_array().into_iter().flatten().any(|header| {
+        let is = |key: &str, what: &str| {
+            header[key].as_str().is_some_and(|text| text.eq_ignore_ascii_case(what))
+        };
+        is("name", "content-encoding") && !is("value", "identity")
+    })
+}
+
 impl Request {
     fn facts(&self) -> Facts<'static> {
         match (&self.post.text, &self.post.encoding) {
+            _ if self.packed => Facts::Unsaid,
             (Some(text), None) if text.len() <= MAX_BODY && !text.is_empty() => Facts::Whole {
                 kind: self.post.kind.clone().map(Cow::Owned),
                 text: Cow::Owned(text.clone()),
@@ -322,5 +337,82 @@ impl Request {
             _ if self.size == Some(0) && !self.posted => Facts::Empty,
             _ => Facts::Unsaid,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(entries: &str) -> Vec<Item<'static>> {
+        let mut found = Vec::new();
+        let text = format!(r#"{{"log":{{"version":"1.2","entries":[{entries}],"pages":[]}}}}"#);
+        let keep = &mut |item| {
+            found.push(item);
+            true
+        };
+        Har::read(text.as_bytes(), keep).unwrap();
+        found
+    }
+
+    fn one(entry: &str) -> Recorded<'static> {
+        match items(entry).remove(0) {
+            Item::Record(record) => *record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_entry_is_a_record_of_nobody_knows_which_process() {
+        let record = one(
+            r#"{"startedDateTime":"2026-11-22T16:12:24.5+01:00","time":1,"request":{"method":"POST","url":"https://u:p@API.test:8443/a/b?x=1#frag","postData":{"mimeType":"text/plain","text":"hi"}},"response":{"content":{"text":"x"}}}"#,
+        );
+        assert_eq!((&*record.host, record.port), ("api.test", 8443));
+        assert_eq!(record.path.as_deref(), Some("/a/b"));
+        assert_eq!(record.query.as_deref(), Some("x=1"));
+        assert_eq!(record.time.unwrap().to_string(), "2026-11-22T15:12:24Z");
+        assert_eq!((record.verdict, record.process), (None, crate::traffic::read::Seen::Unsaid));
+        assert!(matches!(record.facts, Facts::Whole { .. }));
+    }
+
+    #[test]
+    fn a_body_is_empty_only_where_the_entry_says_so() {
+        let facts = |rest: &str| {
+            one(&format!(r#"{{"request":{{"method":"POST","url":"http://a.test/"{rest}}}}}"#)).facts
+        };
+        assert_eq!(facts(r#","bodySize":0"#), Facts::Empty);
+        for rest in [
+            "",
+            r#","bodySize":-1"#,
+            r#","bodySize":40,"postData":{"mimeType":"application/json","text":""}"#,
+            r#","bodySize":0,"postData":null"#,
+            r#","postData":{"text":"eA==","encoding":"base64"}"#,
+            r#","postData":{"text":"x"},"headers":[{"name":"Content-Encoding","value":"gzip"}]"#,
+        ] {
+            assert_eq!(facts(rest), Facts::Unsaid, "{rest}");
+        }
+    }
+
+    #[test]
+    fn an_odd_entry_is_broken_alone() {
+        let found = items(
+            r#"7,null,{"request":[]},{"request":{"method":1,"url":"http://a.test/"}},{"request":{"method":"GET","url":"http://exa mple/"}},{"startedDateTime":"now","request":{"method":"GET","url":"http://a.test/"}},{"request":{"method":"GET","url":"data:text/plain,x"}},{"request":{"method":"GET","url":"wss://a.test"}}"#,
+        );
+        let broken = found.iter().filter(|item| matches!(item, Item::Broken(_))).count();
+        assert_eq!((found.len(), broken), (8, 6));
+        assert_eq!(found[6], Item::Other);
+        let Item::Record(socket) = &found[7] else { panic!() };
+        assert!(socket.websocket && socket.path.as_deref() == Some("/"));
+    }
+
+    #[test]
+    fn text_that_ends_early_says_so() {
+        let mut count = 0;
+        let text = br#"{"log":{"entries":[{"request":{"method":"GET","url":"http://a.test/"}},{"#;
+        let read = Har::read(&text[..], &mut |_| {
+            count += 1;
+            true
+        });
+        assert_eq!((count, read.is_err()), (1, true));
     }
 }

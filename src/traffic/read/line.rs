@@ -21,7 +21,7 @@ fn slowly(line: &[u8]) -> Item<'static> {
         Ok(value) if value.get("event").is_some() => Item::Other,
         Ok(value) if value.is_object() => ours(value).unwrap_or_else(Item::Broken),
         Ok(_) => Item::Broken("a line of traffic is a JSON object".to_owned()),
-        Err(error) => Item::Broken(why(&error)),
+        Err(error) => Item::Broken(format!("not JSON: {}", why(&error))),
     }
 }
 

@@ -130,12 +130,12 @@ pub struct Stamp(pub i64);
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file or directory.
-    #[error("{}: {source}\n  fix: name files or directories of recorded traffic, or - for stdin", crate::addr::Shown::new(&.path.to_string_lossy()))]
+    #[error("{}: {why}\n  fix: name files or directories of recorded traffic, or - for stdin", crate::addr::Shown::new(&.path.to_string_lossy()))]
     Unreadable {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
 }
 

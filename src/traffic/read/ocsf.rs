@@ -2,7 +2,8 @@
 //! Activity (4001) a tunnel. Other classes are passed over, and so is an event that decided
 //! nothing (`action_id` is neither 1, allowed, nor 2, denied).
 //!
-//! What a rule denied and what no rule knew is one word there, `Denied`. A CONNECT that is let
+//! What no policy matched is denied there, too: where the event names no rule, it was unknown in
+//! our words. A CONNECT that is let
 //! through says nothing of what was inside. The process is the executable where its name is a
 //! path; its ancestors are not all there.
 
@@ -16,6 +17,7 @@ pub(super) fn event(event: &Value) -> Item<'static> {
     let verdict = match event["action_id"].as_u64() {
         Some(1) if audited(event) => Judged::Audit,
         Some(1) => Judged::Allow,
+        Some(2) if unmatched(event) => Judged::Unknown,
         Some(2) => Judged::Deny,
         _ => return Item::Other,
     };
@@ -29,7 +31,7 @@ pub(super) fn event(event: &Value) -> Item<'static> {
         Ok(target) => target,
         Err(problem) => return Item::Broken(problem.to_owned()),
     };
-    let rule = event["firewall_rule"]["name"].as_str().filter(|name| *name != "-");
+    let rule = rule(event);
     Item::Record(Box::new(Recorded {
         time: event["time"].as_i64().map(|ms| Stamp(ms.saturating_mul(1000))),
         id: text(&event["metadata"]["uid"]),
@@ -42,6 +44,15 @@ pub(super) fn event(event: &Value) -> Item<'static> {
         code: text(&event["status_detail"]),
         ..read
     }))
+}
+
+/// The rule that decided; `-` stands for none.
+fn rule(event: &Value) -> Option<&str> {
+    event["firewall_rule"]["name"].as_str().filter(|name| *name != "-" && !name.is_empty())
+}
+
+fn unmatched(event: &Value) -> bool {
+    rule(event).is_none()
 }
 
 /// OpenShell lets a request through under `enforcement: audit` and says so beside the action.

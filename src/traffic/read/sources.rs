@@ -36,7 +36,7 @@ pub fn sources(paths: &[PathBuf], since: Option<Stamp>) -> Result<Vec<Source>, R
             found.push(Source { path: None, size: 0 });
             continue;
         }
-        let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
+        let unreadable = |why| ReadError::Unreadable { path: path.clone(), why };
         let meta = fs::metadata(path).map_err(unreadable)?;
         if !meta.is_dir() {
             found.push(Source { path: Some(path.clone()), size: meta.len() });
@@ -62,7 +62,7 @@ struct Below {
 fn walk(dir: &Path, found: &mut Vec<Below>) -> Result<(), ReadError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
-        move |source| ReadError::Unreadable { path, source }
+        move |why| ReadError::Unreadable { path, why }
     };
     for entry in fs::read_dir(dir).map_err(unreadable(dir))? {
         let entry = entry.map_err(unreadable(dir))?;

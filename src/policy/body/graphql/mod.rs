@@ -58,7 +58,7 @@ pub fn from_post(
 
 /// Whether some server could find a GraphQL request in a URL's query: under any name that decides
 /// what runs, however it is spelled. Allocates nothing where nothing is escaped.
-pub(in crate::policy) fn may_speak(query: &str) -> bool {
+pub(crate) fn may_speak(query: &str) -> bool {
     // Some read ';' as '&'.
     let pairs = query.split([';', '&']);
     pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes())).any(|(key, _)| {
