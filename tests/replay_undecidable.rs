@@ -4,17 +4,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails where it stands")]
 
-use portcullis::addr::{Authority, Path};
+use portcullis::addr::{Authority, Host, Path, Port};
 use portcullis::policy::body::{graphql, rpc};
 use portcullis::policy::{
-    Ask, Body, Client, Document, Intent, Layer, Policy, Process, Scheme, TunnelVerdict, Verdict,
+    Ask, Body, BodyProtocol, Client, Code, Document, GraphqlKind, Intent, Layer, Policy, Process,
+    Scheme, TunnelVerdict, Verdict,
 };
-use portcullis::record::LineScheme;
+use portcullis::record::{
+    By, Facts as RecordedFacts, Http, Id, Judged, LineScheme, Outcome, PolicyId, Record, Timings,
+};
 use portcullis::replay::{Judge, Now};
-use portcullis::traffic::read::{Facts, Names, Recorded, Seen};
+use portcullis::traffic::read::{Facts, Item, Names, Recorded, Seen};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 const BINARIES: [&str; 3] = ["/usr/bin/a", "/usr/bin/b", "/opt/c"];
 
@@ -122,11 +126,11 @@ fn real(policy: &Policy, asked: Real<'_>) -> Now {
     let (operations, calls);
     let body = match policy.body_need(&intent(Body::Unread)).map(|need| need.protocol) {
         None => Body::Unread,
-        Some(portcullis::policy::BodyProtocol::Graphql) => {
+        Some(BodyProtocol::Graphql) => {
             operations = graphql::from_post(json, asked.body.as_bytes(), asked.query);
             operations.as_ref().map_or_else(|why| Body::Invalid(why), |all| Body::Graphql(all))
         }
-        Some(portcullis::policy::BodyProtocol::Rpc { .. }) => {
+        Some(BodyProtocol::Rpc { .. }) => {
             calls = rpc::calls(asked.body.as_bytes());
             calls.as_ref().map_or_else(|why| Body::Invalid(why), |all| Body::Rpc(all))
         }
@@ -231,11 +235,122 @@ proptest! {
     }
 }
 
+/// What the gateway keeps of a body that it read to judge.
+fn kept(policy: &Policy, asked: Real<'_>) -> (Option<RecordedFacts>, bool) {
+    let target = Authority::parse("a.test:443", None).unwrap();
+    let path = Path::parse("/x").unwrap();
+    let ask = Ask::Request {
+        method: asked.method,
+        path: &path,
+        query: asked.query,
+        websocket: false,
+        body: Body::Unread,
+    };
+    let intent = Intent { client: asked.client, scheme: Scheme::Https, target: &target, ask };
+    let Some(need) = policy.body_need(&intent) else { return (None, false) };
+    match need.protocol {
+        BodyProtocol::Graphql => {
+            let json = Some("application/json");
+            let Ok(all) = graphql::from_post(json, asked.body.as_bytes(), asked.query) else {
+                return (None, true);
+            };
+            let line = |o: &portcullis::policy::GraphqlOperation| {
+                let kind = match o.kind {
+                    None => "persisted",
+                    Some(GraphqlKind::Query) => "query",
+                    Some(GraphqlKind::Mutation) => "mutation",
+                    Some(GraphqlKind::Subscription) => "subscription",
+                };
+                let name = o.name.as_deref().or(o.persisted.as_deref()).unwrap_or("");
+                format!("{kind} {name}{{{}}}", o.fields.join(","))
+            };
+            (Some(RecordedFacts::Graphql(all.iter().map(line).collect())), false)
+        }
+        BodyProtocol::Rpc { .. } => {
+            let Ok(all) = rpc::calls(asked.body.as_bytes()) else { return (None, true) };
+            let line = |c: &portcullis::policy::RpcCall| {
+                (c.method.clone().unwrap_or_default(), c.tool.clone())
+            };
+            (Some(RecordedFacts::Rpc(all.iter().map(line).collect())), false)
+        }
+    }
+}
+
+/// The line that the gateway writes of a request on `/x`.
+fn line(asked: Real<'_>, facts: Option<RecordedFacts>, verdict: Judged) -> Vec<u8> {
+    let target = asked.query.map_or("/x".to_owned(), |query| format!("/x?{query}"));
+    let now = SystemTime::now();
+    let record = Record {
+        time: now,
+        id: Id::new(now),
+        sandbox: "agent".into(),
+        client: asked.client.clone(),
+        scheme: Scheme::Https,
+        http: Some(Http::V2),
+        host: Host::parse("a.test").ok(),
+        port: Some(Port::HTTPS),
+        method: asked.method.parse().ok(),
+        target: target.parse().ok(),
+        verdict,
+        code: Code::Allowed,
+        rule: None,
+        outcome: Outcome::Passed,
+        by: By::Policy,
+        sent: true,
+        address: None,
+        status: Some(200),
+        upload: 0,
+        download: 0,
+        ms: Timings::default(),
+        policy: PolicyId::default(),
+        facts: facts.map(Box::new),
+        websocket: false,
+    };
+    let mut line = Vec::new();
+    record.write_line(1, &mut line);
+    line.pop();
+    line
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_policy_over_its_own_recording_changes_nothing(
+        text in policy(),
+        post in any::<bool>(),
+        query in prop_oneof![Just(None), Just(Some("k=open")), Just(Some("token=s3cret&k=x"))],
+        which in 0..9_usize,
+        body in 0..BODIES.len(),
+    ) {
+        let policy = compile(&text);
+        let client = &clients()[which];
+        let (method, body) = if post { ("POST", BODIES[body]) } else { ("GET", "") };
+        let asked = Real { method, query, client, body };
+        let now = real(&policy, asked);
+        let verdict = match now {
+            Now::Allow => Judged::Allow,
+            Now::Audit => Judged::Audit,
+            Now::Deny => Judged::Deny,
+            Now::Unknown | Now::Undecidable => Judged::Unknown,
+        };
+        let (facts, invalid) = kept(&policy, asked);
+        let line = line(asked, facts, verdict);
+        let Item::Record(record) = portcullis::traffic::read::parse(&line) else { panic!() };
+        prop_assert_eq!(record.verdict, Some(verdict));
+        let outcome = Judge::new(policy, false).judge(&record);
+        if outcome.now == Now::Undecidable {
+            // Of a body that could not be read nothing is kept.
+            prop_assert!(invalid, "{}\n{:?}", text, outcome);
+        } else {
+            prop_assert_eq!(outcome.now, now, "{}\n{:?}", text, outcome);
+        }
+    }
+}
+
 fn judged(policy: &str, line: &str) -> (Now, &'static str) {
     let judge = Judge::new(compile(policy), false);
-    let portcullis::traffic::read::Item::Record(record) =
-        portcullis::traffic::read::parse(line.as_bytes())
-    else {
+    let Item::Record(record) = portcullis::traffic::read::parse(line.as_bytes()) else {
         panic!("{line}")
     };
     let outcome = judge.judge(&record);
