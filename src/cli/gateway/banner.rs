@@ -2,6 +2,7 @@
 
 use super::run::Running;
 use crate::cli::output;
+use crate::cli::settings::SocketArgs;
 use crate::config::{ApprovalMode, Loaded};
 use std::fmt::Write;
 use std::path::Path;
@@ -38,7 +39,7 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
         text,
         "\nIn the shell of what is to be kept in, paste:\n  eval \"$(portcullis env{flags})\""
     )?;
-    text.push_str(&unknown(loaded, running));
+    text.push_str(&unknown(loaded, running, file));
     writeln!(
         text,
         "\nWho runs as the same uid on this host could open the control socket and the gateway's\n\
@@ -58,11 +59,10 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
 }
 
 /// What becomes of what no rule allows, and how to answer.
-fn unknown(loaded: &Loaded, running: &Running) -> String {
+fn unknown(loaded: &Loaded, running: &Running, file: Option<&Path>) -> String {
     let modes = loaded.config.sandboxes.values().map(|sandbox| sandbox.approval.mode);
     let held = modes.clone().any(|mode| mode == ApprovalMode::Hold);
     let asked = held || modes.clone().any(|mode| mode == ApprovalMode::Queue);
-    let socket = running.control.1.path().display();
     let mut text = String::from("\n");
     if running.operator.facts.observe {
         text.push_str(
@@ -72,11 +72,25 @@ fn unknown(loaded: &Loaded, running: &Running) -> String {
     } else if asked {
         let what = if held { "is held until you answer" } else { "is refused, and you are asked" };
         let _ = writeln!(text, "What no rule allows {what}. To answer, in another terminal:");
-        let _ = writeln!(text, "  portcullis term --socket {socket}");
+        let _ = writeln!(text, "  portcullis term{}", term_flags(running, file));
     } else {
         text.push_str("What no rule allows is refused.\n");
     }
     text
+}
+
+/// The flags by which `portcullis term` finds this gateway: none where it is the usual one.
+fn term_flags(running: &Running, file: Option<&Path>) -> String {
+    let usual = crate::config::Config::defaults(
+        &crate::config::Flags::default(),
+        &crate::config::Surroundings::here(),
+    );
+    let usual = usual.map(|usual| SocketArgs::default().path(&usual.config));
+    let path = running.control.1.path();
+    match usual {
+        Ok(usual) if file.is_none() && usual == path => String::new(),
+        _ => format!(" --socket {}", path.display()),
+    }
 }
 
 /// The flags that make `portcullis env` speak of this gateway.
