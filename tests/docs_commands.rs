@@ -201,6 +201,11 @@ fn the_policy_authors_page_does_what_it_says() {
 }
 
 #[test]
+fn the_control_api_page_does_what_it_says() {
+    assert_eq!(follow("docs/control-api.md", &mut Shell::new()), 5);
+}
+
+#[test]
 fn the_openshell_page_does_what_it_says() {
     assert_eq!(follow("docs/from-openshell.md", &mut Shell::new()), 1);
 }
@@ -221,6 +226,7 @@ fn the_recipes_of_the_records_page_work_on_its_own_record() {
 fn no_page_with_commands_is_left_out() {
     let followed = [
         "README.md",
+        "docs/control-api.md",
         "docs/from-openshell.md",
         "docs/operators.md",
         "docs/policy-authors.md",
