@@ -227,3 +227,41 @@ async fn a_quiet_stream_has_a_heartbeat_and_a_silent_gateway_is_given_up() {
     assert!(error.contains("silent for 50 s"), "{error}");
     drop(accepted);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_for_a_minute_attends_no_more() {
+    let served = Served::start(Fake::new(&["agent"]));
+    let mut stalled = UnixStream::connect(&served.socket).unwrap();
+    let ask = b"GET /v1/events?traffic=all&attend=true HTTP/1.1\r\nhost: x\r\n\r\n";
+    stalled.write_all(ask).unwrap();
+    let attended = || served.fake.attended.load(Ordering::SeqCst);
+    until("it attends", || attended() == 1).await;
+    let began = tokio::time::Instant::now();
+    let mut feed = served.feed.clone();
+    while attended() == 1 {
+        assert!(began.elapsed().as_secs() < 300, "it attends for ever");
+        // More than the socket takes, so that something waits for the reader.
+        (0..1000).for_each(|_| feed.record(&record("agent", "/a-path-of-some-length")));
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    assert!(began.elapsed().as_secs() >= 60, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    use std::io::Read;
+    let served = Served::start(Fake::new(&["agent"]));
+    let mut slow = UnixStream::connect(&served.socket).unwrap();
+    slow.set_nonblocking(true).unwrap();
+    slow.write_all(b"GET /v1/status HTT").unwrap();
+    let began = tokio::time::Instant::now();
+    let closed = loop {
+        match slow.read(&mut [0; 512]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            other => break other,
+        }
+        assert!(began.elapsed().as_secs() < 60, "it is kept for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert!(began.elapsed().as_secs() >= 9, "{closed:?} after {:?}", began.elapsed());
+}

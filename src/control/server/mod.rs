@@ -30,6 +30,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -40,6 +41,10 @@ const CONNECTIONS: usize = 64;
 const HEADER: Duration = Duration::from_secs(10);
 /// How long answers that are under way may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How many more are told that there is no place; others are closed.
+const TURNED_AWAY: usize = 16;
+/// How long telling them may take.
+const TELLING: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept (no file descriptors): the next would fail too.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -55,7 +60,10 @@ pub async fn serve<B: Backend>(
     // However this ends, dropped too, no connection outlives it for long.
     let _drain = Drain(&tasks);
     let api = Arc::new(Api { backend, feed, tasks: tasks.clone() });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places {
+        served: Arc::new(Semaphore::new(CONNECTIONS)),
+        turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+    };
     let mut ends = pin!(ends);
     loop {
         let accepted = tokio::select! {
@@ -85,22 +93,41 @@ impl Drop for Drain<'_> {
     }
 }
 
+/// Who is in has a permit of one of them.
+struct Places {
+    served: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
 /// Serves the connection, where its peer is the operator and there is a place.
-fn admit<B: Backend>(stream: UnixStream, api: &Arc<Api<B>>, places: &Arc<Semaphore>) {
+fn admit<B: Backend>(stream: UnixStream, api: &Arc<Api<B>>, places: &Places) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(refused) => {
             return tracing::warn!("a connection to the control socket was closed: {refused}");
         }
     };
-    match places.clone().try_acquire_owned() {
-        Ok(place) => api.tasks.spawn(connection(stream, peer, api.clone(), place)),
-        Err(_) => {
-            tracing::warn!(CONNECTIONS, "the control socket has no place for one more");
-            // What does not fit in the socket's buffer at once is not worth waiting for.
-            let _ = stream.try_write(body::FULL);
-        }
+    if let Ok(place) = places.served.clone().try_acquire_owned() {
+        return api.tasks.spawn(connection(stream, peer, api.clone(), place));
     }
+    tracing::warn!(CONNECTIONS, "the control socket has no place for one more");
+    if let Ok(place) = places.turned_away.clone().try_acquire_owned() {
+        api.tasks.spawn(async move {
+            // Who does not hear it in time finds the connection closed.
+            let _ = timeout(TELLING, turn_away(stream)).await;
+            drop(place);
+        });
+    }
+}
+
+/// Answers whatever is asked, and reads on until the client has read it.
+async fn turn_away(mut stream: UnixStream) -> std::io::Result<()> {
+    let mut asked = [0; 4096];
+    stream.read(&mut asked).await?;
+    stream.write_all(body::FULL).await?;
+    stream.shutdown().await?;
+    while stream.read(&mut asked).await? > 0 {}
+    Ok(())
 }
 
 async fn connection<B: Backend>(
