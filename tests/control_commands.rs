@@ -84,6 +84,7 @@ async fn what_each_command_prints_is_as_it_was_reviewed() {
         ("reload", &["reload"]),
         ("approve", &["requests", "approve", "r1", "--yes"]),
         ("deny", &["requests", "deny", "r1", "--yes", "--scope", "once", "--reason", "no"]),
+        ("undo", &["requests", "undo", "r1"]),
         ("explain", &["policy", "explain", "r1"]),
     ] {
         let ran = run(&served, args).await;

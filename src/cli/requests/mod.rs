@@ -51,6 +51,11 @@ enum RequestsCommand {
         portcullis requests deny r41 --scope session --breadth host     stops the asking\n  \
         portcullis requests deny r41 --scope always --yes")]
     Deny(answer::AnswerArgs),
+    /// Take an answer back: its grant is revoked, its rule leaves the file, and the entry waits again.
+    #[command(after_help = "Examples:\n  \
+        portcullis requests list --state all\n  \
+        portcullis requests undo r41")]
+    Undo(ShowArgs),
     /// Print each entry as it comes, and run a command on it.
     #[command(after_help = "Examples:\n  \
         portcullis requests watch -o json\n  \
@@ -109,6 +114,14 @@ pub(super) fn run(args: RequestsArgs) -> anyhow::Result<ExitCode> {
         }
         Some(RequestsCommand::Approve(args)) => answer::run(&args, Verdict::Approve),
         Some(RequestsCommand::Deny(args)) => answer::run(&args, Verdict::Deny),
+        Some(RequestsCommand::Undo(args)) => {
+            let client = args.ask.client()?;
+            let request = block_on(async { Ok(client.undo(&args.request).await?) })?;
+            args.ask.shape.one(&request, |request| {
+                let (number, state) = (shown(&request.request), word(request.state));
+                format!("the answer to {number} is taken back: it is {state}\n")
+            })
+        }
         Some(RequestsCommand::Watch(args)) => watch::run(&args),
     }
 }
