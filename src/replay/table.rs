@@ -281,8 +281,7 @@ impl Example {
 
 impl Group {
     fn spans(&mut self, first: Option<Stamp>, last: Option<Stamp>) {
-        let earlier = |known: Option<Stamp>| first.into_iter().chain(known).min();
-        self.first = earlier(self.first);
+        self.first = self.first.into_iter().chain(first).min();
         self.last = self.last.max(last);
     }
 

@@ -54,10 +54,10 @@ fn entry(out: &mut String, group: &Group, width: usize) {
         return;
     };
     line(out, &format!("  {:>7}  {}", group.count, asked(key)), width);
-    for detail in [why(key, group), Some(when(group)), Some(example(key, group)), relied(group)] {
-        if let Some(detail) = detail {
-            line(out, &format!("           {detail}"), width);
-        }
+    let details =
+        [Some(why(key, group)), Some(when(group)), Some(example(key, group)), relied(group)];
+    for detail in details.iter().flatten() {
+        line(out, &format!("           {detail}"), width);
     }
 }
 
@@ -76,7 +76,7 @@ fn asked(key: &Key) -> String {
     format!("{sandbox}  {} {host}:{} {}", shown(&key.method), key.port, shown(&key.shape))
 }
 
-fn why(key: &Key, group: &Group) -> Option<String> {
+fn why(key: &Key, group: &Group) -> String {
     let was = match key.was {
         Was::Through => "was let through",
         Was::Denied => "was denied",
@@ -84,12 +84,12 @@ fn why(key: &Key, group: &Group) -> Option<String> {
         Was::Undecidable => "could not be said",
     };
     let decided = matches!(key.change, Change::Allowed) || key.code == "denied_by_rule";
-    Some(match (&key.rule, key.change) {
+    match (&key.rule, key.change) {
         (_, Change::Undecidable) => format!("{was}; {}", group.example.detail),
         (Some(rule), _) if decided => format!("{was}; {} by {rule}", verb(key.change)),
         (Some(rule), _) => format!("{was}; {}, nearest {rule}", key.code),
         (None, _) => format!("{was}; {}", key.code),
-    })
+    }
 }
 
 fn verb(change: Change) -> &'static str {

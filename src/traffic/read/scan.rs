@@ -49,7 +49,6 @@ pub(super) fn record(line: &[u8]) -> Option<Recorded<'_>> {
 #[derive(Default)]
 struct Said {
     host: bool,
-    port: bool,
     scheme: bool,
 }
 
@@ -57,7 +56,8 @@ impl Said {
     fn enough(&self, record: &Recorded<'_>) -> bool {
         let request = record.method.is_some() && record.path.is_some();
         let tunnel = self.scheme && record.scheme == LineScheme::Tcp;
-        record.verdict.is_some() || self.host && self.port && (request || tunnel)
+        // A port that is given is not 0.
+        record.verdict.is_some() || self.host && record.port > 0 && (request || tunnel)
     }
 }
 
@@ -118,10 +118,7 @@ fn member<'a>(
             record.host = from.text()?;
             said.host = true;
         }
-        "port" => {
-            record.port = u16::try_from(from.number()?).ok().filter(|port| *port > 0)?;
-            said.port = true;
-        }
+        "port" => record.port = u16::try_from(from.number()?).ok().filter(|port| *port > 0)?,
         "method" => record.method = Some(from.text()?),
         "path" => record.path = Some(from.text()?),
         "query" => record.query = Some(from.text()?),
