@@ -100,6 +100,8 @@ fn record(at: u64, sandboxes: &[Arc<str>], start: SystemTime) -> Record {
         rule: known.then(|| "recorded/endpoints[0]/rules[0]".into()),
         outcome: if known { Outcome::Passed } else { Outcome::Refused },
         by: By::Policy,
+        request: None,
+        approval: None,
         sent: known,
         address: known.then(|| "140.82.112.5".parse().ok()).flatten(),
         status: Some(if known { 200 } else { 403 }),

@@ -296,6 +296,8 @@ fn line(asked: Real<'_>, facts: Option<RecordedFacts>, verdict: Judged) -> Vec<u
         rule: None,
         outcome: Outcome::Passed,
         by: By::Policy,
+        request: None,
+        approval: None,
         sent: true,
         address: None,
         status: Some(200),
