@@ -86,7 +86,11 @@ fn record(at: u64, sandboxes: &[Arc<str>], start: SystemTime) -> Record {
         sandbox: sandboxes[usize::try_from(at % 3).expect("small")].clone(),
         client: Client::Seen(Arc::new(Process {
             pid: u32::try_from(1000 + at % 60_000).expect("small"),
-            binary: if at.is_multiple_of(2) { "/usr/bin/curl".into() } else { "/usr/bin/node".into() },
+            binary: if at.is_multiple_of(2) {
+                "/usr/bin/curl".into()
+            } else {
+                "/usr/bin/node".into()
+            },
             ancestors: ["/usr/bin/bash".into(), "/usr/bin/agent".into()].into(),
         })),
         scheme: Scheme::Https,

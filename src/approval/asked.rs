@@ -63,7 +63,7 @@ pub struct Asked {
 
 /// What makes two askers the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key([u8; 32]);
+pub(super) struct Key(pub(super) [u8; 32]);
 
 impl Asked {
     /// The executable that asks; `None` where it can't be seen.

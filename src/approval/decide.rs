@@ -281,30 +281,6 @@ impl Queue {
         self.publish(&inner);
         Ok(grant)
     }
-
-    /// How many other entries that wait a pattern of this entry's methods would cover, and how
-    /// many everything on its host.
-    pub fn also(&self, number: u64) -> (usize, usize) {
-        let inner = self.lock();
-        let Some(entry) = inner.entries.get(&number) else { return (0, 0) };
-        let near = |other: &&Entry| {
-            let (own, others) = (&entry.asked.intent, &other.asked.intent);
-            other.number != number
-                && other.state == State::Pending
-                && own.target == others.target
-                && own.scheme == others.scheme
-                && entry.asked.binary() == other.asked.binary()
-                && other.asked.request().is_some()
-        };
-        let method = |entry: &Entry| entry.asked.request().map(|(m, ..)| m.to_owned());
-        let near: Vec<&Entry> = inner.entries.values().filter(near).collect();
-        let path = near.iter().filter(|other| {
-            other.pattern == entry.pattern
-                && method(other) == method(entry)
-                && other.asked.websocket() == entry.asked.websocket()
-        });
-        (path.count(), near.len())
-    }
 }
 
 fn covers(grant: &Grant, ask: &OwnedAsk, entry: &Entry) -> bool {

@@ -63,8 +63,7 @@ impl Hold {
 
     /// The answer to its entry, where it has one.
     pub fn approval(&self) -> Option<Arc<Approval>> {
-        let (entry, _) = self.queue.entry(self.number)?;
-        Some(entry.decided?.approval)
+        Some(self.queue.entry(self.number)?.decided?.approval)
     }
 
     /// How long it has waited.

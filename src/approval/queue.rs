@@ -5,9 +5,11 @@
 //! entry that waits is unknown under the rules in force.
 
 mod entry;
+mod neighbours;
 mod numbers;
 
 pub use entry::{Decided, Entry, Outcome, State};
+pub use neighbours::Neighbours;
 pub use numbers::Numbers;
 
 use super::asked::{Asked, Key};
@@ -376,14 +378,9 @@ impl Queue {
         self.lock().entries.values().cloned().collect()
     }
 
-    /// One entry, and the numbers of those that differ from it in query or body alone.
-    pub fn entry(&self, number: u64) -> Option<(Entry, Vec<u64>)> {
-        let inner = self.lock();
-        let entry = inner.entries.get(&number)?;
-        let others = inner.entries.values().filter(|other| {
-            other.number != number && other.state == State::Pending && other.group == entry.group
-        });
-        Some((entry.clone(), others.map(|other| other.number).collect()))
+    /// One entry.
+    pub fn entry(&self, number: u64) -> Option<Entry> {
+        self.lock().entries.get(&number).cloned()
     }
 
     /// The grants that stand, oldest first.

@@ -111,7 +111,7 @@ fn missing(number: &str) -> Refusal {
 fn find(queue: &Queue, number: &str) -> Result<Entry, Refusal> {
     let parsed = number.strip_prefix('r').and_then(|n| n.parse::<u64>().ok());
     let entry = parsed.and_then(|number| queue.entry(number));
-    entry.map(|(entry, _)| entry).ok_or_else(|| missing(number))
+    entry.ok_or_else(|| missing(number))
 }
 
 fn view(entry: &Entry) -> Value {

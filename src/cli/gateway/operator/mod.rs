@@ -83,8 +83,8 @@ impl Operator {
 
     /// An entry as it is shown.
     pub(super) fn shown(&self, queue: &Queue, number: u64) -> Option<Request> {
-        let (entry, variants) = queue.entry(number)?;
-        Some(view::request(queue, &entry, &variants))
+        let entry = queue.entry(number)?;
+        Some(view::request(queue, &entry, &queue.neighbours()))
     }
 
     fn sandbox_status(&self, name: &Arc<str>, sandbox: &Sandbox) -> SandboxStatus {
@@ -156,8 +156,9 @@ impl Backend for Operator {
                 continue;
             }
             let queue = sandbox.queue();
+            let neighbours = queue.neighbours();
             let entries = queue.entries();
-            let shown = entries.iter().filter_map(|entry| self.shown(queue, entry.number));
+            let shown = entries.iter().map(|entry| view::request(queue, entry, &neighbours));
             all.extend(shown.filter(|r| filter.state.is_none_or(|state| state == r.state)));
         }
         all

@@ -83,8 +83,10 @@ impl Operator {
         if self.events.receiver_count() == 0 {
             return fresh;
         }
+        let neighbours = queue.neighbours();
         for (number, change) in changes {
-            let Some(request) = self.shown(queue, number).map(Box::new) else { continue };
+            let Some(entry) = queue.entry(number) else { continue };
+            let request = Box::new(view::request(queue, &entry, &neighbours));
             let event = match change {
                 Change::Pending => Event::Pending(request),
                 Change::Gone => Event::Gone(request),

@@ -1,19 +1,17 @@
 //! Entries, grants and counts as the control API shows them.
 
 use crate::addr::Name;
-use crate::approval::{self, Breadth, Decided, Entry, Kind, Outcome, Queue, State};
+use crate::approval::{self, Breadth, Decided, Entry, Kind, Neighbours, Outcome, Queue, State};
 use crate::control::wire;
 use crate::policy::{Answer, Client, Cover, Grant, Scheme, Scope, What};
 use crate::record::{masked_query, rfc3339};
 use std::time::{Duration, SystemTime};
 
 /// An entry, with what else waits beside it.
-pub(super) fn request(queue: &Queue, entry: &Entry, variants: &[u64]) -> wire::Request {
+pub(super) fn request(queue: &Queue, entry: &Entry, beside: &Neighbours) -> wire::Request {
     let settings = queue.settings();
-    let (also, also_host) = match entry.state {
-        State::Pending => queue.also(entry.number),
-        State::Approved | State::Denied | State::Expired => (0, 0),
-    };
+    let (also, also_host) = beside.also(entry);
+    let variants = beside.variants(entry);
     let asked = &entry.asked;
     let request = asked.request();
     let text = |text: &str| text.to_owned();
