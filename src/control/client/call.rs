@@ -28,14 +28,13 @@ pub(super) struct Driver(Option<Pin<Box<dyn Future<Output = hyper::Result<()>> +
 pub(super) struct Ask {
     method: Method,
     path: String,
-    query: form_urlencoded::Serializer<'static, String>,
+    query: String,
     body: Option<Vec<u8>>,
 }
 
 impl Ask {
     pub(super) fn new(method: Method, path: &str) -> Self {
-        let query = form_urlencoded::Serializer::new(String::new());
-        Self { method, path: path.to_owned(), query, body: None }
+        Self { method, path: path.to_owned(), query: String::new(), body: None }
     }
 
     pub(super) fn get(path: &str) -> Self {
@@ -52,7 +51,9 @@ impl Ask {
     /// A key of the query, where it has a value.
     pub(super) fn with(mut self, key: &str, value: Option<&str>) -> Self {
         if let Some(value) = value {
-            self.query.append_pair(key, value);
+            // A serializer that is kept would make the call's future stay on its thread.
+            let mut query = form_urlencoded::Serializer::new(std::mem::take(&mut self.query));
+            self.query = query.append_pair(key, value).finish();
         }
         self
     }
@@ -62,9 +63,9 @@ impl Ask {
         Self { body: Some(body), ..self }
     }
 
-    fn request(mut self) -> Result<Request<Full<Bytes>>, http::Error> {
-        let query = self.query.finish();
-        let target = if query.is_empty() { self.path } else { format!("{}?{query}", self.path) };
+    fn request(self) -> Result<Request<Full<Bytes>>, http::Error> {
+        let Self { path, query, .. } = &self;
+        let target = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
         let mut request = Request::builder()
             .method(self.method)
             .uri(target)
