@@ -24,4 +24,5 @@ pub mod state;
 pub mod tasks;
 pub mod tls;
 pub mod traffic;
+pub mod tui;
 pub mod upstream;

@@ -23,6 +23,7 @@ mod settings;
 mod shape;
 mod status;
 mod table;
+mod term;
 mod traffic;
 mod words;
 mod yaml;
@@ -63,6 +64,8 @@ struct Cli {
 enum Command {
     /// Run the gateway in the foreground.
     Gateway(gateway::GatewayArgs),
+    /// Watch what sandboxes ask for, and answer: the approval pane.
+    Term(term::TermArgs),
     /// Print the variables and mounts that point a program or container at the gateway.
     Env(env::EnvArgs),
     /// What waits for an answer, and answering it.
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Gateway(args) => gateway::run(args),
+        Command::Term(args) => term::run(args),
         Command::Env(args) => env::run(&args),
         Command::Requests(args) => requests::run(args),
         Command::Grants(args) => grants::run(args),
