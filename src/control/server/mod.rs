@@ -123,7 +123,9 @@ fn admit<B: Backend>(stream: UnixStream, api: &Arc<Api<B>>, places: &Places) {
 /// Answers whatever is asked, and reads on until the client has read it.
 async fn turn_away(mut stream: UnixStream) -> std::io::Result<()> {
     let mut asked = [0; 4096];
-    stream.read(&mut asked).await?;
+    if stream.read(&mut asked).await? == 0 {
+        return Ok(());
+    }
     stream.write_all(body::FULL).await?;
     stream.shutdown().await?;
     while stream.read(&mut asked).await? > 0 {}
