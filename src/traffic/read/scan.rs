@@ -13,7 +13,9 @@ const DEEPEST: usize = 16;
 
 /// The record on a line without its newline; `None` where serde is to read it.
 pub(super) fn record(line: &[u8]) -> Option<Recorded<'_>> {
-    let mut from = Cursor { bytes: line, at: 0 };
+    // Once for the line, not for each of its strings.
+    let text = std::str::from_utf8(line).ok()?;
+    let mut from = Cursor { text, bytes: line, at: 0 };
     let mut record = Recorded::new(LineScheme::Http);
     let mut said = Said::default();
     from.expect(b'{')?;
@@ -182,7 +184,7 @@ fn client<'a>(from: &mut Cursor<'a>) -> Option<Seen<'a>> {
             from.expect(b',')?;
         }
     }
-    let ancestors = std::str::from_utf8(&from.bytes[start..from.at]).ok()?;
+    let ancestors = from.text.get(start..from.at)?;
     from.expect(b']')?;
     if from.peek()? == b',' {
         from.literal(b",\"pid\":")?;
@@ -224,7 +226,9 @@ fn timings(from: &mut Cursor<'_>) -> Option<()> {
     from.expect(b'}')
 }
 
+/// The line as text and as bytes, and how far it is read.
 struct Cursor<'a> {
+    text: &'a str,
     bytes: &'a [u8],
     at: usize,
 }
@@ -266,8 +270,9 @@ impl<'a> Cursor<'a> {
         if rest.get(end) != Some(&b'"') {
             return None;
         }
+        let start = self.at;
         self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).ok()
+        self.text.get(start..start + end)
     }
 
     fn string_or_null(&mut self) -> Option<()> {
