@@ -7,6 +7,7 @@
 
 mod facts;
 mod judge;
+mod key;
 mod run;
 mod shape;
 mod table;

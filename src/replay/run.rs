@@ -5,13 +5,12 @@
 //! judged before is remembered up to a bound, and so are groups.
 
 use super::judge::{Judge, Now, Outcome};
+use super::key;
 use super::table::{Change, Changed, Group, Table, Was};
 use crate::addr::Host;
 use crate::policy::pattern::HostPattern;
 use crate::record::Judged;
-use crate::traffic::read::{
-    self, Block, Facts, Item, Progress, ReadError, Recorded, Seen, Source, Stamp,
-};
+use crate::traffic::read::{self, Block, Item, Progress, ReadError, Recorded, Source, Stamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -319,7 +318,7 @@ impl<'p> Worker<'p> {
             return;
         }
         self.key.clear();
-        write_key(record, &mut self.key);
+        key::write(record, &mut self.key);
         let plan = self.plan;
         let known = self.known.entry_ref(&self.key[..]).or_insert_with(|| Known::of(plan, record));
         if known.left_out {
@@ -443,65 +442,6 @@ impl Filter {
         let before = |since: Stamp| record.time.is_some_and(|time| time < since);
         self.sandbox.as_ref().is_some_and(other) || self.since.is_some_and(before)
     }
-}
-
-/// Everything that the verdict and the group depend on. Each text is followed by its length and
-/// each list of names by its count, so that no two requests share a key.
-fn write_key(record: &Recorded<'_>, key: &mut Vec<u8>) {
-    let mut text = |text: &str| {
-        key.extend_from_slice(text.as_bytes());
-        key.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-    };
-    text(record.sandbox.as_deref().unwrap_or_default());
-    text(&record.host);
-    text(record.path.as_deref().unwrap_or_default());
-    text(record.query.as_deref().unwrap_or_default());
-    text(record.method.as_deref().unwrap_or_default());
-    let seen = match &record.process {
-        Seen::Unsaid => 0,
-        Seen::Unseen => 1,
-        Seen::Whole(binary, names) => {
-            text(binary);
-            names.iter().for_each(&mut text);
-            text(&names.iter().count().to_string());
-            2
-        }
-        Seen::Partly(binary, names) => {
-            text(binary);
-            names.iter().for_each(&mut text);
-            text(&names.iter().count().to_string());
-            3
-        }
-    };
-    let facts = match &record.facts {
-        Facts::Unsaid => 0,
-        Facts::Empty => 1,
-        Facts::Graphql(lines) => {
-            lines.iter().for_each(|line| text(line));
-            2
-        }
-        Facts::Rpc(calls) => {
-            for (method, tool) in calls {
-                text(method);
-                tool.iter().for_each(|tool| text(tool));
-                text(if tool.is_some() { "+" } else { "" });
-            }
-            3
-        }
-        Facts::Whole { kind, text: body } => {
-            text(kind.as_deref().unwrap_or_default());
-            text(body);
-            4
-        }
-    };
-    let raw = record.method.is_none() || record.path.is_none();
-    if raw {
-        text(record.code.as_deref().unwrap_or_default());
-    }
-    let said = [record.query.is_some(), raw, record.websocket];
-    key.extend_from_slice(&[seen, facts, record.scheme as u8]);
-    key.extend_from_slice(&said.map(u8::from));
-    key.extend_from_slice(&record.port.to_le_bytes());
 }
 
 impl Broken {
