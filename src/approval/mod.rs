@@ -24,7 +24,7 @@ pub use decide::{Breadth, DecideError, Decision, Lasts, Plan, Undone, Who, metho
 pub use hold::{Hold, Release};
 pub use proposal::{generalise, rule};
 pub use queue::{
-    Asking, Attendance, Change, Counts, Decided, Entry, Neighbours, Numbers, Outcome, Parts, Queue,
+    Asking, Assess, Attendance, Change, Counts, Decided, Entry, Neighbours, Numbers, Outcome, Parts, Queue,
     State,
 };
 

@@ -39,6 +39,9 @@ const MOST_PREVIEWS: usize = 16 << 20;
 /// What is kept of a preview beyond that.
 const SHORT_PREVIEW: usize = 4096;
 
+/// Finds what may be wrong with what is asked.
+pub type Assess = Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>;
+
 /// What a queue is made of.
 pub struct Parts {
     /// Whose it is.
@@ -52,7 +55,7 @@ pub struct Parts {
     /// Puts grants in force. Called under the queue's lock: it must not come back.
     pub publish: Box<dyn Fn(Arc<Overlay>) + Send + Sync>,
     /// What may be wrong with an entry, found when it is made.
-    pub risk: Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>,
+    pub risk: Assess,
     /// The grants of an earlier run.
     pub grants: Vec<Arc<Grant>>,
 }
@@ -64,7 +67,7 @@ pub struct Queue {
     numbers: Arc<Numbers>,
     attended: watch::Receiver<usize>,
     publish: Box<dyn Fn(Arc<Overlay>) + Send + Sync>,
-    risk: Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>,
+    risk: Assess,
     held: AtomicUsize,
     /// Entries about TLS that can't be ended, ever: most gateways see none.
     opaque: AtomicUsize,

@@ -237,7 +237,7 @@ impl<'a> Standing<'a> {
     }
 }
 
-fn said<'a>(answers: &mut dyn Iterator<Item = &'a Arc<Grant>>) -> Option<Said> {
+fn said(answers: &mut dyn Iterator<Item = &Arc<Grant>>) -> Option<Said> {
     let mut allowing = None;
     for grant in answers {
         match grant.approval.decision {

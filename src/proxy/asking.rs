@@ -12,7 +12,7 @@ use super::open::OpenRecord;
 use super::refuse::{Came, Refusal};
 use crate::approval::{Asked, Asking, Hold, Kind, Preview, Release};
 use crate::policy::{
-    Code, Fingerprint, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme, TicketUse,
+    Code, Fingerprint, GrantRef, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme, TicketUse,
     Verdict,
 };
 use bytes::{Bytes, BytesMut};
@@ -174,9 +174,9 @@ pub(crate) async fn ask(
             Release::Judge => {}
             Release::Ticket(ticket) => answered.ticket = Some(ticket),
             Release::Denied(approval) => {
-                let number = hold.as_ref().map(Hold::number);
-                let by = crate::policy::GrantRef::Once(number.unwrap_or_default());
-                return Err(Refusal::asked(question, number, Came::Denied(by, approval)));
+                let number = hold.as_ref().map_or(0, Hold::number);
+                let came = Came::Denied(GrantRef::Once(number), approval);
+                return Err(Refusal::asked(question, Some(number), came));
             }
             Release::TimedOut => {
                 let number = hold.as_ref().map(Hold::number);
