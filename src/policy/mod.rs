@@ -6,6 +6,7 @@
 pub mod body;
 mod code;
 mod compile;
+pub mod diff;
 pub mod document;
 pub mod explain;
 mod intent;

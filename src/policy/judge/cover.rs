@@ -1,7 +1,7 @@
 //! Which endpoints cover a client and a target: host, port and process. Paths come later.
 
 use crate::addr::{Authority, Host};
-use crate::policy::compile::{Entry, Policy};
+use crate::policy::compile::{Endpoint, Entry, Policy};
 use crate::policy::intent::Client;
 use crate::policy::pattern::HostPattern;
 
@@ -9,7 +9,7 @@ use crate::policy::pattern::HostPattern;
 const INLINE: usize = 32;
 
 /// The endpoints that cover: exact names first, then wildcards, then those without a host.
-pub(super) struct Covering {
+pub(in crate::policy) struct Covering {
     inline: [u32; INLINE],
     count: usize,
     /// All of them, once there are more than [`INLINE`].
@@ -17,7 +17,7 @@ pub(super) struct Covering {
 }
 
 impl Covering {
-    pub(super) fn of(policy: &Policy, client: &Client, target: &Authority) -> Self {
+    pub(in crate::policy) fn of(policy: &Policy, client: &Client, target: &Authority) -> Self {
         Self::where_entries(policy, target, |entry| policy.entries[entry as usize].admits(client))
     }
 
@@ -60,7 +60,7 @@ impl Covering {
         self.count += 1;
     }
 
-    pub(super) fn ids(&self) -> &[u32] {
+    pub(in crate::policy) fn ids(&self) -> &[u32] {
         if self.spilled.is_empty() { &self.inline[..self.count] } else { &self.spilled }
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn each(policy: &Policy, host: &Host, port: u16, mut found: impl FnMu
 
 impl Entry {
     /// Whether the entry's binaries match the client: the executable or any ancestor.
-    pub(super) fn admits(&self, client: &Client) -> bool {
+    pub(in crate::policy) fn admits(&self, client: &Client) -> bool {
         let Some(binaries) = &self.binaries else { return true };
         match client {
             Client::Ignored => true,
@@ -93,6 +93,13 @@ impl Entry {
 }
 
 impl Policy {
+    /// The endpoints that name the host, and those that name none but have the port; for `diff`.
+    pub(in crate::policy) fn naming(&self, host: &Host, port: u16) -> Vec<&Endpoint> {
+        let mut found = Vec::new();
+        each(self, host, port, |id| found.push(&self.endpoints[id as usize]));
+        found
+    }
+
     /// Whether a rule names the host, on whatever port and for whatever process.
     pub fn names_host(&self, host: &Host) -> bool {
         let mut named = false;

@@ -18,7 +18,7 @@ use crate::policy::verdict::RuleRef;
 pub(super) const TEXT: &str = "WEBSOCKET_TEXT";
 
 /// The methods that MCP defines for clients, over all its revisions.
-const KNOWN_MCP: [&str; 24] = [
+pub(in crate::policy) const KNOWN_MCP: [&str; 24] = [
     "initialize",
     "ping",
     "logging/setLevel",

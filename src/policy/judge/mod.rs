@@ -12,6 +12,7 @@ mod reason;
 mod rules;
 mod tunnel;
 
+pub(in crate::policy) use messages::KNOWN_MCP;
 pub use messages::{BodyNeed, BodyProtocol, BodySource};
 pub use possible::{Missing, Partial, Possible};
 pub use rules::Rules;
@@ -22,7 +23,7 @@ use super::intent::{Ask, Body, Intent};
 use super::overlay::{Approval, GrantId, Overlay, Said, Standing};
 use super::verdict::{Denial, Permit, RuleRef, Source, Verdict};
 use crate::addr::{Authority, Path};
-use cover::Covering;
+pub(in crate::policy) use cover::Covering;
 
 /// What is asked, in one reading of its path.
 #[derive(Clone, Copy)]
@@ -100,6 +101,23 @@ impl Decision<'_> {
             Self::Deny(_) => 3,
         }
     }
+}
+
+/// A verdict without its sentences.
+pub(in crate::policy) enum Decided<'p> {
+    /// It is let through, allowed or audited.
+    Passes {
+        /// By this endpoint.
+        endpoint: &'p Endpoint,
+        /// By this rule of it.
+        rule: &'p RuleRef,
+        /// It opens a WebSocket whose messages are judged.
+        messages: bool,
+    },
+    /// Nothing allows it.
+    Unknown,
+    /// It is denied: by which rule of which endpoint, where one decides.
+    Denied(Option<(&'p Endpoint, usize)>),
 }
 
 /// The request with its path; every reading of it must pass.
@@ -241,6 +259,36 @@ impl Policy {
             messages,
             hostless: false,
             source,
+        }
+    }
+
+    /// The verdict without its sentences, where the covering endpoints are known: for `diff`, which
+    /// asks very often. With `reading`, that of one reading of a path, were it the only one, in
+    /// place of the intent's own.
+    pub(in crate::policy) fn decides(
+        &self,
+        covering: &Covering,
+        intent: &Intent<'_>,
+        reading: Option<&str>,
+    ) -> Decided<'_> {
+        let subject = Subject::of(&intent.ask);
+        let decision = match (&subject, reading) {
+            (None, _) => self.decide_bytes(covering),
+            (Some(subject), None) => self.decide(covering, subject),
+            (Some(subject), Some(reading)) => self.decide_reading(covering, subject, reading),
+        };
+        let judges =
+            |endpoint| subject.as_ref().is_some_and(|s| self.judges(covering, endpoint, s));
+        match decision {
+            Decision::Allow(endpoint, rule) => {
+                Decided::Passes { endpoint, rule, messages: judges(endpoint) }
+            }
+            Decision::Audit(endpoint) => {
+                Decided::Passes { endpoint, rule: &endpoint.name, messages: judges(endpoint) }
+            }
+            Decision::Unknown => Decided::Unknown,
+            Decision::Deny(Why::Rule(endpoint, rule)) => Decided::Denied(Some((endpoint, rule))),
+            Decision::Deny(Why::Blind(..) | Why::EncodedSlash) => Decided::Denied(None),
         }
     }
 

@@ -4,6 +4,8 @@
 //! Owns `*`, `?`, `[a-z]`, `[!a]`, `\x` and the expansion of `{a,b*}`. Invariant: matching is
 //! linear in text times pattern and allocates nothing.
 
+use super::language::Step;
+
 /// At most this many alternatives may one pattern stand for.
 const MOST_ALTERNATIVES: usize = 256;
 
@@ -100,6 +102,20 @@ impl Parsed {
 }
 
 impl Glob {
+    /// The glob as steps of a language.
+    pub(super) fn steps(&self, out: &mut Vec<Step>) {
+        for token in &self.0 {
+            match token {
+                Token::Text(text) => out.extend(text.chars().map(Step::Char)),
+                Token::Star => out.push(Step::Star),
+                Token::One => out.push(Step::One),
+                Token::Class { negated, ranges } => {
+                    out.push(Step::Class { negated: *negated, ranges: ranges.clone() });
+                }
+            }
+        }
+    }
+
     /// Whether it matches the whole text. A star that fails is retried one character further.
     pub(in crate::policy) fn matches(&self, text: &str) -> bool {
         let (mut at, mut rest) = (0, text);

@@ -4,7 +4,9 @@
 //! may be just `*`. Invariant: a pattern that spans a whole top-level domain does not exist.
 
 use super::glob::Parsed;
+use super::language::{Language, Step};
 use crate::addr::{Host, HostError, Name};
+use std::fmt;
 
 /// Hosts that the gateway itself answers for.
 const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
@@ -85,12 +87,44 @@ impl HostPattern {
         wild(&labels).map(Self::Wild)
     }
 
+    /// The names that it names (text without a trailing dot, no label empty).
+    pub(in crate::policy) fn language(&self) -> Language {
+        let mut language = Language::new(Some('.'));
+        match self {
+            Self::Exact(host) => language.add(host.to_string().chars().map(Step::Char)),
+            Self::Wild(wild) => language.add(wild.steps()),
+        }
+        language
+    }
+
     /// Whether it names the host.
     pub fn matches(&self, host: &Host) -> bool {
         match self {
             Self::Exact(exact) => exact == host,
             Self::Wild(wild) => host.name().is_some_and(|name| wild.matches(name)),
         }
+    }
+}
+
+/// As it may be written: parsing it gives the same pattern.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => host.fmt(f),
+            Self::Wild(wild) => wild.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for WildHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.deep {
+            f.write_str("**.")?;
+        }
+        for label in self.labels.iter().rev() {
+            write!(f, "{label}.")?;
+        }
+        f.write_str(&self.suffix)
     }
 }
 
@@ -165,6 +199,19 @@ impl WildHost {
             }
         }
         rest.next().is_some() == self.deep
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.deep {
+            steps.extend([Step::All, Step::Char('.')]);
+        }
+        for label in self.labels.iter().rev() {
+            label.steps(&mut steps);
+            steps.push(Step::Char('.'));
+        }
+        steps.extend(self.suffix.chars().map(Step::Char));
+        steps
     }
 
     /// The longest tail without wildcards.

@@ -7,10 +7,12 @@
 
 mod glob;
 mod host;
+mod language;
 mod path;
 mod text;
 
 pub use glob::GlobError;
 pub use host::{HostPattern, HostPatternError, WildHost};
+pub(in crate::policy) use language::{Automaton, Language, Step};
 pub use path::{PathPattern, PathPatternError};
 pub use text::{TextPattern, TextPatternError};

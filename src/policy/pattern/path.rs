@@ -4,6 +4,7 @@
 //! parser; a pattern that no canonical path could match is refused when it is read.
 
 use super::glob::{GlobError, Parsed, alternatives};
+use super::language::{Language, Step};
 use crate::addr::{Path, PathError};
 use std::borrow::Cow;
 
@@ -117,6 +118,13 @@ impl PathPattern {
         self.shape.matches(path)
     }
 
+    /// The paths that it matches (besides `*`, which is everything's alone).
+    pub(in crate::policy) fn language(&self) -> Language {
+        let mut language = Language::new(Some('/'));
+        self.shape.add_to(&mut language);
+        language
+    }
+
     /// Whether it matches every path.
     pub fn is_everything(&self) -> bool {
         self.shape == Shape::Everything
@@ -139,6 +147,15 @@ fn encode(pattern: &str) -> Cow<'_, str> {
 }
 
 impl Shape {
+    fn add_to(&self, language: &mut Language) {
+        match self {
+            Self::Everything => language.add([Step::All]),
+            Self::Exact(text) => language.add(text.chars().map(Step::Char)),
+            Self::Segments(segments) => language.add(steps(segments)),
+            Self::Either(shapes) => shapes.iter().for_each(|shape| shape.add_to(language)),
+        }
+    }
+
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Everything => true,
@@ -213,6 +230,32 @@ fn walk(segments: &[Segment], rest: &str) -> bool {
         (at, rest) = (deep, Some(next));
         retry = Some((deep, next));
     }
+}
+
+/// As [`walk`] goes: each segment but the first has the separator before it, unless a `**` took it.
+fn steps(segments: &[Segment]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut separated = false;
+    for (i, segment) in segments.iter().enumerate() {
+        match segment {
+            Segment::Deep if i + 1 == segments.len() => steps.extend([Step::Rest, Step::All]),
+            Segment::Deep => {
+                if !separated {
+                    steps.push(Step::Char('/'));
+                }
+                steps.extend([Step::Deep, Step::Within]);
+                separated = true;
+            }
+            Segment::One(pattern) => {
+                if !separated {
+                    steps.push(Step::Char('/'));
+                }
+                pattern.steps(&mut steps);
+                separated = false;
+            }
+        }
+    }
+    steps
 }
 
 fn first(text: &str) -> (&str, Option<&str>) {

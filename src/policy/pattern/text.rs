@@ -2,6 +2,7 @@
 //! character.
 
 use super::glob::{GlobError, Parsed, alternatives};
+use super::language::{Language, Step};
 
 /// A pattern over a whole value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,5 +29,16 @@ impl TextPattern {
     /// Whether it matches every value.
     pub fn is_any(&self) -> bool {
         self.0.contains(&Parsed::Any)
+    }
+
+    /// The values that it matches.
+    pub(in crate::policy) fn language(&self) -> Language {
+        let mut language = Language::new(None);
+        for pattern in &self.0 {
+            let mut steps: Vec<Step> = Vec::new();
+            pattern.steps(&mut steps);
+            language.add(steps);
+        }
+        language
     }
 }
