@@ -41,7 +41,7 @@ fn printed(args: &[&str]) -> String {
 
 #[test]
 fn the_schemas_are_current() {
-    for which in ["policy", "config", "traffic"] {
+    for which in ["policy", "config", "traffic", "policy-tests"] {
         current(&root().join(format!("{which}.v1.schema.json")), &printed(&["schema", which]));
     }
 }

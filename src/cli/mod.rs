@@ -14,7 +14,9 @@ mod grants;
 mod logs;
 mod output;
 mod policy;
+mod policy_diff;
 mod policy_live;
+mod policy_test;
 mod preset;
 mod requests;
 mod sandboxes;
@@ -22,6 +24,7 @@ mod schema;
 mod settings;
 mod shape;
 mod status;
+mod suggest;
 mod table;
 mod term;
 mod traffic;
@@ -87,6 +90,8 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Judge recorded traffic under another policy: what would change.
     DryRun(dry_run::DryRunArgs),
+    /// Write the narrowest policy that recorded traffic needs.
+    Suggest(suggest::SuggestArgs),
     /// Show the built-in presets.
     #[command(subcommand)]
     Preset(preset::PresetCommand),
@@ -121,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => status::reload(&args),
         Command::Policy(command) => policy::run(&command),
         Command::DryRun(args) => dry_run::run(&args),
+        Command::Suggest(args) => suggest::run(&args),
         Command::Preset(command) => preset::run(&command),
         Command::Ca(command) => ca::run(&command),
         Command::Schema(args) => schema::run(&args),

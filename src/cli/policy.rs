@@ -34,6 +34,10 @@ pub(super) enum PolicyCommand {
     Explain(ExplainArgs),
     #[command(flatten)]
     Live(super::policy_live::LiveCommand),
+    /// Say what a policy allows that another does not, in meaning and not in text.
+    Diff(super::policy_diff::DiffArgs),
+    /// Run the tests beside a policy.
+    Test(super::policy_test::TestArgs),
 }
 
 /// The arguments of `policy check`.
@@ -82,6 +86,8 @@ pub(super) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Check(args) => check(args),
         PolicyCommand::Explain(args) => explained(args),
         PolicyCommand::Live(command) => super::policy_live::run(command),
+        PolicyCommand::Diff(args) => super::policy_diff::run(args),
+        PolicyCommand::Test(args) => super::policy_test::run(args),
     }
 }
 
@@ -232,16 +238,16 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 /// A URL, taken apart for judging: the parts go through the parsers of `addr`.
 #[derive(Debug)]
-struct Url<'a> {
-    scheme: Scheme,
-    websocket: bool,
-    target: Authority,
-    path: &'a str,
-    query: Option<&'a str>,
+pub(super) struct Url<'a> {
+    pub(super) scheme: Scheme,
+    pub(super) websocket: bool,
+    pub(super) target: Authority,
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
 }
 
 impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> anyhow::Result<Self> {
+    pub(super) fn parse(text: &'a str) -> anyhow::Result<Self> {
         let shown = Shown::new(text);
         let Some((scheme, rest)) = text.split_once("://") else {
             bail!("`{shown}` is not a URL\n  fix: write https://HOST/PATH, or tcp://HOST:PORT");

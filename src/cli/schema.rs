@@ -21,6 +21,8 @@ enum Which {
     Config,
     /// The lines of traffic records.
     Traffic,
+    /// Tests beside a policy (`*.tests.yaml`).
+    PolicyTests,
 }
 
 /// Prints a schema.
@@ -28,6 +30,7 @@ pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
     let schema = match args.which {
         Which::Policy => schemars::schema_for!(crate::policy::Document),
         Which::Config => crate::config::schema(),
+        Which::PolicyTests => schemars::schema_for!(super::policy_test::Suite),
         Which::Traffic => schemars::schema_for!(crate::record::Line),
     };
     output::print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))

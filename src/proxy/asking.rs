@@ -12,8 +12,8 @@ use super::open::OpenRecord;
 use super::refuse::{Came, Refusal};
 use crate::approval::{Asked, Asking, Hold, Kind, Preview, Release};
 use crate::policy::{
-    Code, Fingerprint, GrantRef, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme, TicketUse,
-    Verdict,
+    Code, Fingerprint, GrantRef, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme,
+    TicketUse, Verdict,
 };
 use bytes::{Bytes, BytesMut};
 use http::header;

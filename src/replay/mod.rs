@@ -10,6 +10,7 @@ mod judge;
 mod key;
 mod run;
 mod shape;
+pub mod suggest;
 mod table;
 
 pub use judge::{Judge, Now, Outcome};

@@ -130,6 +130,29 @@ pub(super) fn run(args: &DryRunArgs) -> anyhow::Result<ExitCode> {
     Ok(status(args, &report))
 }
 
+/// What changes for recorded traffic from one policy to another, for `policy diff --traffic`.
+pub(super) fn effect(
+    old: &Effective,
+    new: &Effective,
+    traffic: &[PathBuf],
+) -> anyhow::Result<(Report, String)> {
+    let (old, new) = (judge(old)?, judge(new)?);
+    let plan = Plan {
+        new: &new,
+        old: Some(&old),
+        filter: Filter::default(),
+        style: Style::Report,
+        only_changed: true,
+        workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    let report = judged(&plan, &sources(traffic, None)?)?;
+    for broken in &report.broken {
+        super::output::complain(&broken.shown());
+    }
+    let text = report::text(&report, true);
+    Ok((report, text))
+}
+
 fn judge(effective: &Effective) -> anyhow::Result<Judge> {
     Ok(Judge::new(effective.compile()?, effective.identity == Identity::Ignore))
 }
