@@ -87,6 +87,56 @@ fn the_suggestion_is_a_policy_that_check_takes() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
+/// Runs what a step of the workflow in `examples/ci` runs, in a repository whose `origin/main` has
+/// `old.yaml` as its policy; the exit status, and what it adds to the summary.
+fn step(name: &str, policy: &str, widens: &str) -> (i32, String) {
+    let workflow = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ci/policy.yml");
+    let workflow: serde_json::Value =
+        serde_saphyr::from_str(&fs::read_to_string(workflow).unwrap()).unwrap();
+    let steps = workflow["jobs"]["review"]["steps"].as_array().unwrap();
+    let script = steps.iter().find(|step| step["name"] == name).unwrap()["run"].as_str().unwrap();
+    let repository = tempfile::tempdir().unwrap();
+    let binary = assert_cmd::cargo::cargo_bin("portcullis");
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", binary.parent().unwrap().display());
+    let bash = |script: &str| {
+        std::process::Command::new("bash")
+            .args(["-e", "-o", "pipefail", "-c", script])
+            .current_dir(repository.path())
+            .env_clear()
+            .envs([("HOME", repository.path().to_str().unwrap()), ("PATH", &path)])
+            .envs([("BASE", "main"), ("WIDENS", widens), ("GITHUB_STEP_SUMMARY", "summary.md")])
+            .output()
+            .unwrap()
+    };
+    fs::copy(data().join("old.yaml"), repository.path().join("policy.yaml")).unwrap();
+    let made = bash(
+        "git init -q -b main . && git add policy.yaml && \
+         git -c user.name=ana -c user.email=ana@example.com commit -qm policy && \
+         git update-ref refs/remotes/origin/main HEAD",
+    );
+    assert!(made.status.success(), "{made:?}");
+    fs::copy(data().join(policy), repository.path().join("policy.yaml")).unwrap();
+    let cases = fs::read_to_string(data().join("old.tests.yaml")).unwrap();
+    fs::write(repository.path().join("policy.tests.yaml"), cases).unwrap();
+    let ran = bash(script);
+    let summary = fs::read_to_string(repository.path().join("summary.md")).unwrap_or_default();
+    (ran.status.code().unwrap(), summary)
+}
+
+#[test]
+fn the_workflow_fails_a_pull_request_that_allows_more() {
+    let (status, summary) = step("Diff", "new.yaml", "false");
+    assert_eq!(status, 1);
+    assert!(summary.contains("| **gained** in part | `*.acme.test:443` |"), "{summary}");
+    assert_eq!(step("Diff", "new.yaml", "true").0, 0);
+    let (status, summary) = step("Diff", "old.yaml", "false");
+    assert_eq!(status, 0);
+    assert!(summary.contains("No change in what is allowed."), "{summary}");
+    assert_eq!(step("Check", "old.yaml", "false").0, 0);
+    // One of its cases is there to fail.
+    assert_eq!(step("Test", "old.yaml", "false").0, 1);
+}
+
 fn record() -> impl Strategy<Value = String> {
     let host = prop::sample::select(vec!["a.test", "b.a.test", "10.1.2.3", "::1", "pypi.org"]);
     let port = prop::sample::select(vec![80_u16, 443, 8443]);

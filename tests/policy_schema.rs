@@ -100,6 +100,10 @@ fn every_example_loads() {
     let mut seen = 0;
     for entry in std::fs::read_dir(&examples).unwrap() {
         let path = entry.unwrap().path();
+        // `ci` is run by `policy_review`.
+        if path.is_dir() {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         if name.starts_with("config") {

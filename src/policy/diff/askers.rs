@@ -24,7 +24,7 @@ const MOST: usize = 600;
 const UNNAMED_METHODS: [&str; 3] = ["REPORT", "SEARCH", "NOTIFY"];
 
 /// Every rule of an endpoint.
-pub(super) fn rules<'p>(endpoint: &'p Endpoint) -> impl Iterator<Item = &'p Rule> {
+pub(super) fn rules(endpoint: &Endpoint) -> impl Iterator<Item = &Rule> {
     let allows = match &endpoint.allows {
         Allows::Rules(rules, _) => &rules[..],
         Allows::Nothing | Allows::Covered | Allows::Access(..) => &[],

@@ -173,13 +173,13 @@ impl<'p> Cell<'p> {
                 if !rows.has((Side::New, rule, &stop), &self.target, &intent.ask) =>
             {
                 let stop = || Stop { code: code(self.old, &intent), ..stop.clone() };
-                rows.passes(Side::New, rule, &self.target, aspect, (&stop, &example));
+                rows.passes((Side::New, rule), &self.target, aspect, (&stop, &example));
             }
             (Outcome::Passes { rule, .. }, Outcome::Stops(stop))
                 if !rows.has((Side::Old, rule, &stop), &self.target, &intent.ask) =>
             {
                 let stop = || Stop { code: code(self.new, &intent), ..stop.clone() };
-                rows.passes(Side::Old, rule, &self.target, aspect, (&stop, &example));
+                rows.passes((Side::Old, rule), &self.target, aspect, (&stop, &example));
             }
             (before @ Outcome::Passes { .. }, after @ Outcome::Passes { .. }) => {
                 self.both(&intent, (&before, &after), &example, rows);
@@ -227,7 +227,7 @@ impl<'p> Cell<'p> {
             (Side::Old, old, Aspect::Sizes, short > long),
         ] {
             if more {
-                rows.passes(side, rule, &self.target, aspect, (&Stop::default, example));
+                rows.passes((side, rule), &self.target, aspect, (&Stop::default, example));
             }
         }
     }
@@ -262,8 +262,7 @@ impl<'p> Cell<'p> {
             (Err(stop), Ok(permit)) => {
                 let rule = permit.permit().rule();
                 rows.passes(
-                    Side::New,
-                    rule,
+                    (Side::New, rule),
                     &self.target,
                     Aspect::Tunnel,
                     (&|| stop.clone(), &example),
@@ -272,8 +271,7 @@ impl<'p> Cell<'p> {
             (Ok(permit), Err(stop)) => {
                 let rule = permit.permit().rule();
                 rows.passes(
-                    Side::Old,
-                    rule,
+                    (Side::Old, rule),
                     &self.target,
                     Aspect::Tunnel,
                     (&|| stop.clone(), &example),
@@ -288,11 +286,21 @@ impl<'p> Cell<'p> {
                 };
                 if opens(&after, &before) {
                     let rule = after.permit().rule();
-                    rows.passes(Side::New, rule, &self.target, Aspect::AnyName, (&stop, &example));
+                    rows.passes(
+                        (Side::New, rule),
+                        &self.target,
+                        Aspect::AnyName,
+                        (&stop, &example),
+                    );
                 }
                 if opens(&before, &after) {
                     let rule = before.permit().rule();
-                    rows.passes(Side::Old, rule, &self.target, Aspect::AnyName, (&stop, &example));
+                    rows.passes(
+                        (Side::Old, rule),
+                        &self.target,
+                        Aspect::AnyName,
+                        (&stop, &example),
+                    );
                 }
             }
             (Err(_), Err(_)) => {}

@@ -188,8 +188,7 @@ impl<'p> Rows<'p> {
     /// Something passes under one alone.
     pub(super) fn passes(
         &mut self,
-        side: Side,
-        rule: &RuleRef,
+        (side, rule): (Side, &RuleRef),
         target: &Authority,
         aspect: Aspect,
         (stop, example): (&dyn Fn() -> Stop, &dyn Fn() -> Example),
