@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod identity;
+pub mod inference;
 pub mod metrics;
 pub mod policy;
 pub mod proxy;
