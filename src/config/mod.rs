@@ -7,6 +7,7 @@
 
 mod deny;
 mod error;
+mod inference;
 mod listen;
 mod load;
 mod policies;

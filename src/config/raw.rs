@@ -3,6 +3,7 @@
 //! Owns the shapes and their schema. Unknown keys, keys given twice and wrong types are refused
 //! here; what a value means, and whether it makes sense beside another, is `settle`'s.
 
+use super::inference::RawInference;
 use super::source::At;
 use super::units::{Net, Size, Span};
 use crate::policy::document::Globs;
@@ -44,10 +45,11 @@ pub(super) struct RawConfig {
     pub(super) traffic: RawTraffic,
     /// `/metrics` and `/healthz`.
     pub(super) metrics: Option<RawMetrics>,
+    /// The routes behind `inference.local`, by name.
+    #[serde(default)]
+    pub(super) inference: BTreeMap<String, At<RawInference>>,
     #[schemars(skip)]
     pub(super) inject: Option<At<IgnoredAny>>,
-    #[schemars(skip)]
-    pub(super) inference: Option<At<IgnoredAny>>,
 }
 
 /// One listener.
@@ -92,10 +94,10 @@ pub(super) struct RawSandbox {
     /// In `defaults` alone: deny rules that hold for all sandboxes.
     #[serde(default)]
     pub(super) deny_rules: Vec<At<RawDeny>>,
+    /// The routes behind `inference.local`, by their name in `inference:`. Left out: none.
+    pub(super) inference: Option<At<String>>,
     #[schemars(skip)]
     pub(super) credentials: Option<At<IgnoredAny>>,
-    #[schemars(skip)]
-    pub(super) inference: Option<At<IgnoredAny>>,
 }
 
 /// A deny rule that holds for all sandboxes.

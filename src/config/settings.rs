@@ -27,6 +27,8 @@ pub struct Config {
     pub sandboxes: BTreeMap<Arc<str>, Sandbox>,
     /// Deny rules that hold for all sandboxes; nothing in it allows.
     pub deny: Option<Arc<Document>>,
+    /// The routes behind `inference.local`, by name.
+    pub inference: BTreeMap<Arc<str>, Arc<crate::inference::Routes>>,
     /// How origins are reached.
     pub upstream: Upstream,
     /// How long each step may take.
@@ -91,6 +93,8 @@ pub struct Sandbox {
     pub approval: Approval,
     /// Whether it may ask about itself at `http://policy.local`.
     pub agent_api: bool,
+    /// The routes behind its `inference.local`, by a name that is in `Config::inference`.
+    pub inference: Option<Arc<str>>,
     /// Its limits.
     pub limits: Limits,
 }

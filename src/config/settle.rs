@@ -15,7 +15,7 @@ use super::settings::{
 use super::source::{At, Fault, Place};
 use super::surroundings::Surroundings;
 use super::units::{Size, Span};
-use super::{deny, listen, upstream};
+use super::{deny, inference, listen, upstream};
 use crate::addr::Shown;
 use crate::policy::preset::{self, Access};
 use std::collections::BTreeMap;
@@ -84,6 +84,7 @@ pub(super) fn settle(
         sandboxes: sandboxes(reading, raw, &listeners)?,
         deny: deny::settle(reading, raw, DEFAULTS)?,
         listeners,
+        inference: inference::settle(reading, &raw.inference, &raw.credentials)?,
         upstream: upstream::settle(reading, &raw.upstream, &raw.credentials)?,
         timeout: timeout(reading, &raw.timeout)?,
         buffer: buffer(reading, &raw.buffer)?,
@@ -109,15 +110,9 @@ fn not_in_this_build(reading: &Reading<'_>, raw: &RawConfig) -> Result<(), Confi
     if let Some(inject) = &raw.inject {
         return Err(refuse("inject", inject.place));
     }
-    if let Some(inference) = &raw.inference {
-        return Err(refuse("inference", inference.place));
-    }
     for sandbox in raw.sandboxes.values() {
         if let Some(credentials) = &sandbox.value.credentials {
             return Err(refuse("credentials", credentials.place));
-        }
-        if let Some(inference) = &sandbox.value.inference {
-            return Err(refuse("inference", inference.place));
         }
     }
     Ok(())
@@ -157,11 +152,11 @@ fn sandboxes(
     let mut settled = BTreeMap::new();
     for (name, own) in raw.sandboxes.iter().filter(|(name, _)| *name != DEFAULTS) {
         sandbox_name(reading, name, own.place)?;
-        settled.insert(name.as_str().into(), sandbox(reading, &defaults.value, &own.value)?);
+        settled.insert(name.as_str().into(), sandbox(reading, raw, (&defaults.value, &own.value))?);
     }
     for listener in listeners {
         if !settled.contains_key(&listener.sandbox) {
-            let own = sandbox(reading, &defaults.value, &nothing.value)?;
+            let own = sandbox(reading, raw, (&defaults.value, &nothing.value))?;
             settled.insert(listener.sandbox.clone(), own);
         }
     }
@@ -181,8 +176,8 @@ fn sandbox_name(reading: &Reading<'_>, name: &str, place: Place) -> Result<(), C
 
 fn sandbox(
     reading: &Reading<'_>,
-    defaults: &RawSandbox,
-    own: &RawSandbox,
+    raw: &RawConfig,
+    (defaults, own): (&RawSandbox, &RawSandbox),
 ) -> Result<Sandbox, ConfigError> {
     let tier = own.tier.as_ref().or(defaults.tier.as_ref());
     let tier_name = tier.map_or(DEFAULT_TIER, |tier| tier.value.as_str());
@@ -194,6 +189,7 @@ fn sandbox(
             preset_use(&each.value).map_err(|(what, fix)| reading.fault(each.place, what, fix))?;
         add_preset(&mut presets, found);
     }
+    let routes = own.inference.as_ref().or(defaults.inference.as_ref());
     let policies = defaults.policy.iter().chain(&own.policy);
     let policies = policies.map(|file| reading.path(&file.value, file.place));
     Ok(Sandbox {
@@ -206,6 +202,9 @@ fn sandbox(
         },
         approval: approval(reading, defaults.approval.as_ref(), own.approval.as_ref())?,
         agent_api: own.agent_api.or(defaults.agent_api).unwrap_or(true),
+        inference: routes
+            .map(|name| inference::named(reading, name, &raw.inference))
+            .transpose()?,
         limits: limits(reading, &defaults.limits, &own.limits)?,
     })
 }
