@@ -21,6 +21,7 @@ pub mod policy;
 pub mod proxy;
 pub mod record;
 pub mod replay;
+pub mod secret;
 pub mod state;
 pub mod tasks;
 pub mod tls;

@@ -1,0 +1,292 @@
+//! What values are found by: all spellings of all of them in one automaton.
+//!
+//! A text is looked through twice where it holds a `%`: as it stands, and with its percent escapes
+//! undone, because any byte of a value may be escaped, in either case.
+
+use super::forms;
+use super::value::Secret;
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// What stands where a value stood.
+pub const MASK: &str = "***";
+
+/// The spellings of some values. Made once for a set of values, shared by all who look for them.
+pub struct Needles {
+    found_by: Option<Automaton>,
+}
+
+struct Automaton {
+    search: AhoCorasick,
+    forms: Box<[forms::Form]>,
+    /// Which bytes a form begins with.
+    firsts: [bool; 256],
+}
+
+/// A text with its percent escapes undone, and where each of its bytes stood.
+struct Undone {
+    text: Vec<u8>,
+    /// Where each byte of `text` begins in the raw text; one more than there are bytes.
+    at: Vec<usize>,
+}
+
+impl Needles {
+    /// The needles of `secrets`.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut all: Vec<forms::Form> = secrets.into_iter().flat_map(forms::of).collect();
+        all.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
+        all.dedup();
+        if all.is_empty() {
+            return Self::none();
+        }
+        let search = AhoCorasickBuilder::new()
+            .match_kind(MatchKind::Standard)
+            .build(all.iter().map(|form| form.as_slice()))
+            .expect("values have at most 16 KiB, far from what an automaton can't hold");
+        let mut firsts = [false; 256];
+        all.iter().for_each(|form| firsts[usize::from(form[0])] = true);
+        Self { found_by: Some(Automaton { search, forms: all.into(), firsts }) }
+    }
+
+    /// Finds nothing.
+    pub fn none() -> Self {
+        Self { found_by: None }
+    }
+
+    /// Whether there is nothing to find.
+    pub fn is_empty(&self) -> bool {
+        self.found_by.is_none()
+    }
+
+    /// Whether a value stands in `text`, in any spelling.
+    pub fn found_in(&self, text: &[u8]) -> bool {
+        let Some(found_by) = &self.found_by else { return false };
+        found_by.search.is_match(text)
+            || (text.contains(&b'%') && found_by.search.is_match(&Undone::of(text).text))
+    }
+
+    /// `text` with [`MASK`] for each value in it.
+    pub fn mask<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        let found = self.ranges(text, 0);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut out = Vec::with_capacity(text.len());
+        let mut copied = 0;
+        for range in found {
+            out.extend_from_slice(&text[copied..range.start]);
+            out.extend_from_slice(MASK.as_bytes());
+            copied = range.end;
+        }
+        out.extend_from_slice(&text[copied..]);
+        Cow::Owned(out)
+    }
+
+    /// As [`Needles::mask`]. A character that a mask cuts through becomes U+FFFD.
+    pub fn mask_str<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.mask(text.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(masked) => Cow::Owned(String::from_utf8_lossy(&masked).into_owned()),
+        }
+    }
+
+    /// Where values stand in `text`: in order, what overlaps made one. The first `covered` bytes
+    /// are taken as part of one.
+    pub(super) fn ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        if let Some(found_by) = &self.found_by {
+            found_by.push(text, &mut found, |range| range);
+            if text.contains(&b'%') {
+                let undone = Undone::of(text);
+                found_by.push(&undone.text, &mut found, |r| undone.at[r.start]..undone.at[r.end]);
+            }
+        }
+        if covered > 0 {
+            found.push(0..covered);
+        }
+        merge(found)
+    }
+
+    /// Where the end of `text` begins that may be the beginning of a value: `text.len()` if none
+    /// does. It is as late as can be, so that a stream is held back no longer than must be.
+    pub(super) fn pending(&self, text: &[u8]) -> usize {
+        let Some(found_by) = &self.found_by else { return text.len() };
+        let plain = border(text, text.len() - found_by.begun(text));
+        let longest = 3 * found_by.search.max_pattern_len();
+        let tail = border(text, text.len().saturating_sub(longest));
+        if !text[tail..].contains(&b'%') {
+            return plain;
+        }
+        let undone = Undone::of(&text[tail..]);
+        let whole = undone.text.len() - undone.open();
+        let begun = found_by.begun(&undone.text[..whole]);
+        plain.min(tail + undone.at[whole - begun])
+    }
+}
+
+impl Automaton {
+    fn push(
+        &self,
+        text: &[u8],
+        found: &mut Vec<Range<usize>>,
+        place: impl Fn(Range<usize>) -> Range<usize>,
+    ) {
+        // Nearly all text holds no value, and the first look is the fast one.
+        if self.search.is_match(text) {
+            found.extend(self.search.find_overlapping_iter(text).map(|m| place(m.range())));
+        }
+    }
+
+    /// How many bytes at the end of `text` are the beginning of a form, and not all of it.
+    fn begun(&self, text: &[u8]) -> usize {
+        let longest = self.search.max_pattern_len() - 1;
+        (1..=longest.min(text.len()))
+            .rev()
+            .find(|n| {
+                let end = &text[text.len() - n..];
+                self.firsts[usize::from(end[0])]
+                    && self.forms.iter().any(|form| form.len() > *n && form.starts_with(end))
+            })
+            .unwrap_or(0)
+    }
+}
+
+impl Undone {
+    fn of(raw: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(raw.len());
+        let mut at = Vec::with_capacity(raw.len() + 1);
+        let mut i = 0;
+        while let Some(&b) = raw.get(i) {
+            at.push(i);
+            match escape(&raw[i..]) {
+                Some(byte) => {
+                    text.push(byte);
+                    i += 3;
+                }
+                None => {
+                    text.push(b);
+                    i += 1;
+                }
+            }
+        }
+        at.push(raw.len());
+        Self { text, at }
+    }
+
+    /// How many bytes at the end are an escape that is not all there: `%` or `%4`.
+    fn open(&self) -> usize {
+        let plain = |back: usize| {
+            // Not what an escape stood for.
+            let i = self.text.len().checked_sub(back)?;
+            (self.at[i + 1] - self.at[i] == 1).then(|| self.text[i])
+        };
+        match (plain(2), plain(1)) {
+            (_, Some(b'%')) => 1,
+            (Some(b'%'), Some(digit)) if digit.is_ascii_hexdigit() => 2,
+            _ => 0,
+        }
+    }
+}
+
+/// The byte that the escape at the start of `bytes` stands for.
+fn escape(bytes: &[u8]) -> Option<u8> {
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    match bytes {
+        [b'%', high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
+}
+
+/// `at`, or where the escape begins that it stands inside of. Escapes never overlap: a `%` is no
+/// hexadecimal digit.
+fn border(text: &[u8], at: usize) -> usize {
+    let inside = |back: &usize| {
+        let Some(start) = at.checked_sub(*back) else { return false };
+        let rest = &text[start..text.len().min(start + 3)];
+        rest[0] == b'%' && rest[1..].iter().all(u8::is_ascii_hexdigit)
+    };
+    [1, 2].iter().find(|back| inside(back)).map_or(at, |back| at - back)
+}
+
+/// Ranges in order, with those that overlap made one.
+fn merge(mut found: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    found.sort_by_key(|range| (range.start, range.end));
+    let mut merged: Vec<Range<usize>> = Vec::with_capacity(found.len());
+    for range in found {
+        match merged.last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+impl fmt::Debug for Needles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Needles(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needles(values: &[&str]) -> Needles {
+        let secrets: Vec<Secret> =
+            values.iter().map(|v| Secret::read(v.as_bytes().to_vec()).unwrap()).collect();
+        Needles::new(&secrets)
+    }
+
+    #[test]
+    fn a_value_is_masked_in_every_spelling() {
+        let needles = needles(&["s3cr3t/va+ue=="]);
+        for (text, masked) in [
+            ("a s3cr3t/va+ue== b", "a *** b"),
+            ("k=s3cr3t%2Fva%2Bue%3D%3D&x", "k=***&x"),
+            ("k=s3cr3t%2fva%2bue%3d%3D", "k=***"),
+            ("%73%33cr3t/va+ue=%3d", "***"),
+            (r#"{"k":"s3cr3t\/va+ue=="}"#, r#"{"k":"***"}"#),
+            ("nothing to see", "nothing to see"),
+            ("s3cr3t/va+ue=", "s3cr3t/va+ue="),
+        ] {
+            assert_eq!(needles.mask_str(text), masked, "{text}");
+            assert_eq!(needles.found_in(text.as_bytes()), text != masked, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_that_overlap_are_masked_as_one() {
+        let needles = needles(&["abcdefgh", "efghijkl", "abcdefgh0123"]);
+        assert_eq!(needles.mask_str("-abcdefghijkl-"), "-***-");
+        assert_eq!(needles.mask_str("-abcdefgh0123-"), "-***-");
+        assert_eq!(needles.mask_str("-abcdefghefghijkl-"), "-******-");
+        assert_eq!(needles.mask_str("-abcdefghabcdefgh-"), "-******-");
+    }
+
+    #[test]
+    fn no_more_is_pending_than_may_be_a_beginning() {
+        let needles = needles(&["hunter22"]);
+        for (text, pending) in [
+            ("data: hello\n\n", 0),
+            ("data: hunt", 4),
+            ("data: hunter22", 0),
+            ("data: hunter2", 7),
+            ("data: h%75nt", 6),
+            ("data: hunt%6", 6),
+            ("data: x%", 1),
+            ("data: 100%", 1),
+            ("", 0),
+        ] {
+            assert_eq!(text.len() - needles.pending(text.as_bytes()), pending, "{text}");
+        }
+    }
+
+    #[test]
+    fn needles_are_never_shown() {
+        assert_eq!(format!("{:?}", needles(&["hunter22"])), "Needles(***)");
+        assert!(Needles::none().is_empty());
+        assert!(!Needles::none().found_in(b"hunter22"));
+    }
+}

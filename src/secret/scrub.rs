@@ -1,0 +1,247 @@
+//! Masks values in a stream, wherever its chunks break.
+//!
+//! Invariants: what comes out is what [`Needles::mask`] makes of the whole, however it was cut; no
+//! more is held back than may be the beginning of a value, so that an event leaves when it came.
+
+use super::needles::{MASK, Needles};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+/// Masks the values in one stream.
+#[derive(Debug)]
+pub struct Scrubber {
+    needles: Arc<Needles>,
+    held: BytesMut,
+    /// How many bytes at the start of `held` were part of a value whose mask has left.
+    covered: usize,
+}
+
+impl Scrubber {
+    /// A scrubber of what `needles` finds.
+    pub fn new(needles: Arc<Needles>) -> Self {
+        Self { needles, held: BytesMut::new(), covered: 0 }
+    }
+
+    /// What may leave now that `chunk` came.
+    pub fn push(&mut self, chunk: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            let keep = self.needles.pending(&chunk);
+            return self.pass(chunk, keep);
+        }
+        self.held.extend_from_slice(&chunk);
+        let window = self.held.split().freeze();
+        let keep = self.needles.pending(&window);
+        self.pass(window, keep)
+    }
+
+    /// What is left at the end of the stream. The scrubber is then as new.
+    pub fn finish(&mut self) -> Bytes {
+        let window = self.held.split().freeze();
+        let end = window.len();
+        self.pass(window, end)
+    }
+
+    /// How many bytes are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// `window` without its values, up to `keep`; the rest is held back.
+    fn pass(&mut self, window: Bytes, keep: usize) -> Bytes {
+        let covered = std::mem::take(&mut self.covered);
+        let found = self.needles.ranges(&window, covered);
+        self.held.extend_from_slice(&window[keep..]);
+        self.covered = covered.saturating_sub(keep);
+        if found.is_empty() {
+            return window.slice(..keep);
+        }
+        let mut out = BytesMut::with_capacity(keep);
+        let mut copied = 0;
+        for range in found {
+            if range.start >= keep {
+                break;
+            }
+            out.extend_from_slice(&window[copied..range.start]);
+            // The mask of what was covered before has left.
+            if range.start > 0 || covered == 0 {
+                out.extend_from_slice(MASK.as_bytes());
+            }
+            self.covered = range.end.saturating_sub(keep);
+            copied = range.end;
+        }
+        if copied < keep {
+            out.extend_from_slice(&window[copied..keep]);
+        }
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use proptest::prelude::*;
+
+    fn needles(values: &[String]) -> Arc<Needles> {
+        let secrets: Vec<Secret> =
+            values.iter().filter_map(|v| Secret::read(v.clone().into_bytes()).ok()).collect();
+        Arc::new(Needles::new(&secrets))
+    }
+
+    fn scrubbed(needles: &Arc<Needles>, chunks: &[&[u8]]) -> Vec<u8> {
+        let mut scrubber = Scrubber::new(needles.clone());
+        let mut out = Vec::new();
+        for chunk in chunks {
+            out.extend_from_slice(&scrubber.push(Bytes::copy_from_slice(chunk)));
+        }
+        out.extend_from_slice(&scrubber.finish());
+        assert_eq!(scrubber.held(), 0);
+        out
+    }
+
+    #[test]
+    fn a_value_is_found_across_every_border() {
+        let needles = needles(&["hunter22!".into()]);
+        let text = b"a hunter22! b h%75nter22%21 c aHVudGVyMjIh d";
+        for at in 0..text.len() {
+            let (a, b) = text.split_at(at);
+            assert_eq!(scrubbed(&needles, &[a, b]), b"a *** b *** c *** d", "{at}");
+        }
+        let singles: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(scrubbed(&needles, &singles), b"a *** b *** c *** d");
+    }
+
+    #[test]
+    fn an_event_leaves_at_once() {
+        let needles = needles(&["hunter22".into()]);
+        let mut scrubber = Scrubber::new(needles);
+        let event = Bytes::from_static(b"data: {\"x\":1}\n\n");
+        let out = scrubber.push(event.clone());
+        assert_eq!(out, event);
+        assert_eq!(out.as_ptr(), event.as_ptr(), "not copied");
+        assert_eq!(scrubber.held(), 0);
+    }
+
+    #[test]
+    fn what_overlaps_a_mask_that_left_is_not_let_out() {
+        let needles = needles(&["abcdefgh".into(), "efghijkl".into()]);
+        let mut scrubber = Scrubber::new(needles);
+        assert_eq!(scrubber.push(Bytes::from_static(b"abcdefgh")), "***");
+        assert_eq!(scrubber.held(), 4);
+        assert_eq!(scrubber.push(Bytes::from_static(b"ij")), "");
+        assert_eq!(scrubber.push(Bytes::from_static(b"!")), "ij!");
+        assert_eq!(scrubber.finish(), "");
+    }
+
+    /// What a simple reading says: each position of the whole text against each spelling, byte for
+    /// byte, escapes undone one by one.
+    fn naive(values: &[String], text: &[u8]) -> Vec<u8> {
+        let forms: Vec<Vec<u8>> = values
+            .iter()
+            .filter_map(|v| Secret::read(v.clone().into_bytes()).ok())
+            .flat_map(|s| super::super::forms::of(&s))
+            .map(|f| f.to_vec())
+            .collect();
+        let hex = |b: u8| char::from(b).to_digit(16);
+        let unit = |i: usize| match text[i..] {
+            [b'%', a, b, ..] if hex(a).is_some() && hex(b).is_some() => {
+                (u8::try_from(hex(a).unwrap() * 16 + hex(b).unwrap()).unwrap(), 3)
+            }
+            _ => (text[i], 1),
+        };
+        // Where an escape begins is a matter of reading from the start.
+        let mut begins = vec![false; text.len()];
+        let mut i = 0;
+        while i < text.len() {
+            begins[i] = true;
+            i += unit(i).1;
+        }
+        let mut found = Vec::new();
+        for start in 0..text.len() {
+            for form in &forms {
+                if text[start..].starts_with(form) {
+                    found.push((start, start + form.len()));
+                }
+                let mut at = start;
+                let matches = begins[start]
+                    && form.iter().all(|want| {
+                        at < text.len() && {
+                            let (byte, width) = unit(at);
+                            at += width;
+                            byte == *want
+                        }
+                    });
+                if matches {
+                    found.push((start, at));
+                }
+            }
+        }
+        found.sort_unstable();
+        let (mut out, mut end, mut copied) = (Vec::new(), 0, 0);
+        for (a, b) in found {
+            if a >= end {
+                out.extend_from_slice(&text[copied.max(end).min(a)..a]);
+                out.extend_from_slice(b"***");
+            }
+            end = end.max(b);
+            copied = end;
+        }
+        out.extend_from_slice(&text[copied..]);
+        out
+    }
+
+    /// Text that is full of values, halves of values and escapes.
+    fn text(values: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
+        let piece = (0..values.len(), 0..8_u8, 0..20_usize).prop_map(move |(which, how, cut)| {
+            use base64::Engine;
+            let value = values[which].as_bytes();
+            let cut = cut.min(value.len());
+            match how {
+                0 => value.to_vec(),
+                1 => value[..cut].to_vec(),
+                2 => value[cut..].to_vec(),
+                3 => value.iter().flat_map(|b| format!("%{b:02x}").into_bytes()).collect(),
+                4 => {
+                    let mut out = value[..cut].to_vec();
+                    out.extend(value[cut..].iter().flat_map(|b| format!("%{b:02X}").into_bytes()));
+                    out
+                }
+                5 => {
+                    let whole = [&b"user:pass:"[..cut.min(10)], value].concat();
+                    base64::engine::general_purpose::STANDARD.encode(whole).into_bytes()
+                }
+                6 => b"%2"[..cut % 3].to_vec(),
+                _ => b"x".repeat(cut),
+            }
+        });
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+        #[test]
+        fn however_a_stream_is_cut_it_comes_out_as_a_naive_reader_would_mask_it(
+            (values, text, cuts) in proptest::collection::vec("[abc%/+=2]{8,11}", 1..4)
+                .prop_flat_map(|values| {
+                    let cuts = proptest::collection::vec(1..16_usize, 1..20);
+                    (Just(values.clone()), text(values), cuts)
+                })
+        ) {
+            let needles = needles(&values);
+            let mut chunks: Vec<&[u8]> = Vec::new();
+            let mut rest = &text[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (chunk, after) = rest.split_at((*cut).min(rest.len()));
+                chunks.push(chunk);
+                rest = after;
+            }
+            let wanted = naive(&values, &text);
+            prop_assert_eq!(&*needles.mask(&text), &wanted[..], "whole");
+            let out = scrubbed(&needles, &chunks);
+            prop_assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&wanted));
+        }
+    }
+}
