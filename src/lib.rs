@@ -28,3 +28,4 @@ pub mod tls;
 pub mod traffic;
 pub mod tui;
 pub mod upstream;
+pub mod vault;
