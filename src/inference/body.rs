@@ -73,6 +73,11 @@ impl Body {
         self.streams
     }
 
+    /// The bytes as they came.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()

@@ -228,8 +228,24 @@ codes! {
     Draining = "draining", Draining, 503;
     /// The gateway stopped before it ended (found at the next start).
     Interrupted = "interrupted", None, 200;
-    /// A feature that this build does not have.
+    /// `inference.local` does not serve that, or the sandbox has no route there.
     NotServed = "not_served", InferenceRoute, 404;
+    /// No route of `inference.local` takes the model.
+    ModelUnknown = "model_unknown", InferenceRoute, 404;
+    /// The route takes listed models, and this is none of them.
+    ModelNotAllowed = "model_not_allowed", InferenceRoute, 404;
+    /// The route's provider does not speak the shape of the request.
+    WrongShape = "wrong_shape", InferenceRoute, 404;
+    /// A call whose body does not say, in one way, which model it asks.
+    BadModelCall = "bad_model_call", MalformedRequest, 400;
+    /// A call whose body is larger than the gateway reads.
+    ModelCallTooLarge = "model_call_too_large", LimitExceeded, 413;
+    /// The sandbox's tokens for the day are used up.
+    TokenBudget = "token_budget", LimitExceeded, 429;
+    /// Too many model calls from the sandbox within a minute.
+    CallBudget = "call_budget", LimitExceeded, 429;
+    /// The credential that would pay has no value.
+    CredentialUnavailable = "credential_unavailable", CredentialUnavailable, 502;
 }
 
 impl serde::Serialize for Code {

@@ -42,6 +42,7 @@ pub struct Permit {
     pub(super) code: Code,
     pub(super) rule: RuleRef,
     pub(super) allowed_ips: Arc<[IpNet]>,
+    pub(super) operator_ips: Arc<[IpNet]>,
     pub(super) epoch: u64,
     pub(super) messages: bool,
     pub(super) hostless: bool,
@@ -139,6 +140,11 @@ impl Permit {
     /// Internal addresses that the endpoint's `allowed_ips` opens (never loopback or link-local).
     pub fn allowed_ips(&self) -> &[IpNet] {
         &self.allowed_ips
+    }
+
+    /// Internal addresses that the operator opened for this target alone, loopback among them.
+    pub fn operator_ips(&self) -> &[IpNet] {
+        &self.operator_ips
     }
 
     /// The endpoint has no `host`: the name must resolve into `allowed_ips` and nowhere else.

@@ -4,6 +4,7 @@
 //! record and gives the connection back.
 
 use super::gate::Serving;
+use super::inference::Tee;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::sandbox::Sandbox;
@@ -340,6 +341,8 @@ pub(crate) struct Streaming {
     /// What may still go up meanwhile.
     pub(crate) upload: Option<Upload>,
     pub(crate) idle: Duration,
+    /// Reads along, where it is a model's answer.
+    pub(crate) tee: Option<Box<Tee>>,
     /// Trailers reach the client: h2, or an h1 client that said `TE: trailers`.
     pub(crate) trailers: bool,
     pub(crate) done: bool,
@@ -381,7 +384,8 @@ impl DownBody {
 impl Streaming {
     /// Whether nothing follows the head or the frame read ahead.
     fn at_end(&self) -> bool {
-        self.done || (self.first.is_none() && self.body.is_end_stream())
+        let held = self.tee.as_ref().is_some_and(|tee| tee.holds());
+        self.done || (self.first.is_none() && !held && self.body.is_end_stream())
     }
 
     /// Reads a first frame ahead if it comes within a turn or two of the runtime.
@@ -428,8 +432,9 @@ impl Streaming {
         };
         match frame {
             None => {
+                let rest = self.rest();
                 self.finish();
-                Poll::Ready(None)
+                Poll::Ready(rest.map(Ok))
             }
             Some(Err(error)) => {
                 // hyper drops what it has not written when a body fails: a turn lets that leave.
@@ -444,6 +449,10 @@ impl Streaming {
     fn pass(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let frame = match frame.into_data() {
             Ok(data) => {
+                let data = match &mut self.tee {
+                    Some(tee) => tee.read(data, self.body.is_end_stream()),
+                    None => data,
+                };
                 if let Some(open) = &mut self.open {
                     open.record().download += data.len() as u64;
                     if let Some(watch) = open.watch() {
@@ -455,7 +464,11 @@ impl Streaming {
             Err(frame) => {
                 let mut trailers: HeaderMap = frame.into_trailers().unwrap_or_default();
                 super::headers::clean_trailers(&mut trailers);
+                let rest = self.rest();
                 self.finish();
+                if rest.is_some() {
+                    return rest;
+                }
                 if !self.trailers || trailers.is_empty() {
                     return None;
                 }
@@ -483,8 +496,22 @@ impl Streaming {
         BodyError::Cut(code)
     }
 
+    /// What was held back of a model's answer, at its end. There are no trailers behind it.
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        let rest = self.tee.as_mut().map(|tee| tee.rest()).unwrap_or_default();
+        (!rest.is_empty()).then(|| Frame::data(rest))
+    }
+
+    /// What was read along is noted before the record closes.
+    fn settle(&mut self) {
+        if let (Some(tee), Some(open)) = (self.tee.take(), &mut self.open) {
+            tee.note(open.record());
+        }
+    }
+
     fn finish(&mut self) {
         self.done = true;
+        self.settle();
         let sent_all = self
             .open
             .as_ref()
@@ -503,6 +530,7 @@ impl Streaming {
 
     fn fail(&mut self, code: Code) {
         self.done = true;
+        self.settle();
         self.lease = None;
         self.upload = None;
         if let Some(open) = self.open.take() {
@@ -516,6 +544,7 @@ impl Drop for Streaming {
         if !self.done && self.at_end() {
             self.finish();
         }
+        self.settle();
     }
 }
 
@@ -543,6 +572,9 @@ impl Body for DownBody {
     fn size_hint(&self) -> SizeHint {
         match &self.down {
             Down::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
+            Down::Stream(streaming) if streaming.tee.as_ref().is_some_and(|t| t.scrubs()) => {
+                SizeHint::default()
+            }
             Down::Stream(streaming) => match (&streaming.first, streaming.body.size_hint().exact())
             {
                 (Some(first), Some(rest)) => {

@@ -13,6 +13,7 @@ use crate::tls::{Intercept, Origins};
 use crate::upstream::Upstream;
 use crate::upstream::http::Version;
 use crate::upstream::pool::Pool;
+use crate::vault::Vault;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::fmt;
@@ -71,6 +72,8 @@ pub struct Gate {
     pub gauges: Arc<Gauges>,
     /// Every task.
     pub tasks: Tasks,
+    /// Where secret values come from.
+    pub vault: Arc<Vault>,
     /// The value by which a request that comes back through a parent proxy is known.
     pub loop_token: http::HeaderValue,
     /// Places of connections to origins: as many as of clients'.
@@ -144,7 +147,7 @@ pub(crate) struct Serving(Arc<Connection>);
 impl Gate {
     /// A gate; listeners bring it connections.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { settings, upstream, origins, intercept, peers, gauges, tasks } = parts;
+        let Parts { settings, upstream, origins, intercept, peers, gauges, tasks, vault } = parts;
         let token = format!("{:032x}", crate::record::Id::new(std::time::SystemTime::now()).0);
         Arc::new(Self {
             settings,
@@ -154,6 +157,7 @@ impl Gate {
             peers,
             gauges,
             tasks,
+            vault,
             loop_token: http::HeaderValue::try_from(token).expect("hex digits are a field value"),
             places: Arc::new(tokio::sync::Semaphore::new(settings.connections)),
             pools: Mutex::default(),
@@ -202,6 +206,8 @@ pub struct Parts {
     pub gauges: Arc<Gauges>,
     /// Every task.
     pub tasks: Tasks,
+    /// Where secret values come from.
+    pub vault: Arc<Vault>,
 }
 
 impl Worker {

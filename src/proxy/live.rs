@@ -81,6 +81,8 @@ pub(crate) enum Asked {
     Tunnel,
     /// Raw bytes that `judge` let through.
     Bytes,
+    /// A model call on the route of this name.
+    Route(Arc<str>),
     /// A request.
     Request {
         method: Method,
@@ -330,7 +332,7 @@ impl Live {
         let opened = |permit: &Permit| {
             reached.is_none_or(|reached| watched.upstream.recheck(permit, reached).is_ok())
         };
-        if !watched.subject.passes(&rules, opened) {
+        if !watched.subject.passes(&watched.sandbox, &rules, opened) {
             self.finish(End::Revoked);
         } else if reached.is_some() {
             self.epoch.store(rules.epoch, Ordering::Relaxed);
@@ -360,6 +362,7 @@ impl Live {
     fn is_tunnel(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| match watched.subject.asked {
             Asked::Tunnel | Asked::Bytes => true,
+            Asked::Route(_) => false,
             Asked::Request { websocket, .. } => websocket,
         })
     }
@@ -444,7 +447,7 @@ impl Drop for Watch {
 
 impl Subject {
     /// Whether `rules` let it through, to an address that the permit has `opened`.
-    fn passes(&self, rules: &Rules, opened: impl Fn(&Permit) -> bool) -> bool {
+    fn passes(&self, sandbox: &Sandbox, rules: &Rules, opened: impl Fn(&Permit) -> bool) -> bool {
         let now = SystemTime::now();
         let answered = self.answered.as_deref();
         let shown = answered.and_then(|answered| answered.shown.as_ref());
@@ -456,6 +459,10 @@ impl Subject {
             Asked::Tunnel => {
                 let verdict = rules.judge_tunnel(&self.client, &self.target, now, ticket);
                 return matches!(verdict, TunnelVerdict::Relay(permit) if opened(permit.permit()));
+            }
+            Asked::Route(name) => {
+                let permit = sandbox.calls().permit(name, rules.epoch);
+                return permit.is_some_and(|p| *p.target() == self.target && opened(&p));
             }
             Asked::Bytes => rules.judge(&intent(Ask::Bytes), now, None, ticket),
             Asked::Request { method, path, websocket, facts, .. } => {

@@ -22,6 +22,7 @@ mod carry;
 mod gate;
 mod headers;
 mod hello;
+pub mod inference;
 mod io;
 mod judge;
 mod judged;

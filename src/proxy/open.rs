@@ -57,6 +57,7 @@ impl OpenRecord {
             ms: Timings::default(),
             policy: PolicyId::default(),
             facts: None,
+            call: None,
             websocket: false,
         };
         let inner = Inner { slot, record, started: Instant::now(), watch: None };

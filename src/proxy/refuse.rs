@@ -4,6 +4,7 @@
 
 use super::body::DownBody;
 use crate::addr::{Authority, AuthorityError, PathError, Shown};
+use crate::inference::{Shape, error_body};
 use crate::policy::{Approval, Code, Denial, ErrorKind, GrantRef, Question, RuleRef};
 use crate::record::{By, Id, Judged};
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub(crate) struct Refusal {
     pub(crate) close: bool,
     /// What came of asking the operator.
     pub(crate) asked: Option<Asked>,
+    /// How long until it may pass, where that is known.
+    pub(crate) wait: Option<Duration>,
 }
 
 /// What came of asking the operator.
@@ -84,6 +87,8 @@ pub(crate) enum Form {
     Grpc,
     /// JSON-RPC: an error object with the call's id (raw JSON).
     Rpc(String),
+    /// A model call: an error as the SDK of its shape parses it.
+    Model(Shape),
 }
 
 impl Refusal {
@@ -96,7 +101,7 @@ impl Refusal {
         };
         let close = code.error() == Some(ErrorKind::MalformedRequest);
         let judged = Judged::None;
-        Self { code, detail: detail.into(), rule: None, judged, by, close, asked: None }
+        Self { code, detail: detail.into(), rule: None, judged, by, close, asked: None, wait: None }
     }
 
     /// What no rule knows, and what came of asking about it.
@@ -149,6 +154,9 @@ impl Refusal {
 
     /// How many seconds the client should wait before it comes back.
     fn retry_after(&self) -> Option<u64> {
+        if let Some(wait) = self.wait {
+            return Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        }
         match self.asked.as_ref().map(|asked| &asked.came) {
             Some(Came::TimedOut) => Some(COME_BACK.as_secs()),
             _ => (self.status() == 429).then_some(1),
@@ -174,6 +182,7 @@ impl Refusal {
             Form::Problem => self.problem(asker),
             Form::Grpc => self.grpc(),
             Form::Rpc(id) => self.rpc(asker, id),
+            Form::Model(shape) => self.model(*shape),
         };
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(asker.id.to_string()) {
@@ -288,6 +297,21 @@ impl Refusal {
             StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
         let kind = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    fn model(&self, shape: Shape) -> Response<DownBody> {
+        let message = format!("{} (portcullis: {})", clip(&self.detail, 2048), self.code.as_str());
+        let body = error_body(shape, self.status(), self.code.as_str(), &message);
+        let mut response = Response::new(DownBody::whole(Bytes::from(body.to_string())));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.code == Code::TokenBudget || self.status() < 429 {
+            // The SDKs would try again, and it would be the same.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         response
     }
 
@@ -412,13 +436,22 @@ impl From<Denial> for Refusal {
             let by = By::Grant(GrantRef::Grant(id));
             let asked = Asked { number: None, came: Came::Denied(GrantRef::Grant(id), approval) };
             let judged = Judged::Unknown;
-            return Self { code, detail, rule, judged, by, close: false, asked: Some(asked) };
+            return Self {
+                code,
+                detail,
+                rule,
+                judged,
+                by,
+                close: false,
+                asked: Some(asked),
+                wait: None,
+            };
         }
         let judged = match code.error() {
             Some(ErrorKind::MalformedRequest) => Judged::None,
             _ => Judged::Deny,
         };
-        Self { code, detail, rule, judged, by: By::Policy, close: false, asked: None }
+        Self { code, detail, rule, judged, by: By::Policy, close: false, asked: None, wait: None }
     }
 }
 
@@ -426,7 +459,16 @@ impl From<Question> for Refusal {
     fn from(question: Question) -> Self {
         let Question { code, detail, nearest } = question;
         let judged = Judged::Unknown;
-        Self { code, detail, rule: nearest, judged, by: By::Policy, close: false, asked: None }
+        Self {
+            code,
+            detail,
+            rule: nearest,
+            judged,
+            by: By::Policy,
+            close: false,
+            asked: None,
+            wait: None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::body::{DownBody, Pace, Peeked, Streaming, UpBody, Upload};
 use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
+use super::inference;
 use super::judged::JudgedBody;
 use super::local;
 use super::open::OpenRecord;
@@ -29,7 +30,7 @@ use std::time::Duration;
 const SKIP: usize = 64 * 1024;
 
 /// A response this long or shorter leaves in one write with its head, if it is there in time.
-const AHEAD: u64 = 16 * 1024;
+pub(super) const AHEAD: u64 = 16 * 1024;
 
 /// A request on its way, after its head was understood.
 pub(crate) struct Exchange {
@@ -131,7 +132,7 @@ fn form(request: &Request<Incoming>) -> Form {
     if headers::is_grpc(request.headers()) { Form::Grpc } else { Form::Problem }
 }
 
-fn refuse(
+pub(super) fn refuse(
     open: OpenRecord,
     target: Option<&crate::addr::Authority>,
     refusal: &Refusal,
@@ -203,7 +204,7 @@ fn understand(
 
 /// Reads what is left of a refused request's body, so that the connection can be kept: at most
 /// 64 KiB, at most a second. A client that waits for `100 Continue` has sent nothing yet.
-async fn skip(body: Option<Incoming>, refusal: Refusal) -> Refusal {
+pub(super) async fn skip(body: Option<Incoming>, refusal: Refusal) -> Refusal {
     use http_body_util::BodyExt;
     let Some(body) = body else { return refusal };
     if refusal.close || http_body::Body::is_end_stream(&body) {
@@ -225,6 +226,9 @@ impl Exchange {
         connection: &Arc<Connection>,
         form: Form,
     ) -> Response<DownBody> {
+        if inference::is_host(&self.target.authority.host) {
+            return Box::pin(inference::serve(self, connection)).await;
+        }
         let mut form = form;
         match self.judge(connection, &mut form).await {
             Ok((permit, body)) => self.forward(connection, permit, body, &form).await,
@@ -515,6 +519,7 @@ impl Exchange {
             lease: (!negotiates).then_some(carrier.lease),
             upload: Some(upload),
             idle: connection.gate.settings.timeouts.idle,
+            tee: None,
             trailers: self.framing.trailers,
             done: false,
         });
@@ -540,7 +545,7 @@ impl Exchange {
 }
 
 /// Waits at most two turns of the runtime for the first frame.
-async fn ahead(streaming: &mut Streaming) {
+pub(super) async fn ahead(streaming: &mut Streaming) {
     let mut turns = 0;
     std::future::poll_fn(|cx| {
         if streaming.poll_ahead(cx).is_ready() || turns == 2 {
@@ -568,7 +573,7 @@ fn repeatable(method: &Method) -> bool {
 }
 
 /// Of the origin's extensions only the reason phrase goes on.
-fn hyper_reason(extensions: &http::Extensions) -> http::Extensions {
+pub(super) fn hyper_reason(extensions: &http::Extensions) -> http::Extensions {
     let mut kept = http::Extensions::new();
     if let Some(reason) = extensions.get::<hyper::ext::ReasonPhrase>() {
         kept.insert(reason.clone());

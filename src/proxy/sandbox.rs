@@ -2,9 +2,11 @@
 //!
 //! One sandbox can't starve another: every bound here is per sandbox.
 
+use super::inference::Calls;
 use super::ruling::Ruling;
 use crate::addr::Name;
 use crate::approval::Queue;
+use crate::inference::Routes;
 use crate::policy::{BodyLimits, Code, Policy, Rules};
 use crate::traffic::SandboxRecorder;
 use arc_swap::ArcSwap;
@@ -79,6 +81,7 @@ pub struct Sandbox {
     names: Mutex<Names>,
     /// The policy as its agent may see it.
     agent_view: ArcSwap<serde_json::Value>,
+    calls: Calls,
 }
 
 /// A connection's place in the sandbox's count; dropping it gives the place back.
@@ -127,6 +130,7 @@ impl Sandbox {
             upload: Mutex::default(),
             names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
             agent_view: ArcSwap::from_pointee(serde_json::Value::Null),
+            calls: Calls::default(),
             settings,
         })
     }
@@ -171,6 +175,19 @@ impl Sandbox {
     pub fn swap(&self, policy: Arc<Policy>) {
         self.ruling.set_policy(policy);
         self.queue.rules_changed(&self.ruling.load(), std::time::SystemTime::now());
+    }
+
+    /// Puts other routes behind its `inference.local`; `None`: there are none. Calls under way on
+    /// a route that is gone end (I7).
+    pub fn set_inference(&self, routes: Option<Arc<Routes>>) {
+        if self.calls.set(routes) {
+            self.ruling.set_policy(self.policy());
+        }
+    }
+
+    /// Its model calls.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     pub(crate) fn recorder(&self) -> &SandboxRecorder {

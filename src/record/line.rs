@@ -87,6 +87,9 @@ pub struct RecordLine {
     /// The operator's answer, where one decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<LineApproval>,
+    /// The credential that was put in, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// Whether any byte went upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<bool>,
@@ -114,12 +117,36 @@ pub struct RecordLine {
     /// JSON-RPC or MCP calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpc: Option<Vec<Call>>,
+    /// The route of `inference.local` that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The model that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the model call cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<LineTokens>,
+    /// From the start to the first token, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<Millis>,
     /// True for a WebSocket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub websocket: Option<bool>,
     /// How many identical refusals this line stands for; 1 where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<u64>,
+}
+
+/// Tokens of a model call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineTokens {
+    /// Read: the prompt, cached parts included.
+    pub input: u64,
+    /// Made: the answer, thoughts included.
+    pub output: u64,
+    /// True where the provider did not say and they were counted from bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 /// The version of the format, 1 where a line does not say.

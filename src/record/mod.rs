@@ -14,13 +14,14 @@ mod write;
 
 pub use event::Event;
 pub use line::{
-    Call, EventLine, Incomplete, Line, LineApproval, LineClient, LineScheme, LineTimings, Millis,
-    RecordLine,
+    Call, EventLine, Incomplete, Line, LineApproval, LineClient, LineScheme, LineTimings,
+    LineTokens, Millis, RecordLine,
 };
 pub use mask::{names_secret, query as masked_query};
 pub use text::rfc3339;
 
 use crate::addr::{Host, Port};
+use crate::inference::Tokens;
 use crate::policy::{Approval, Client, Code, GrantRef, RuleRef, Scheme};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -135,6 +136,21 @@ pub enum Facts {
     Rpc(Vec<(String, Option<String>)>),
 }
 
+/// A call of a model through `inference.local`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelCall {
+    /// The route that answered.
+    pub route: Arc<str>,
+    /// The model that was asked, as the provider knows it.
+    pub model: Option<Arc<str>>,
+    /// The credential that paid, by its name.
+    pub credential: Option<Arc<str>>,
+    /// What it cost, where the answer says or could be estimated.
+    pub tokens: Option<Tokens>,
+    /// From the start to the first token.
+    pub ttft: Option<Duration>,
+}
+
 /// One line of the traffic file.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -188,6 +204,8 @@ pub struct Record {
     pub policy: PolicyId,
     /// What a body-aware rule saw.
     pub facts: Option<Box<Facts>>,
+    /// A model call.
+    pub call: Option<Box<ModelCall>>,
     /// A WebSocket: messages in each direction, where they were judged one by one.
     pub websocket: bool,
 }

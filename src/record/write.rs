@@ -5,7 +5,7 @@
 //! are left out; only `request` and `client` are `null` instead.
 
 use super::text::{json, millis, number, string, time};
-use super::{Facts, Record, Timings, mask};
+use super::{Facts, ModelCall, Record, Timings, mask};
 use crate::policy::{Approval, Client, Scheme};
 use std::io::Write;
 
@@ -34,6 +34,9 @@ impl Record {
         out.push(b'"');
         if let Some(facts) = &self.facts {
             write_facts(facts, out);
+        }
+        if let Some(call) = &self.call {
+            write_call(call, out);
         }
         if self.websocket {
             out.extend_from_slice(b",\"websocket\":true");
@@ -88,6 +91,10 @@ impl Record {
         word("by", &self.by.text(), out);
         if let Some(approval) = &self.approval {
             write_approval(approval, out);
+        }
+        if let Some(credential) = self.call.as_ref().and_then(|call| call.credential.as_ref()) {
+            out.extend_from_slice(b",\"credential\":");
+            string(credential, out);
         }
         out.extend_from_slice(if self.sent { b",\"sent\":true" } else { b",\"sent\":false" });
         if let Some(address) = self.address {
@@ -171,6 +178,29 @@ fn timings(ms: &Timings, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"total\":");
     millis(ms.total, out);
     out.push(b'}');
+}
+
+fn write_call(call: &ModelCall, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"route\":");
+    string(&call.route, out);
+    if let Some(model) = &call.model {
+        out.extend_from_slice(b",\"model\":");
+        string(model, out);
+    }
+    if let Some(tokens) = &call.tokens {
+        out.extend_from_slice(b",\"tokens\":{\"input\":");
+        number(tokens.input, out);
+        out.extend_from_slice(b",\"output\":");
+        number(tokens.output, out);
+        if tokens.estimated {
+            out.extend_from_slice(b",\"estimated\":true");
+        }
+        out.push(b'}');
+    }
+    if let Some(ttft) = call.ttft {
+        out.extend_from_slice(b",\"ttft\":");
+        millis(ttft, out);
+    }
 }
 
 fn write_facts(facts: &Facts, out: &mut Vec<u8>) {

@@ -18,6 +18,8 @@ pub(super) struct Opened<'a> {
     pub(super) only: bool,
     /// `upstream.allow_internal`: the operator's own exception, for any class.
     pub(super) operator: &'a [IpNet],
+    /// The operator's own exception for this target alone (a route of `inference.local`).
+    pub(super) route: &'a [IpNet],
 }
 
 /// Why an answer is refused: the first of its addresses that does not pass.
@@ -36,7 +38,12 @@ pub(super) enum Refusal {
 impl<'a> Opened<'a> {
     /// What a permit opens, before the operator's exceptions.
     pub(super) fn by(permit: &'a Permit) -> Self {
-        Self { policy: permit.allowed_ips(), only: permit.only_allowed_ips(), operator: &[] }
+        Self {
+            policy: permit.allowed_ips(),
+            only: permit.only_allowed_ips(),
+            operator: &[],
+            route: permit.operator_ips(),
+        }
     }
 
     /// With the operator's exceptions.
@@ -83,7 +90,8 @@ fn check_one(address: IpAddr, port: u16, opened: Opened<'_>, own: &Own) -> Resul
     let class = classify(address);
     let passes = class == Class::Public
         || (by_policy && policy_may_open(class))
-        || inside(address, opened.operator);
+        || inside(address, opened.operator)
+        || inside(address, opened.route);
     if passes { Ok(()) } else { Err(Refusal::Class { address, class }) }
 }
 
@@ -106,7 +114,7 @@ mod tests {
     fn guard(answer: &[&str], policy: &[&str], operator: &[&str]) -> Result<(), Refusal> {
         let answer: Vec<IpAddr> = answer.iter().map(|t| ip(t)).collect();
         let (policy, operator) = (nets(policy), nets(operator));
-        let opened = Opened { policy: &policy, only: false, operator: &operator };
+        let opened = Opened { policy: &policy, only: false, operator: &operator, route: &[] };
         check(&answer, 443, opened, &Own::new(Vec::new()))
     }
 
@@ -200,7 +208,7 @@ mod tests {
     fn an_endpoint_without_a_host_stays_inside_its_allowed_ips() {
         let own = Own::new(Vec::new());
         let policy = nets(&["10.0.5.0/24", "127.0.0.0/8"]);
-        let opened = Opened { policy: &policy, only: true, operator: &[] };
+        let opened = Opened { policy: &policy, only: true, operator: &[], route: &[] };
         let check = |text: &str| check(&[ip(text)], 5432, opened, &own);
         assert_eq!(check("10.0.5.3"), Ok(()));
         assert_eq!(check("93.184.216.34"), Err(Refusal::Outside { address: ip("93.184.216.34") }));
@@ -208,7 +216,7 @@ mod tests {
         assert!(matches!(check("127.0.0.1"), Err(Refusal::Class { .. })));
 
         let operator = nets(&["10.0.0.0/8"]);
-        let none = Opened { policy: &[], only: true, operator: &operator };
+        let none = Opened { policy: &[], only: true, operator: &operator, route: &[] };
         let refusal = super::check(&[ip("10.0.5.3")], 5432, none, &own);
         assert_eq!(refusal, Err(Refusal::Outside { address: ip("10.0.5.3") }));
     }
@@ -217,7 +225,7 @@ mod tests {
     fn no_exception_opens_an_own_listener() {
         let own = Own::new(vec!["127.0.0.1:3128".parse().unwrap()]);
         let all = nets(&["0.0.0.0/0", "::/0"]);
-        let opened = Opened { policy: &all, only: false, operator: &all };
+        let opened = Opened { policy: &all, only: false, operator: &all, route: &[] };
         for text in ["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"] {
             let refusal = check(&[ip(text)], 3128, opened, &own).unwrap_err();
             assert!(matches!(refusal, Refusal::Own { .. }), "{text}");

@@ -17,7 +17,7 @@ use std::time::Duration;
 mod dns;
 use dns::DnsServer;
 
-const SHUT: Opened<'static> = Opened { policy: &[], only: false, operator: &[] };
+const SHUT: Opened<'static> = Opened { policy: &[], only: false, operator: &[], route: &[] };
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -426,7 +426,7 @@ async fn a_parent_does_not_switch_the_guard_off() {
         assert_eq!(error.code(), Code::AddressRefused, "{error}");
     }
     let nets = [net("10.0.0.0/8")];
-    let only = Opened { policy: &nets, only: true, operator: &[] };
+    let only = Opened { policy: &nets, only: true, operator: &[], route: &[] };
     let error = upstream.pin_target(&at("a.test:443"), only).await.unwrap_err();
     assert!(matches!(error, PinError::Unchecked { .. }), "{error}");
     let by_parent = Reached::ByParent { parent: address };

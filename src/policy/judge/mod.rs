@@ -9,12 +9,14 @@ mod http;
 mod messages;
 mod possible;
 mod reason;
+mod route;
 mod rules;
 mod tunnel;
 
 pub(in crate::policy) use messages::KNOWN_MCP;
 pub use messages::{BodyNeed, BodyProtocol, BodySource};
 pub use possible::{Missing, Partial, Possible};
+pub use route::RouteRule;
 pub use rules::Rules;
 
 use super::code::Code;
@@ -255,6 +257,7 @@ impl Policy {
             code: Code::Allowed,
             rule,
             allowed_ips: opened.cloned().unwrap_or_default(),
+            operator_ips: Arc::default(),
             epoch,
             messages,
             hostless: false,
@@ -452,6 +455,7 @@ impl Policy {
             code,
             rule: rule.clone(),
             allowed_ips: endpoint.allowed_ips.clone(),
+            operator_ips: Arc::default(),
             epoch,
             messages,
             hostless: endpoint.host.is_none(),

@@ -1,0 +1,88 @@
+//! An answer on its way to the client: read along for what it cost, and without the credential.
+//!
+//! Bytes leave when they come; only what may be the beginning of the credential waits for the
+//! next ones.
+
+use super::calls::Account;
+use crate::inference::Meter;
+use crate::record::Record;
+use crate::secret::Scrubber;
+use crate::vault::Held;
+use bytes::{Bytes, BytesMut};
+use std::time::{Duration, Instant};
+
+/// What reads along with one answer.
+#[derive(Debug)]
+pub(crate) struct Tee {
+    meter: Option<Meter>,
+    scrubber: Option<Scrubber>,
+    account: Account,
+    started: Instant,
+    /// From the start to the first token.
+    first: Option<Duration>,
+}
+
+impl Tee {
+    /// A tee on an answer; without a meter nothing is counted but that it failed.
+    pub(super) fn new(
+        meter: Option<Meter>,
+        held: Option<&Held>,
+        (account, started): (Account, Instant),
+    ) -> Self {
+        let scrubber = held.map(|held| Scrubber::new(held.needles().clone()));
+        Self { meter, scrubber, account, started, first: None }
+    }
+
+    /// What leaves now that `data` came, the last of the answer if `last`.
+    pub(crate) fn read(&mut self, data: Bytes, last: bool) -> Bytes {
+        if let Some(meter) = &mut self.meter {
+            meter.feed(&data);
+            if self.first.is_none() && meter.began() {
+                self.first = Some(self.started.elapsed());
+            }
+        }
+        let Some(scrubber) = &mut self.scrubber else { return data };
+        let out = scrubber.push(data);
+        if !last {
+            return out;
+        }
+        let rest = scrubber.finish();
+        if rest.is_empty() {
+            return out;
+        }
+        let mut whole = BytesMut::with_capacity(out.len() + rest.len());
+        whole.extend_from_slice(&out);
+        whole.extend_from_slice(&rest);
+        whole.freeze()
+    }
+
+    /// What was held back, at the end of the answer.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        self.scrubber.as_mut().map(Scrubber::finish).unwrap_or_default()
+    }
+
+    /// Whether what leaves may be shorter or longer than what came.
+    pub(crate) fn scrubs(&self) -> bool {
+        self.scrubber.is_some()
+    }
+
+    /// Whether something is held back.
+    pub(crate) fn holds(&self) -> bool {
+        self.scrubber.as_ref().is_some_and(|scrubber| scrubber.held() > 0)
+    }
+
+    /// Notes what the answer cost.
+    pub(crate) fn note(self, record: &mut Record) {
+        let Self { meter, account, started, first, .. } = self;
+        let Some(meter) = meter else { return account.failed() };
+        let tokens = meter.tokens();
+        if let Some(call) = &mut record.call {
+            call.tokens = Some(tokens);
+            call.ttft = first;
+        }
+        if let Some(id) = meter.response_id() {
+            account.keep(id);
+        }
+        account.answered(tokens, (first, started.elapsed()));
+    }
+}
