@@ -15,6 +15,7 @@ fn around() -> Surroundings {
         runtime_dir: None,
         current_dir: "/work".into(),
         euid: 1000,
+        keys: Default::default(),
     }
 }
 

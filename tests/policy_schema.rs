@@ -114,6 +114,7 @@ fn every_example_loads() {
                 runtime_dir: None,
                 current_dir: "/".into(),
                 euid: 1000,
+                keys: Default::default(),
             };
             let loaded = Config::load(&path, &Flags::default(), &around);
             let config = loaded.unwrap_or_else(|error| panic!("{error}")).config;

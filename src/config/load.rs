@@ -8,9 +8,13 @@ use super::settings::{Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listen
 use super::settle::{self, Reading, add_preset, named_preset, tier_presets};
 use super::source::Fault;
 use super::surroundings::Surroundings;
+use crate::inference::Routes;
 use crate::policy::preset::Access;
+use crate::vault::Source;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The largest config file that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -31,6 +35,8 @@ pub struct Flags {
     pub state_dir: Option<PathBuf>,
     /// Instead of the file's.
     pub metrics: Option<SocketAddr>,
+    /// `PROVIDER[/MODEL]`: what is behind the sandbox's `inference.local`.
+    pub inference: Option<String>,
 }
 
 /// A config and what is to be said about it.
@@ -125,13 +131,16 @@ fn lay_over(config: &mut Config, flags: &Flags, around: &Surroundings) -> Result
     if let Some(address) = flags.listen {
         listen(config, address, around)?;
     }
-    let speaks = !flags.policies.is_empty() || !flags.presets.is_empty() || flags.tier.is_some();
+    let speaks = !flags.policies.is_empty()
+        || !flags.presets.is_empty()
+        || flags.tier.is_some()
+        || flags.inference.is_some();
     if !speaks {
         return Ok(());
     }
     let Some(sandbox) = config.sandboxes.get_mut(DEFAULT_SANDBOX) else {
         return Err(ConfigError::Flag {
-            flag: "--policy, --preset, --tier",
+            flag: "--policy, --preset, --tier, --inference",
             what: "they speak of the sandbox `default`, and the config has none".into(),
             fix: "name the policy in the config's sandbox, or add --listen ADDR".into(),
         });
@@ -145,6 +154,11 @@ fn lay_over(config: &mut Config, flags: &Flags, around: &Surroundings) -> Result
         }
         sandbox.tier = tier.as_str().into();
     }
+    if let Some(text) = &flags.inference {
+        let routes = inference(&mut config.credentials, text, around)?;
+        sandbox.inference = Some(routes.name.clone());
+        config.inference.insert(routes.name.clone(), Arc::new(routes));
+    }
     for text in &flags.presets {
         add_preset(&mut sandbox.presets, preset_flag(text).map_err(flag("--preset"))?);
     }
@@ -152,6 +166,32 @@ fn lay_over(config: &mut Config, flags: &Flags, around: &Surroundings) -> Result
         sandbox.policies.push(around.current_dir.join(file));
     }
     Ok(())
+}
+
+/// `--inference`: a route that is paid with the key in its provider's usual variable.
+fn inference(
+    credentials: &mut BTreeMap<Arc<str>, Source>,
+    text: &str,
+    around: &Surroundings,
+) -> Result<Routes, ConfigError> {
+    let (mut routes, variables) = super::inference::flag(text).map_err(flag("--inference"))?;
+    let set = variables.iter().find(|name| around.keys.contains(**name));
+    let provider = routes.routes[0].provider;
+    if set.is_none() && provider.needs_key() {
+        return Err(ConfigError::Flag {
+            flag: "--inference",
+            what: format!("{provider} needs a key, and {} is not set", variables.join(" or ")),
+            fix: format!("export {}=…, and start the gateway from there", variables[0]),
+        });
+    }
+    if let Some(variable) = set {
+        let name: Arc<str> = super::inference::FLAG.into();
+        credentials.insert(name.clone(), Source::Env((*variable).to_owned()));
+        for route in &mut routes.routes {
+            route.credential = Some(name.clone());
+        }
+    }
+    Ok(routes)
 }
 
 /// `--listen` stands in for the listeners of the sandbox `default`.

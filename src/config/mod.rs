@@ -5,6 +5,7 @@
 //! policies: it says how they are meant. A config that names a feature which this build does not
 //! have is refused, because ignoring it would let someone rely on it.
 
+mod credentials;
 mod deny;
 mod error;
 mod inference;

@@ -27,6 +27,8 @@ pub struct Config {
     pub sandboxes: BTreeMap<Arc<str>, Sandbox>,
     /// Deny rules that hold for all sandboxes; nothing in it allows.
     pub deny: Option<Arc<Document>>,
+    /// Where secret values come from, by name.
+    pub credentials: BTreeMap<Arc<str>, crate::vault::Source>,
     /// The routes behind `inference.local`, by name.
     pub inference: BTreeMap<Arc<str>, Arc<crate::inference::Routes>>,
     /// How origins are reached.

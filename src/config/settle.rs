@@ -15,7 +15,7 @@ use super::settings::{
 use super::source::{At, Fault, Place};
 use super::surroundings::Surroundings;
 use super::units::{Size, Span};
-use super::{deny, inference, listen, upstream};
+use super::{credentials, deny, inference, listen, upstream};
 use crate::addr::Shown;
 use crate::policy::preset::{self, Access};
 use std::collections::BTreeMap;
@@ -84,6 +84,7 @@ pub(super) fn settle(
         sandboxes: sandboxes(reading, raw, &listeners)?,
         deny: deny::settle(reading, raw, DEFAULTS)?,
         listeners,
+        credentials: credentials::settle(reading, &raw.credentials)?,
         inference: inference::settle(reading, &raw.inference, &raw.credentials)?,
         upstream: upstream::settle(reading, &raw.upstream, &raw.credentials)?,
         timeout: timeout(reading, &raw.timeout)?,

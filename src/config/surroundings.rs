@@ -2,6 +2,8 @@
 //!
 //! Read once from the process, or given by a test: nothing else in `config` looks around.
 
+use crate::inference::Provider;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The surroundings of a config.
@@ -19,6 +21,8 @@ pub struct Surroundings {
     pub current_dir: PathBuf,
     /// The gateway's effective uid.
     pub euid: u32,
+    /// The variables that are set of those in which providers' keys usually are.
+    pub keys: BTreeSet<String>,
 }
 
 impl Surroundings {
@@ -34,6 +38,12 @@ impl Surroundings {
             runtime_dir: dir("XDG_RUNTIME_DIR"),
             current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             euid: rustix::process::geteuid().as_raw(),
+            keys: Provider::ALL
+                .iter()
+                .flat_map(|provider| provider.variables())
+                .filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+                .map(|name| (*name).to_owned())
+                .collect(),
         }
     }
 

@@ -22,7 +22,6 @@ pub(super) fn settle(
     let files = |names: &[String]| {
         names.iter().map(|name| reading.path(name, Place::default())).collect::<Result<_, _>>()
     };
-    only_the_parents(reading, raw, credentials)?;
     Ok(Upstream {
         ca_files: files(&raw.ca_files)?,
         hosts: raw
@@ -39,27 +38,6 @@ pub(super) fn settle(
             .collect::<Result<_, _>>()?,
         proxy: raw.proxy.as_ref().map(|p| parent(reading, p, credentials)).transpose()?,
     })
-}
-
-/// Credentials serve the parent proxy alone in this build.
-fn only_the_parents(
-    reading: &Reading<'_>,
-    raw: &RawUpstream,
-    credentials: &Credentials,
-) -> Result<(), ConfigError> {
-    let parents = raw.proxy.as_ref().and_then(|proxy| proxy.value.credential.as_ref());
-    for (name, credential) in credentials {
-        if parents.is_none_or(|parents| parents.value != *name) {
-            let name = Shown::new(name);
-            let what = format!(
-                "credentials are not part of this build yet, but for the parent proxy's (`{name}` is not upstream.proxy.credential)"
-            );
-            let fix =
-                format!("remove `{name}:` from `credentials:` (line {})", credential.place.line);
-            return Err(reading.fault(credential.place, what, fix));
-        }
-    }
-    Ok(())
 }
 
 fn fixed(

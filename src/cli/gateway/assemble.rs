@@ -20,6 +20,7 @@ use crate::tasks::Tasks;
 use crate::tls::{Ca, Intercept, Leaves, Origins};
 use crate::traffic::Recorder;
 use crate::upstream::{self, Upstream};
+use crate::vault::{FingerprintKey, Vault};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,6 +62,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         let grants = earlier.grants(&name);
         let asked = shared.open(config, &name, compiled.1.clone(), grants);
         let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
+        sandbox.set_inference(inference(config, &name));
         sandbox.show_agent(policies::agent_view(&compiled.0));
         sandboxes.insert(name, sandbox);
     }
@@ -72,6 +74,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         .filter_map(|l| l.socket.address())
         .chain(metrics.iter().filter_map(|m| m.local_addr().ok()));
     let upstream = Arc::new(Upstream::new(upstream_settings(config, own.collect())?)?);
+    let tasks = Tasks::new();
     let gate = Gate::new(Parts {
         settings: proxy::Settings {
             timeouts: timeouts(config),
@@ -83,7 +86,8 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         intercept: Arc::new(Intercept::new(Arc::new(Leaves::new(&ca)?))?),
         peers: Arc::new(Peers::open().context("looking up local clients (sock_diag)")?),
         gauges,
-        tasks: Tasks::new(),
+        vault: vault(config, &tasks).await,
+        tasks,
     });
     let workers = Workers::start(gate.clone(), &listeners, worker_count())?;
     if recorder.event(Event::GatewayStart { version: env!("CARGO_PKG_VERSION").into() }).is_err() {
@@ -132,6 +136,23 @@ pub(super) struct Said {
     pub(super) socket: std::path::PathBuf,
     /// What nothing knows is let through and marked.
     pub(super) observe: bool,
+}
+
+/// The routes behind a sandbox's `inference.local`.
+pub(super) fn inference(config: &Config, name: &str) -> Option<Arc<crate::inference::Routes>> {
+    let named = config.sandboxes.get(name)?.inference.as_ref()?;
+    config.inference.get(named).cloned()
+}
+
+/// The credentials. One without a value is said, and is no reason not to start.
+async fn vault(config: &Config, tasks: &Tasks) -> Arc<Vault> {
+    let sources = config.credentials.iter().map(|(name, source)| (name.clone(), source.clone()));
+    let key = FingerprintKey::random();
+    let vault = Vault::new(sources, |name| std::env::var_os(name), key, tasks);
+    for error in vault.check().await {
+        tracing::warn!(%error, "a credential has no value");
+    }
+    Arc::new(vault)
 }
 
 fn facts(loaded: &Loaded, said: &Said) -> Facts {

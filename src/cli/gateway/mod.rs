@@ -26,6 +26,7 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:\n  \
     portcullis gateway                                         127.0.0.1:3128, everything unknown\n  \
     portcullis gateway --policy policy.yaml --preset pypi\n  \
+    portcullis gateway --inference anthropic                   models at https://inference.local\n  \
     portcullis gateway --preset github=read-write --listen 127.0.0.1:8080\n  \
     portcullis gateway --config /etc/portcullis/config.yaml --log-format json")]
 pub struct GatewayArgs {
@@ -44,6 +45,10 @@ pub struct GatewayArgs {
     /// The tier: the presets that are there without being named.
     #[arg(long, value_name = "TIER", env = "PORTCULLIS_TIER")]
     pub tier: Option<String>,
+    /// Who answers at inference.local, as PROVIDER or PROVIDER/MODEL; the key is taken from the
+    /// provider's usual variable.
+    #[arg(long, value_name = "PROVIDER[/MODEL]", env = "PORTCULLIS_INFERENCE")]
+    pub inference: Option<String>,
     /// The loopback address to listen on [default: 127.0.0.1:3128].
     #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -80,6 +85,7 @@ pub fn settings(args: &GatewayArgs) -> anyhow::Result<Loaded> {
         listen: args.listen,
         state_dir: None,
         metrics: args.metrics,
+        inference: args.inference.clone(),
     })?)
 }
 

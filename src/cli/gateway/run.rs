@@ -210,6 +210,9 @@ impl Running {
                     self.workers.forget_pooled();
                 }
                 let why = Why::itself("reload");
+                for (name, sandbox) in &self.sandboxes {
+                    sandbox.set_inference(super::assemble::inference(&loaded.config, name));
+                }
                 self.policies.swap(&loaded.config, &self.sandboxes, compiled, &why).await;
                 self.loaded = loaded;
                 Ok(())
@@ -293,6 +296,7 @@ fn needs_restart(old: &Loaded, new: &Loaded) -> bool {
         || old.metrics != new.metrics
         || old.buffer != new.buffer
         || old.traffic != new.traffic
+        || old.credentials != new.credentials
         || old.upstream.hosts != new.upstream.hosts
         || old.upstream.proxy != new.upstream.proxy
         || old.upstream.allow_internal != new.upstream.allow_internal
