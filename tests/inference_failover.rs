@@ -1,0 +1,269 @@
+//! Who stands in when a provider can't be reached, is busy or fails; how long anything may take;
+//! what a sandbox may spend.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+mod inference_kit;
+
+use inference_kit::{Provider, begin, call, chat_body, chunk, gateway, got, whole};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+/// Two routes, the second standing in for the first.
+fn two(first: &str, second: &str, more: &str) -> String {
+    format!(
+        "    routes:\n      - {{ provider: openai, endpoint: \"{first}\", credential: key, fallback: [second] }}\n      \
+         - {{ name: second, match: never, provider: openai, endpoint: \"{second}\", credential: key, model: spare }}\n{more}"
+    )
+}
+
+fn chat(gateway: &common::Gateway) -> inference_kit::Got {
+    call(gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false))
+}
+
+#[test]
+fn a_provider_that_is_not_there_is_stood_in_for() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let second = Provider::tls();
+    let first = format!("https://origin.test:{port}/v1");
+    let gateway = gateway(&two(&first, &second.https("/v1"), ""));
+    let got = chat(&gateway);
+    assert_eq!(got.status, 200, "{got:?}");
+    assert_eq!(second.last().json()["model"], "spare");
+    let record = gateway.record(1);
+    assert_eq!((&record["route"], &record["model"]), (&json!("second"), &json!("spare")));
+    assert_eq!(gateway.records(1).len(), 1, "one request, one record");
+}
+
+#[test]
+fn busy_with_a_time_to_come_back_and_failing_are_stood_in_for_and_nothing_else() {
+    let say = Arc::new(Mutex::new((429, "retry-after: 3\r\n")));
+    let said = say.clone();
+    let first = Provider::tls_instead(move |_, out| {
+        let (status, fields) = *said.lock().unwrap();
+        whole(out, status, fields, &json!({"error":{"message":"first says no"}})).unwrap();
+        true
+    });
+    let second = Provider::tls();
+    let gateway = gateway(&two(&first.https("/v1"), &second.https("/v1"), ""));
+    for (status, fields, stands_in) in [
+        (429, "retry-after: 3\r\n", true),
+        (429, "", false),
+        (500, "", true),
+        (503, "", true),
+        (529, "", true),
+        (400, "", false),
+        (401, "", false),
+    ] {
+        *say.lock().unwrap() = (status, fields);
+        let before = second.asks().len();
+        let got = chat(&gateway);
+        let after = second.asks().len();
+        assert_eq!(after > before, stands_in, "{status} {fields}");
+        assert_eq!(got.status, if stands_in { 200 } else { status }, "{got:?}");
+        if !stands_in {
+            assert_eq!(got.json()["error"]["message"], "first says no");
+        }
+    }
+    first.asks();
+}
+
+#[test]
+fn the_last_ones_failure_is_the_clients() {
+    let fails = |text: &'static str| {
+        Provider::tls_instead(move |_, out| {
+            whole(out, 503, "", &json!({"error":{"message":text}})).unwrap();
+            true
+        })
+    };
+    let (first, second) = (fails("first"), fails("second"));
+    let gateway = gateway(&two(&first.https("/v1"), &second.https("/v1"), ""));
+    let got = chat(&gateway);
+    assert_eq!((got.status, &got.json()["error"]["message"]), (503, &json!("second")));
+}
+
+#[test]
+fn after_the_first_byte_nobody_stands_in() {
+    let first = Provider::tls_instead(|_, out| {
+        begin(out, "text/event-stream").unwrap();
+        chunk(out, "data: {\"choices\":[{\"delta\":{\"content\":\"half of\"}}]}\n\n").unwrap();
+        // The connection breaks.
+        panic!("the provider is gone");
+    });
+    let second = Provider::tls();
+    let gateway = gateway(&two(&first.https("/v1"), &second.https("/v1"), ""));
+    let mut stream = gateway.connect();
+    let body = chat_body("m", true);
+    write!(
+        stream,
+        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let all = common::read_all(&mut stream);
+    let text = String::from_utf8_lossy(&all);
+    assert!(text.contains("half of") && !text.ends_with("0\r\n\r\n"), "{text}");
+    assert_eq!(second.asks().len(), 0);
+    let record = gateway.record(1);
+    assert_eq!(record["outcome"], "failed");
+    assert_eq!(record["tokens"]["estimated"], true);
+}
+
+#[test]
+fn a_stream_that_stands_still_and_an_answer_that_does_not_begin_are_given_up() {
+    let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (_never, forever) = mpsc::sync_channel::<()>(1);
+    let forever = Arc::new(Mutex::new(forever));
+    let count = (first.clone(), second.clone());
+    let provider = Provider::tls_instead(move |ask, out| {
+        if ask.body.contains("\"stream\":true") {
+            count.0.fetch_add(1, Ordering::SeqCst);
+            begin(out, "text/event-stream").unwrap();
+            chunk(out, "data: {\"choices\":[]}\n\n").unwrap();
+        }
+        count.1.fetch_add(1, Ordering::SeqCst);
+        drop(forever.lock().unwrap().recv());
+        true
+    });
+    let more = "    timeout: { first_byte: 300ms, idle: 300ms }\n";
+    let routes = format!(
+        "    provider: openai\n    endpoint: {}\n    credential: key\n{more}",
+        provider.https("/v1")
+    );
+    let gateway = gateway(&routes);
+    let mut stream = gateway.connect();
+    let body = chat_body("m", true);
+    write!(
+        stream,
+        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let all = String::from_utf8_lossy(&common::read_all(&mut stream)).into_owned();
+    assert!(all.contains("choices") && !all.ends_with("0\r\n\r\n"), "{all}");
+    assert_eq!(gateway.record(1)["code"], "idle_timeout");
+    // The stand-in serves one connection at a time here: the next one is never answered.
+    let got = chat(&gateway);
+    assert_eq!((got.status, &got.json()["error"]["type"]), (504, &json!("server_error")));
+    assert_eq!(gateway.record(2)["code"], "first_byte_timeout");
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_call_back() {
+    let (gone, left) = mpsc::sync_channel::<&'static str>(4);
+    let gone = Mutex::new(gone);
+    let origin = common::Origin::tls(&["origin.test"], &["http/1.1"], move |mut stream| {
+        let head = common::read_head(&mut stream);
+        let length = common::header(&head, "content-length").map_or(0, |v| v.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        let streams = String::from_utf8_lossy(&body).contains("\"stream\":true");
+        if streams {
+            begin(&mut stream, "text/event-stream").unwrap();
+            // Until the gateway hangs up.
+            while chunk(&mut stream, "data: {}\n\n").is_ok() {
+                std::thread::yield_now();
+            }
+            return gone.lock().unwrap().send("in its stream").unwrap();
+        }
+        let mut byte = [0];
+        drop(stream.read(&mut byte));
+        gone.lock().unwrap().send("before its answer").unwrap();
+    });
+    let routes = format!(
+        "    provider: openai\n    endpoint: https://origin.test:{}/v1\n    credential: key\n",
+        origin.port()
+    );
+    let gateway = gateway(&routes);
+    for (number, streams, when) in [(1, false, "before its answer"), (2, true, "in its stream")] {
+        let mut stream = gateway.connect();
+        let body = chat_body("m", streams);
+        write!(
+            stream,
+            "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        if streams {
+            common::read_head(&mut stream);
+        } else {
+            common::wait_for(common::PATIENCE, || (origin.connections() > 0).then_some(()));
+        }
+        drop(stream);
+        assert_eq!(left.recv_timeout(common::PATIENCE).unwrap(), when);
+        assert_eq!(gateway.record(number)["code"], "client_gone");
+    }
+}
+
+#[test]
+fn a_days_tokens_and_a_minutes_calls_are_refused_in_the_providers_own_shape() {
+    let provider = Provider::plain();
+    let routes = |kind: &str, budget: &str| {
+        format!(
+            "    provider: {kind}\n    endpoint: {}\n    credential: key\n    budget: {{ {budget} }}\n",
+            provider.http("")
+        )
+    };
+    let tokens = gateway(&routes("anthropic-compatible", "tokens_per_day: 35"));
+    let ask = |gateway: &common::Gateway| {
+        call(gateway, "POST", "/v1/messages", "", &chat_body("m", false))
+    };
+    assert_eq!(ask(&tokens).status, 200);
+    assert_eq!(ask(&tokens).status, 200, "20 of 35 are spent");
+    let refused = ask(&tokens);
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    assert!(refused.body.contains("35 tokens"), "{}", refused.body);
+    assert_eq!(common::header(&refused.head, "x-should-retry").unwrap(), "false");
+    let wait: u64 = common::header(&refused.head, "retry-after").unwrap().parse().unwrap();
+    assert!((1..=86_400).contains(&wait));
+    assert_eq!(tokens.record(3)["code"], "token_budget");
+    // To count tokens costs none.
+    let counted = call(&tokens, "POST", "/v1/messages/count_tokens", "", &chat_body("m", false));
+    assert_eq!((counted.status, &counted.json()["input_tokens"]), (200, &json!(9)));
+    let calls = gateway(&routes("ollama", "requests_per_minute: 1"));
+    let body = "{\"model\":\"m\",\"stream\":false}";
+    assert_eq!(call(&calls, "POST", "/api/chat", "", body).status, 200);
+    let refused = call(&calls, "POST", "/api/chat", "", body);
+    assert_eq!(refused.status, 429);
+    assert!(refused.json()["error"].as_str().unwrap().contains("1 model calls a minute"));
+    provider.asks();
+}
+
+#[test]
+fn a_kept_connection_that_the_provider_closed_is_no_failure() {
+    let provider = Provider::tls_instead(|ask, out| {
+        let body = json!({"choices":[],"path":ask.target}).to_string();
+        write!(out, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        // It says nothing, and hangs up.
+        panic!("closed after one answer");
+    });
+    let routes = format!(
+        "    provider: openai\n    endpoint: {}\n    credential: key\n",
+        provider.https("/v1")
+    );
+    let gateway = gateway(&routes);
+    let mut stream = gateway.connect();
+    for _ in 0..5 {
+        let body = chat_body("m", false);
+        write!(
+            stream,
+            "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        assert_eq!(got(&mut stream).status, 200);
+        let connections = provider.origin.connections();
+        // The provider's end is seen before the next one is sent.
+        common::wait_for(common::PATIENCE, || (connections > 0).then_some(()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
