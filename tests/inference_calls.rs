@@ -7,7 +7,7 @@ mod inference_kit;
 
 use common::Gateway;
 use inference_kit::{
-    KEY, PLACEHOLDER, Provider, begin, call, chat_body, chunk, gateway, got, whole,
+    Did, KEY, PLACEHOLDER, Provider, begin, call, chat_body, chunk, gateway, got, whole,
 };
 use serde_json::json;
 use std::io::Write;
@@ -98,7 +98,7 @@ fn a_stream_passes_event_by_event_as_it_came() {
     let held = std::sync::Mutex::new(held);
     let provider = Provider::tls_instead(move |ask, out| {
         if ask.method != "POST" {
-            return false;
+            return Did::Nothing;
         }
         begin(out, "text/event-stream").unwrap();
         chunk(out, "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n").unwrap();
@@ -107,7 +107,7 @@ fn a_stream_passes_event_by_event_as_it_came() {
         chunk(out, ": odd \u{e9} comment\n\ndata: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\r\n\r\n").unwrap();
         chunk(out, "data: [DONE]\n\n").unwrap();
         chunk(out, "").unwrap();
-        true
+        Did::Answered
     });
     let gateway = gateway(&openai(&provider));
     let mut stream = gateway.connect();
@@ -301,14 +301,14 @@ fn an_answer_that_gives_the_key_back_comes_without_it() {
             let fields = format!("x-echo: {KEY}\r\nopenai-organization: org-of-the-operator\r\n");
             whole(out, 401, &fields, &json!({"error":{"message":format!("wrong key {KEY}!")}}))
                 .unwrap();
-            return true;
+            return Did::Answered;
         }
         begin(out, "text/event-stream").unwrap();
         let (one, two) = KEY.split_at(9);
         chunk(out, &format!("data: {one}")).unwrap();
         chunk(out, &format!("{two} end\n\n")).unwrap();
         chunk(out, "").unwrap();
-        true
+        Did::Answered
     });
     let gateway = gateway(&openai(&provider));
     let got = call(&gateway, "POST", "/v1/chat/completions", "", &chat_body("m", true));

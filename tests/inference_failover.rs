@@ -5,7 +5,7 @@
 mod common;
 mod inference_kit;
 
-use inference_kit::{Provider, begin, call, chat_body, chunk, gateway, got, whole};
+use inference_kit::{Did, Provider, begin, call, chat_body, chunk, gateway, whole};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +46,7 @@ fn busy_with_a_time_to_come_back_and_failing_are_stood_in_for_and_nothing_else()
     let first = Provider::tls_instead(move |_, out| {
         let (status, fields) = *said.lock().unwrap();
         whole(out, status, fields, &json!({"error":{"message":"first says no"}})).unwrap();
-        true
+        Did::Answered
     });
     let second = Provider::tls();
     let gateway = gateway(&two(&first.https("/v1"), &second.https("/v1"), ""));
@@ -77,7 +77,7 @@ fn the_last_ones_failure_is_the_clients() {
     let fails = |text: &'static str| {
         Provider::tls_instead(move |_, out| {
             whole(out, 503, "", &json!({"error":{"message":text}})).unwrap();
-            true
+            Did::Answered
         })
     };
     let (first, second) = (fails("first"), fails("second"));
@@ -92,7 +92,7 @@ fn after_the_first_byte_nobody_stands_in() {
         begin(out, "text/event-stream").unwrap();
         chunk(out, "data: {\"choices\":[{\"delta\":{\"content\":\"half of\"}}]}\n\n").unwrap();
         // The connection breaks.
-        panic!("the provider is gone");
+        Did::HungUp
     });
     let second = Provider::tls();
     let gateway = gateway(&two(&first.https("/v1"), &second.https("/v1"), ""));
@@ -127,8 +127,8 @@ fn a_stream_that_stands_still_and_an_answer_that_does_not_begin_are_given_up() {
             chunk(out, "data: {\"choices\":[]}\n\n").unwrap();
         }
         count.1.fetch_add(1, Ordering::SeqCst);
-        drop(forever.lock().unwrap().recv());
-        true
+        let _: Result<(), _> = forever.lock().unwrap().recv();
+        Did::Answered
     });
     let more = "    timeout: { first_byte: 300ms, idle: 300ms }\n";
     let routes = format!(
@@ -239,31 +239,20 @@ fn a_days_tokens_and_a_minutes_calls_are_refused_in_the_providers_own_shape() {
 
 #[test]
 fn a_kept_connection_that_the_provider_closed_is_no_failure() {
-    let provider = Provider::tls_instead(|ask, out| {
-        let body = json!({"choices":[],"path":ask.target}).to_string();
-        write!(out, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
-        // It says nothing, and hangs up.
-        panic!("closed after one answer");
+    let (closed, closes) = mpsc::sync_channel::<()>(8);
+    let origin = common::Origin::plain(move |mut recorded| {
+        common::read_request(&mut recorded);
+        whole(&mut recorded, 200, "", &json!({"choices":[]})).unwrap();
+        // It hangs up, and the gateway has seen it when it hangs up too.
+        recorded.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        common::read_all(&mut recorded);
+        closed.send(()).unwrap();
     });
-    let routes = format!(
-        "    provider: openai\n    endpoint: {}\n    credential: key\n",
-        provider.https("/v1")
-    );
-    let gateway = gateway(&routes);
-    let mut stream = gateway.connect();
-    for _ in 0..5 {
-        let body = chat_body("m", false);
-        write!(
-            stream,
-            "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        assert_eq!(got(&mut stream).status, 200);
-        let connections = provider.origin.connections();
-        // The provider's end is seen before the next one is sent.
-        common::wait_for(common::PATIENCE, || (connections > 0).then_some(()));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    let port = origin.port();
+    let endpoint = format!("http://127.0.0.1:{port}/v1");
+    let gateway = gateway(&format!("    provider: vllm\n    endpoint: {endpoint}\n"));
+    for _ in 0..3 {
+        assert_eq!(chat(&gateway).status, 200);
+        closes.recv_timeout(common::PATIENCE).unwrap();
     }
 }

@@ -33,8 +33,16 @@ impl Ask {
     }
 }
 
-/// What a provider does with a request, before the usual answer: `true` if it has answered.
-pub type Instead = dyn Fn(&Ask, &mut dyn Write) -> bool + Send + Sync;
+/// What a provider has done with a request instead of answering as usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    Nothing,
+    Answered,
+    HungUp,
+}
+
+/// What a provider does with a request before it answers as usual.
+pub type Instead = dyn Fn(&Ask, &mut dyn Write) -> Did + Send + Sync;
 
 /// A provider.
 pub struct Provider {
@@ -47,11 +55,11 @@ pub struct Provider {
 impl Provider {
     /// Over TLS as `origin.test`.
     pub fn tls() -> Self {
-        Self::tls_instead(|_, _| false)
+        Self::tls_instead(|_, _| Did::Nothing)
     }
 
     pub fn tls_instead(
-        instead: impl Fn(&Ask, &mut dyn Write) -> bool + Send + Sync + 'static,
+        instead: impl Fn(&Ask, &mut dyn Write) -> Did + Send + Sync + 'static,
     ) -> Self {
         let (asks, faults, instead) = shared(instead);
         let (seen, wrong) = (asks.clone(), faults.clone());
@@ -63,11 +71,11 @@ impl Provider {
 
     /// Without TLS, on loopback.
     pub fn plain() -> Self {
-        Self::plain_instead(|_, _| false)
+        Self::plain_instead(|_, _| Did::Nothing)
     }
 
     pub fn plain_instead(
-        instead: impl Fn(&Ask, &mut dyn Write) -> bool + Send + Sync + 'static,
+        instead: impl Fn(&Ask, &mut dyn Write) -> Did + Send + Sync + 'static,
     ) -> Self {
         let (asks, faults, instead) = shared(instead);
         let (seen, wrong) = (asks.clone(), faults.clone());
@@ -103,7 +111,7 @@ impl Provider {
 
 type Shared = (Arc<Mutex<Vec<Ask>>>, Arc<Mutex<Vec<String>>>, Arc<Instead>);
 
-fn shared(instead: impl Fn(&Ask, &mut dyn Write) -> bool + Send + Sync + 'static) -> Shared {
+fn shared(instead: impl Fn(&Ask, &mut dyn Write) -> Did + Send + Sync + 'static) -> Shared {
     (Arc::default(), Arc::default(), Arc::new(instead))
 }
 
@@ -130,7 +138,12 @@ fn serve(
         };
         faults.lock().unwrap().extend(wrong(&ask));
         asks.lock().unwrap().push(ask.clone());
-        if !instead(&ask, stream) && answer(&ask, stream).is_err() {
+        let goes_on = match instead(&ask, stream) {
+            Did::Nothing => answer(&ask, stream).is_ok(),
+            Did::Answered => true,
+            Did::HungUp => false,
+        };
+        if !goes_on {
             return;
         }
     }

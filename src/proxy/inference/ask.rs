@@ -359,17 +359,25 @@ pub(super) fn scrub_fields(fields: &mut HeaderMap, held: &Held) {
     fields.remove(header::CONTENT_LENGTH);
 }
 
-/// Awaits `future` while the client's socket is looked at: who leaves before the first byte takes
+/// Awaits `sending` while the client's socket is looked at: who leaves before the first byte takes
 /// the request back.
-async fn look_after<F: Future>(connection: &Connection, future: F) -> F::Output {
+async fn look_after<F>(connection: &Connection, sending: F) -> Result<Response<Incoming>, Unsent>
+where
+    F: Future<Output = Result<Response<Incoming>, Unsent>>,
+{
     let _looked_after = connection.phase.look_after();
     let mut look = tokio::time::interval(LOOK);
-    let mut future = std::pin::pin!(future);
+    let mut sending = std::pin::pin!(sending);
     loop {
         tokio::select! {
-            output = &mut future => return output,
-            // Being polled is enough: whoever serves the connection looks at its socket then.
-            _ = look.tick() => {}
+            sent = &mut sending => return sent,
+            // Whoever serves the connection looks at its socket when this is polled.
+            _ = look.tick() => {
+                if connection.phase.left() {
+                    let gone = Refusal::unjudged(Code::ClientGone, "the client left");
+                    return Err(Unsent::Refused(gone));
+                }
+            }
         }
     }
 }
