@@ -51,6 +51,7 @@ fn record(sandbox: &Arc<str>) -> Record {
         },
         policy: PolicyId([0x9f; 32]),
         facts: None,
+        call: None,
         websocket: false,
     }
 }

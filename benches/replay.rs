@@ -120,6 +120,7 @@ fn record(at: u64, sandboxes: &[Arc<str>], start: SystemTime) -> Record {
         },
         policy: PolicyId([0x9f; 32]),
         facts: None,
+        call: None,
         websocket: false,
     }
 }

@@ -53,6 +53,7 @@ fn record(sandbox: &str, target: &'static str) -> Record {
         ms: Timings::default(),
         policy: PolicyId::default(),
         facts: None,
+        call: None,
         websocket: false,
     }
 }

@@ -46,6 +46,7 @@ fn record(sandbox: &str) -> Record {
         },
         policy: PolicyId::default(),
         facts: None,
+        call: None,
         websocket: false,
     }
 }

@@ -57,6 +57,7 @@ fn example() -> Record {
         },
         policy: PolicyId(digest),
         facts: None,
+        call: None,
         websocket: false,
     }
 }

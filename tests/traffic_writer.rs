@@ -46,6 +46,7 @@ fn record(sandbox: &Arc<str>, number: u64) -> Record {
         ms: Timings::default(),
         policy: PolicyId::default(),
         facts: None,
+        call: None,
         websocket: false,
     }
 }
