@@ -107,6 +107,7 @@ fn body(method: &str, path: &str) -> Value {
         ("POST", "decision") => json!({ "decision": "deny", "digest": DIGEST, "reason": "no" }),
         ("POST", "grants") => json!({ "method": "*", "url": "https://a.test/**", "for": "1h" }),
         ("PUT", "policy") => json!({ "policy": "version: 1\n" }),
+        ("PUT", "inference") => json!({ "to": "openai/gpt-5", "unverified": true }),
         ("POST", "rollback") => json!({ "version": 2 }),
         _ => Value::Null,
     }

@@ -11,6 +11,7 @@ mod effective;
 mod env;
 pub mod gateway;
 mod grants;
+mod inference;
 mod logs;
 mod output;
 mod policy;
@@ -75,6 +76,8 @@ enum Command {
     Requests(requests::RequestsArgs),
     /// What was granted, granting ahead, and taking back.
     Grants(grants::GrantsArgs),
+    /// The model routes behind inference.local, and what to set in the client.
+    Inference(inference::InferenceArgs),
     /// The sandboxes that the gateway serves.
     Sandboxes(sandboxes::SandboxesArgs),
     /// How the gateway does.
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Env(args) => env::run(&args),
         Command::Requests(args) => requests::run(args),
         Command::Grants(args) => grants::run(args),
+        Command::Inference(args) => inference::run(args),
         Command::Sandboxes(args) => sandboxes::run(args),
         Command::Status(args) => status::run(&args),
         Command::Logs(args) => logs::run(&args),

@@ -5,7 +5,7 @@
 
 use super::wire::{
     Apply, Changed, Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest,
-    PolicyVersion, Problem, Request, Status,
+    Inference, PolicyVersion, Probe, Problem, Request, SetInference, Status,
 };
 use std::fmt;
 use std::future::Future;
@@ -128,6 +128,21 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         sandbox: Option<&str>,
     ) -> impl Future<Output = Result<Vec<PolicyVersion>, Problem>> + Send;
+
+    /// What is behind a sandbox's `inference.local`.
+    fn inference(&self, sandbox: &str) -> Result<Inference, Problem>;
+
+    /// Puts other routes there, tried first unless `set` says otherwise; `None`: those of the
+    /// config again.
+    fn set_inference(
+        &self,
+        who: &Who,
+        sandbox: &str,
+        set: Option<SetInference>,
+    ) -> impl Future<Output = Result<Inference, Problem>> + Send;
+
+    /// Tries every route with real requests.
+    fn probe(&self, sandbox: &str) -> impl Future<Output = Result<Vec<Probe>, Problem>> + Send;
 
     /// What happens from now on: everything but `hello`, `traffic` and `missed`, which are the
     /// server's.

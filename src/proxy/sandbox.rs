@@ -185,6 +185,15 @@ impl Sandbox {
         }
     }
 
+    /// The same sandbox with other routes, and accounts of their own: rules, records and name are
+    /// shared. For trying routes before they are in force.
+    pub(crate) fn beside(&self, routes: Arc<Routes>) -> Arc<Self> {
+        let (ruling, queue) = (self.ruling.clone(), self.queue.clone());
+        let beside = Self::new(self.settings.clone(), (ruling, queue), self.recorder.clone());
+        beside.calls.set(Some(routes));
+        beside
+    }
+
     /// Its model calls.
     pub fn calls(&self) -> &Calls {
         &self.calls

@@ -89,6 +89,16 @@ pub enum Event {
         /// What it covered.
         covers: String,
     },
+    /// Other routes were put behind a sandbox's `inference.local`.
+    #[serde(rename = "inference")]
+    Inference {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// Which: a name in the config, or `PROVIDER/MODEL`.
+        routes: String,
+        /// Who did.
+        by: String,
+    },
     /// A listener took up its address, or could not.
     #[serde(rename = "listener")]
     Listener {
@@ -112,6 +122,7 @@ impl Event {
             | Self::Decision { sandbox, .. }
             | Self::GrantRevoked { sandbox, .. }
             | Self::GrantExpired { sandbox, .. }
+            | Self::Inference { sandbox, .. }
             | Self::Listener { sandbox, .. } => Some(sandbox),
         }
     }

@@ -7,6 +7,7 @@ use portcullis::control::feed::Feed;
 use portcullis::control::server::{Placed, bind, serve};
 use portcullis::control::wire::*;
 use portcullis::control::{Attendance, Backend, Change, Who};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -183,6 +184,42 @@ impl Backend for Fake {
             by: Some("ana".into()),
             sources: vec!["preset:pypi".into(), "runtime".into()],
             current: true,
+        }])
+    }
+
+    fn inference(&self, sandbox: &str) -> Result<Inference, Problem> {
+        Ok(Inference {
+            sandbox: sandbox.into(),
+            name: Some("main".into()),
+            source: "config".into(),
+            routes: Vec::new(),
+            aliases: BTreeMap::new(),
+            spent_today: 20,
+            tokens_per_day: Some(100),
+            requests_per_minute: None,
+            usage: Vec::new(),
+        })
+    }
+
+    async fn set_inference(
+        &self,
+        who: &Who,
+        sandbox: &str,
+        set: Option<SetInference>,
+    ) -> Result<Inference, Problem> {
+        let to = set.map_or_else(|| "the config's".to_owned(), |set| set.to);
+        self.note(who, format!("inference of {sandbox} is {to}")).await;
+        self.inference(sandbox)
+    }
+
+    async fn probe(&self, _: &str) -> Result<Vec<Probe>, Problem> {
+        Ok(vec![Probe {
+            route: "main[0]".into(),
+            model: Some("m".into()),
+            check: "chat".into(),
+            works: true,
+            first: Some(12.5),
+            detail: None,
         }])
     }
 

@@ -2,7 +2,7 @@
 
 use super::earlier::{Earlier, Sinks};
 use super::lock::StateLock;
-use super::operator::{Facts, Operator, SandboxFacts};
+use super::operator::{Facts, Models, Operator, SandboxFacts};
 use super::policies::{self, Why};
 use super::run::Running;
 use crate::config::{
@@ -62,7 +62,6 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         let grants = earlier.grants(&name);
         let asked = shared.open(config, &name, compiled.1.clone(), grants);
         let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
-        sandbox.set_inference(inference(config, &name));
         sandbox.show_agent(policies::agent_view(&compiled.0));
         sandboxes.insert(name, sandbox);
     }
@@ -89,6 +88,8 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         vault: vault(config, &tasks).await,
         tasks,
     });
+    // What is served has its routes from the first connection on.
+    let models = Models::new(gate.clone(), sandboxes.clone(), recorder.clone(), config);
     let workers = Workers::start(gate.clone(), &listeners, worker_count())?;
     if recorder.event(Event::GatewayStart { version: env!("CARGO_PKG_VERSION").into() }).is_err() {
         anyhow::bail!("the traffic record can't be written in {}", config.state_dir.display());
@@ -107,6 +108,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         shown: policies.shown.clone(),
         tally: told.tally.clone(),
         gauges: gate.gauges.clone(),
+        models,
     });
     Ok(Running {
         loaded: loaded.clone(),
@@ -136,12 +138,6 @@ pub(super) struct Said {
     pub(super) socket: std::path::PathBuf,
     /// What nothing knows is let through and marked.
     pub(super) observe: bool,
-}
-
-/// The routes behind a sandbox's `inference.local`.
-pub(super) fn inference(config: &Config, name: &str) -> Option<Arc<crate::inference::Routes>> {
-    let named = config.sandboxes.get(name)?.inference.as_ref()?;
-    config.inference.get(named).cloned()
 }
 
 /// The credentials. One without a value is said, and is no reason not to start.

@@ -210,9 +210,7 @@ impl Running {
                     self.workers.forget_pooled();
                 }
                 let why = Why::itself("reload");
-                for (name, sandbox) in &self.sandboxes {
-                    sandbox.set_inference(super::assemble::inference(&loaded.config, name));
-                }
+                self.operator.models.reload(&loaded.config);
                 self.policies.swap(&loaded.config, &self.sandboxes, compiled, &why).await;
                 self.loaded = loaded;
                 Ok(())

@@ -12,8 +12,8 @@ pub use error::ClientError;
 pub use events::Events;
 
 use super::wire::{
-    Apply, Changed, Decided, Decision, EffectivePolicy, Filter, Grant, GrantRequest, Listen,
-    PolicyVersion, Request, Rollback, SandboxStatus, Status,
+    Apply, Changed, Decided, Decision, EffectivePolicy, Filter, Grant, GrantRequest, Inference,
+    Listen, PolicyVersion, Probe, Request, Rollback, SandboxStatus, SetInference, Status,
 };
 use call::Ask;
 use http::Method;
@@ -133,6 +133,30 @@ impl Client {
     /// The versions of the policies, the newest first.
     pub async fn history(&self, sandbox: Option<&str>) -> Answer<Vec<PolicyVersion>> {
         self.ask(Ask::get("/v1/policy/history").with("sandbox", sandbox)).await
+    }
+
+    /// What is behind a sandbox's `inference.local`.
+    pub async fn inference(&self, sandbox: &str) -> Answer<Inference> {
+        self.ask(Self::inference_of(Method::GET, sandbox)).await
+    }
+
+    /// Puts other routes there. They are tried first, which takes a while.
+    pub async fn set_inference(&self, sandbox: &str, set: &SetInference) -> Answer<Inference> {
+        self.ask(Self::inference_of(Method::PUT, sandbox).body(set)).await
+    }
+
+    /// Goes back to the routes of the config.
+    pub async fn unset_inference(&self, sandbox: &str) -> Answer<Inference> {
+        self.ask(Self::inference_of(Method::DELETE, sandbox)).await
+    }
+
+    /// Tries every route with real requests, which takes a while.
+    pub async fn probe(&self, sandbox: &str) -> Answer<Vec<Probe>> {
+        self.ask(Self::inference_of(Method::POST, sandbox).then("probe")).await
+    }
+
+    fn inference_of(method: Method, sandbox: &str) -> Ask {
+        Ask::new(method, "/v1/sandboxes").then(sandbox).then("inference")
     }
 
     /// What happens from now on. The first event is `hello`.

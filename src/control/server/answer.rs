@@ -86,6 +86,10 @@ impl<B: Backend> Api<B> {
                 none()?;
                 body::json(&self.backend.policy(&self.sandbox(segment)?.name)?)
             }
+            Does::Inference => {
+                none()?;
+                body::json(&self.backend.inference(&self.sandbox(segment)?.name)?)
+            }
             Does::Requests => {
                 let filter: Filter = body::query(query)?;
                 self.known(filter.sandbox.as_deref())?;
@@ -107,7 +111,10 @@ impl<B: Backend> Api<B> {
             | Does::Undo
             | Does::Grant
             | Does::Revoke
-            | Does::Reload => unreachable!("`reads` says that it writes"),
+            | Does::Reload
+            | Does::SetInference
+            | Does::UnsetInference
+            | Does::Probe => unreachable!("`reads` says that it writes"),
         })
     }
 
@@ -139,6 +146,9 @@ impl<B: Backend> Api<B> {
                 self.change(who, Change::Unpin { sandbox }).await
             }
             Does::Reload => self.change(who, Change::Reload).await,
+            Does::SetInference | Does::UnsetInference | Does::Probe => {
+                self.models(does, &segment, who, sent).await
+            }
             Does::Status
             | Does::Events
             | Does::Sandboxes
@@ -148,8 +158,22 @@ impl<B: Backend> Api<B> {
             | Does::Requests
             | Does::Request
             | Does::Grants
+            | Does::Inference
             | Does::History => unreachable!("`reads` says that it reads"),
         }
+    }
+
+    async fn models(&self, does: Does, segment: &str, who: Arc<Who>, sent: Incoming) -> Answer {
+        let backend = self.backend.clone();
+        let sandbox = self.sandbox(segment)?.name;
+        if does == Does::Probe {
+            return self.finish(async move { backend.probe(&sandbox).await }).await;
+        }
+        let set = match does {
+            Does::SetInference => Some(body::read(sent).await?),
+            _ => None,
+        };
+        self.finish(async move { backend.set_inference(&who, &sandbox, set).await }).await
     }
 
     async fn change(&self, who: Arc<Who>, change: Change) -> Answer {
@@ -223,6 +247,7 @@ fn reads(does: Does) -> bool {
         | Does::Requests
         | Does::Request
         | Does::Grants
+        | Does::Inference
         | Does::History => true,
         Does::Apply
         | Does::Rollback
@@ -231,6 +256,9 @@ fn reads(does: Does) -> bool {
         | Does::Undo
         | Does::Grant
         | Does::Revoke
+        | Does::SetInference
+        | Does::UnsetInference
+        | Does::Probe
         | Does::Reload => false,
     }
 }

@@ -2,8 +2,9 @@
 
 use super::route::{Does, ROUTES, Route};
 use crate::control::wire::{
-    Apply, Changed, Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest, Listen,
-    PolicyVersion, Problem, Request, Rollback, SandboxStatus, Status,
+    Apply, Changed, Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest,
+    Inference, Listen, PolicyVersion, Probe, Problem, Request, Rollback, SandboxStatus,
+    SetInference, Status,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -79,6 +80,8 @@ fn gives(does: Does, schemas: &mut SchemaGenerator) -> Value {
         Does::Decide => of::<Decided>(schemas),
         Does::Grant | Does::Revoke => of::<Grant>(schemas),
         Does::History => of::<Vec<PolicyVersion>>(schemas),
+        Does::Inference | Does::SetInference | Does::UnsetInference => of::<Inference>(schemas),
+        Does::Probe => of::<Vec<Probe>>(schemas),
     };
     json!({ "description": "Done.", "content": { "application/json": { "schema": schema } } })
 }
@@ -98,6 +101,7 @@ fn takes(does: Does, schemas: &mut SchemaGenerator) -> Option<Value> {
         Does::Rollback => Some(of::<Rollback>(schemas)),
         Does::Decide => Some(of::<Decision>(schemas)),
         Does::Grant => Some(of::<GrantRequest>(schemas)),
+        Does::SetInference => Some(of::<SetInference>(schemas)),
         Does::Status
         | Does::Events
         | Does::Sandboxes
@@ -111,6 +115,9 @@ fn takes(does: Does, schemas: &mut SchemaGenerator) -> Option<Value> {
         | Does::Grants
         | Does::Revoke
         | Does::History
+        | Does::Inference
+        | Does::UnsetInference
+        | Does::Probe
         | Does::Reload => None,
     }
 }
@@ -145,6 +152,10 @@ fn in_query(does: Does, schemas: &mut SchemaGenerator) -> Vec<Value> {
         | Does::Undo
         | Does::Grant
         | Does::Revoke
+        | Does::Inference
+        | Does::SetInference
+        | Does::UnsetInference
+        | Does::Probe
         | Does::Reload => Map::new(),
     };
     keys.into_iter()

@@ -36,6 +36,10 @@ pub(super) enum Does {
     Revoke,
     History,
     Reload,
+    Inference,
+    SetInference,
+    UnsetInference,
+    Probe,
 }
 
 const fn route(
@@ -63,6 +67,30 @@ pub const ROUTES: &[Route] = &[
         "Goes back to a version and pins it.",
     ),
     route("POST", "/v1/sandboxes/{name}/policy/unpin", Does::Unpin, "Follows the files again."),
+    route(
+        "GET",
+        "/v1/sandboxes/{name}/inference",
+        Does::Inference,
+        "What is behind inference.local, and what it has cost.",
+    ),
+    route(
+        "PUT",
+        "/v1/sandboxes/{name}/inference",
+        Does::SetInference,
+        "Puts other routes behind inference.local, once they have been tried.",
+    ),
+    route(
+        "DELETE",
+        "/v1/sandboxes/{name}/inference",
+        Does::UnsetInference,
+        "Goes back to the routes of the config.",
+    ),
+    route(
+        "POST",
+        "/v1/sandboxes/{name}/inference/probe",
+        Does::Probe,
+        "Tries every route with real requests.",
+    ),
     route("GET", "/v1/requests", Does::Requests, "The entries of the queue."),
     route("GET", "/v1/requests/{request}", Does::Request, "One entry."),
     route("POST", "/v1/requests/{request}/decision", Does::Decide, "Answers an entry."),

@@ -7,11 +7,13 @@
 
 mod answer;
 mod events;
+mod models;
 mod policy;
 mod queue;
 
 pub use answer::{Breadth, Decided, Decision, Grant, GrantRequest, Scope, Verdict};
 pub use events::{Batch, Event, Listen, Row, Traffic};
+pub use models::{Inference, InferenceRoute, InferenceUsage, Probe, SetInference};
 pub use policy::{Apply, Changed, EffectivePolicy, PolicyEntry, PolicyVersion, Rollback};
 pub use queue::{Body, Client, Filter, Kind, Note, Proposal, Request, State};
 

@@ -4,6 +4,7 @@
 //! mod       what is asked → who is asked, within the budget → the first that answers
 //! ask       one provider: permit → credential → connection → response head
 //! listing   the models that may be used
+//! probe     real requests of the gateway's own, to say what works
 //! calls     a sandbox's routes, its accounts, what it asked for later
 //! tee       an answer on its way: counted, scrubbed of the credential, otherwise as it came
 //! ```
@@ -15,9 +16,11 @@
 mod ask;
 mod calls;
 mod listing;
+mod probe;
 mod tee;
 
 pub use calls::{Calls, Spending};
+pub use probe::{Probed, probe};
 pub(crate) use tee::Tee;
 
 use super::body::{DownBody, Streaming};

@@ -4,12 +4,14 @@
 //! hosts are new. Changes of policy are orders to the loop that also reloads files.
 
 mod answers;
+mod models;
 mod pump;
 mod seen;
 mod tally;
 mod view;
 
 pub(super) use answers::{Kept, refused};
+pub(super) use models::Models;
 pub(super) use pump::{BLOCK, pump};
 pub(super) use seen::{Seen, SeenSink};
 pub(super) use tally::{Tally, TallySink};
@@ -17,8 +19,8 @@ pub(super) use tally::{Tally, TallySink};
 use super::policies::{self, Order, Shown};
 use crate::approval::Queue;
 use crate::control::wire::{
-    Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest, PolicyEntry,
-    PolicyVersion, Problem, Request, SandboxStatus, Status,
+    Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest, Inference, PolicyEntry,
+    PolicyVersion, Probe, Problem, Request, SandboxStatus, SetInference, Status,
 };
 use crate::control::{Attendance, Backend, Change, Who};
 use crate::proxy::Sandbox;
@@ -45,6 +47,7 @@ pub(super) struct Operator {
     pub(super) shown: Shown,
     pub(super) tally: Arc<Tally>,
     pub(super) gauges: Arc<crate::metrics::Gauges>,
+    pub(super) models: Models,
 }
 
 /// What does not change while the gateway runs.
@@ -240,6 +243,23 @@ impl Backend for Operator {
             sandbox: kept.sandbox,
         };
         Ok(kept.into_iter().map(version).collect())
+    }
+
+    fn inference(&self, sandbox: &str) -> Result<Inference, Problem> {
+        self.models.show(sandbox)
+    }
+
+    async fn set_inference(
+        &self,
+        who: &Who,
+        sandbox: &str,
+        set: Option<SetInference>,
+    ) -> Result<Inference, Problem> {
+        self.models.set(who, sandbox, set).await
+    }
+
+    async fn probe(&self, sandbox: &str) -> Result<Vec<Probe>, Problem> {
+        self.models.probe(sandbox).await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {

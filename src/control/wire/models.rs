@@ -1,0 +1,116 @@
+//! What goes over the control socket about model calls.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is behind a sandbox's `inference.local`: `GET /v1/sandboxes/{name}/inference`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Inference {
+    /// Whose it is.
+    pub sandbox: String,
+    /// The name of the routes; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where they come from: `config`, `runtime` (`inference set`), `none`.
+    pub source: String,
+    /// The routes, tried top down.
+    pub routes: Vec<InferenceRoute>,
+    /// Names that stand for models.
+    #[serde(default)]
+    pub aliases: std::collections::BTreeMap<String, String>,
+    /// Tokens spent in the present day (UTC).
+    pub spent_today: u64,
+    /// The most that may be spent in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// The most calls a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// What each model has cost since the gateway started.
+    pub usage: Vec<InferenceUsage>,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InferenceRoute {
+    /// Its name.
+    pub name: String,
+    /// The pattern over model names; absent: whatever the routes above did not take.
+    #[serde(rename = "match", default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<String>,
+    /// Who answers.
+    pub provider: String,
+    /// Where.
+    pub endpoint: String,
+    /// The credential that pays, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The models: the pinned one or the listed ones; empty: any that the provider has.
+    pub models: Vec<String>,
+    /// The routes that stand in for it.
+    pub fallback: Vec<String>,
+    /// What to set in the client, one variable for each shape that it speaks.
+    pub settings: Vec<String>,
+}
+
+/// What one model has cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InferenceUsage {
+    /// The route.
+    pub route: String,
+    /// The model.
+    pub model: String,
+    /// Calls that were answered.
+    pub requests: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Tokens read.
+    pub input: u64,
+    /// Tokens made.
+    pub output: u64,
+    /// Calls whose tokens are estimated.
+    pub estimated: u64,
+    /// The mean time to the first token, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token: Option<f64>,
+    /// Tokens made a second, from the first token on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+}
+
+/// Other routes: `PUT /v1/sandboxes/{name}/inference`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetInference {
+    /// The name of routes in the config, or `PROVIDER[/MODEL]`.
+    pub to: String,
+    /// Where the provider is, if not at its usual endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The credential that pays, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// Whether it is put in force without having been tried.
+    #[serde(default)]
+    pub unverified: bool,
+}
+
+/// What came of one check: `POST /v1/sandboxes/{name}/inference/probe`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Probe {
+    /// The route.
+    pub route: String,
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What was tried: `models`, `chat`, `stream`, `tool`.
+    pub check: String,
+    /// Whether it works.
+    pub works: bool,
+    /// How long the first byte took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<f64>,
+    /// What is wrong where it does not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}

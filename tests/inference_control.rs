@@ -1,0 +1,134 @@
+//! `portcullis inference` on a running gateway: what is shown, tried, changed and counted.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+mod inference_kit;
+
+use common::Gateway;
+use inference_kit::{Did, Provider, call, chat_body, gateway, whole};
+use serde_json::{Value, json};
+use std::process::Output;
+
+fn portcullis(gateway: &Gateway, line: &str) -> Output {
+    assert_cmd::Command::cargo_bin("portcullis")
+        .unwrap()
+        .args(line.split(' '))
+        .args(["--socket", "state/control.sock"])
+        .current_dir(gateway.dir.path())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn pinned(provider: &Provider) -> String {
+    format!(
+        "    provider: openai\n    endpoint: {}\n    credential: key\n    model: gpt-5\n    \
+         budget: {{ tokens_per_day: 1000 }}\n",
+        provider.https("/v1")
+    )
+}
+
+fn asks(gateway: &Gateway) -> u16 {
+    call(gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false)).status
+}
+
+#[test]
+fn routes_are_shown_with_what_to_paste_and_what_they_cost() {
+    let provider = Provider::tls();
+    let gateway = gateway(&pinned(&provider));
+    let shown = said(&portcullis(&gateway, "inference"));
+    assert!(shown.contains("main (config)"), "{shown}");
+    assert!(shown.contains("export OPENAI_BASE_URL=https://inference.local/v1"), "{shown}");
+    assert!(shown.contains("gpt-5") && !shown.contains(inference_kit::KEY), "{shown}");
+    assert_eq!((asks(&gateway), asks(&gateway)), (200, 200));
+    let usage = &objects(&portcullis(&gateway, "inference usage -o json"))[0];
+    assert_eq!(usage["spent_today"], 36);
+    let model = &usage["usage"][0];
+    assert_eq!((&model["model"], &model["requests"]), (&json!("gpt-5"), &json!(2)));
+    assert_eq!((&model["input"], &model["output"]), (&json!(22), &json!(14)));
+    assert!(model["first_token"].as_f64().unwrap() > 0.0);
+    let shown = said(&portcullis(&gateway, "inference usage"));
+    assert!(shown.starts_with("36 tokens today of 1000"), "{shown}");
+}
+
+#[test]
+fn a_probe_sends_real_requests_and_says_what_works() {
+    let provider = Provider::tls();
+    let gateway = gateway(&pinned(&provider));
+    let probed = portcullis(&gateway, "inference probe -o json");
+    said(&probed);
+    let checks: Vec<(Value, Value)> =
+        objects(&probed).iter().map(|p| (p["check"].clone(), p["works"].clone())).collect();
+    let works = |check: &str| (json!(check), json!(true));
+    assert_eq!(checks, [works("chat"), works("stream"), works("tool")]);
+    let asks = provider.asks();
+    assert_eq!(asks.len(), 3);
+    assert!(asks.iter().all(|ask| ask.json()["max_completion_tokens"] == 64), "{asks:#?}");
+    let records = gateway.records(3);
+    assert!(records.iter().all(|record| record["route"] == "main[0]"), "they are recorded too");
+}
+
+#[test]
+fn what_does_not_work_is_said_and_not_put_in_force() {
+    let broken = Provider::tls_instead(|ask, out| {
+        if !ask.body.contains("tools") {
+            return Did::Nothing;
+        }
+        whole(out, 400, "", &json!({"error":{"message":"no tools here"}})).unwrap();
+        Did::Answered
+    });
+    let provider = Provider::tls();
+    let routes = format!(
+        "{}  broken:\n    provider: openai\n    endpoint: {}\n    credential: key\n    model: x\n",
+        pinned(&provider),
+        broken.https("/v1")
+    );
+    let gateway = gateway(&routes);
+    let refused = portcullis(&gateway, "inference set broken");
+    assert_eq!(refused.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(why.contains("tool") && why.contains("no tools here"), "{why}");
+    assert_eq!(asks(&gateway), 200);
+    assert_eq!(provider.asks().len(), 1, "the old route is in force");
+    said(&portcullis(&gateway, "inference set broken --no-verify"));
+    asks(&gateway);
+    assert_eq!(broken.last().json()["model"], "x");
+    said(&portcullis(&gateway, "inference set --config-routes"));
+    asks(&gateway);
+    assert_eq!(provider.last().json()["model"], "gpt-5");
+}
+
+#[test]
+fn a_choice_holds_for_the_next_request_and_after_a_restart() {
+    let (first, second) = (Provider::tls(), Provider::tls());
+    let mut gateway = gateway(&pinned(&first));
+    let line =
+        format!("inference set openai/other --endpoint {} --credential key", second.https("/v1"));
+    let shown = said(&portcullis(&gateway, &line));
+    assert!(shown.contains("openai/other (runtime)"), "{shown}");
+    assert_eq!(asks(&gateway), 200);
+    assert_eq!(second.last().json()["model"], "other");
+    let before = second.asks().len();
+    gateway.restart(&[("TEST_KEY".to_owned(), inference_kit::KEY.to_owned())]);
+    assert_eq!(asks(&gateway), 200);
+    assert_eq!((first.asks().len(), second.asks().len()), (0, before + 1));
+    let shown = &objects(&portcullis(&gateway, "inference show -o json"))[0];
+    assert_eq!((&shown["source"], &shown["tokens_per_day"]), (&json!("runtime"), &json!(1000)));
+    let events = gateway.events("default");
+    assert!(events.iter().any(|e| e["event"] == "inference" && e["routes"] == "openai/other"));
+}
