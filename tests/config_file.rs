@@ -189,10 +189,7 @@ fn the_same_address_twice_is_refused() {
 fn what_this_build_lacks_is_refused_and_never_ignored() {
     for (text, says) in [
         ("inject: []\n", "remove `inject:` (line 2)"),
-        ("inference: { main: { provider: openai } }\n", "remove `inference:` (line 2)"),
-        ("credentials: { github: { file: x } }\n", "credentials are not part of this build yet"),
         ("sandboxes: { agent: { credentials: [github] } }\n", "remove `credentials:` (line 2)"),
-        ("sandboxes: { agent: { inference: main } }\n", "remove `inference:` (line 2)"),
         (
             "credentials: { corp: { command: [x] } }\nupstream: { proxy: { url: \"http://p:1\", credential: corp } }\n",
             "use file: or env:",

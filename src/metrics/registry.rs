@@ -51,6 +51,9 @@ struct Kind {
 struct Traffic {
     upload: u64,
     download: u64,
+    tokens_read: u64,
+    tokens_made: u64,
+    first_token: Histogram,
     total: Histogram,
     first_byte: Histogram,
     connect: Histogram,
@@ -61,12 +64,14 @@ struct Traffic {
 type PickCount = fn(&Traffic) -> u64;
 type PickTimes = for<'a> fn(&'a Traffic) -> &'a Histogram;
 
-const BYTES: [(&str, &str, PickCount); 2] = [
+const BYTES: [(&str, &str, PickCount); 4] = [
     ("portcullis_upload_bytes_total", "Body bytes to origins.", |t| t.upload),
     ("portcullis_download_bytes_total", "Body bytes from origins.", |t| t.download),
+    ("portcullis_tokens_read_total", "Tokens that models read.", |t| t.tokens_read),
+    ("portcullis_tokens_made_total", "Tokens that models made.", |t| t.tokens_made),
 ];
 
-const TIMES: [(&str, &str, PickTimes); 5] = [
+const TIMES: [(&str, &str, PickTimes); 6] = [
     ("portcullis_request_seconds", "From the start to the end of what was let through.", |t| {
         &t.total
     }),
@@ -76,6 +81,11 @@ const TIMES: [(&str, &str, PickTimes); 5] = [
     ("portcullis_connect_seconds", "Resolving and connecting, without pooled connections.", |t| {
         &t.connect
     }),
+    (
+        "portcullis_first_token_seconds",
+        "From the start to the first token of a model's answer.",
+        |t| &t.first_token,
+    ),
     ("portcullis_held_seconds", "Held for an answer.", |t| &t.held),
     ("portcullis_judge_seconds", "Judging.", |t| &t.judge),
 ];
@@ -178,6 +188,9 @@ impl Traffic {
         Self {
             upload: 0,
             download: 0,
+            tokens_read: 0,
+            tokens_made: 0,
+            first_token: Histogram::new(WAITS),
             total: Histogram::new(WAITS),
             first_byte: Histogram::new(WAITS),
             connect: Histogram::new(WAITS),
@@ -190,6 +203,14 @@ impl Traffic {
         let ms = &record.ms;
         self.upload = self.upload.saturating_add(record.upload);
         self.download = self.download.saturating_add(record.download);
+        if let Some(call) = &record.call {
+            let tokens = call.tokens.unwrap_or_default();
+            self.tokens_read = self.tokens_read.saturating_add(tokens.input);
+            self.tokens_made = self.tokens_made.saturating_add(tokens.output);
+            if let Some(first) = call.ttft {
+                self.first_token.observe(first);
+            }
+        }
         if record.verdict != Judged::None {
             self.judge.observe(ms.judge);
         }
