@@ -29,8 +29,8 @@ pub(crate) struct Refusal {
     pub(crate) close: bool,
     /// What came of asking the operator.
     pub(crate) asked: Option<Asked>,
-    /// How long until it may pass, where that is known.
-    pub(crate) wait: Option<Duration>,
+    /// In how many seconds it may pass, where that is known.
+    pub(crate) wait: Option<u32>,
 }
 
 /// What came of asking the operator.
@@ -155,7 +155,7 @@ impl Refusal {
     /// How many seconds the client should wait before it comes back.
     fn retry_after(&self) -> Option<u64> {
         if let Some(wait) = self.wait {
-            return Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+            return Some(wait.into());
         }
         match self.asked.as_ref().map(|asked| &asked.came) {
             Some(Came::TimedOut) => Some(COME_BACK.as_secs()),

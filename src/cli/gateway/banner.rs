@@ -34,6 +34,7 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
     }
     writeln!(text, "  CA bundle  {}", running.bundle.display())?;
     writeln!(text, "  records    {}", config.state_dir.join("traffic").display())?;
+    text.push_str(&models(running));
     let flags = paste_flags(loaded, file);
     writeln!(
         text,
@@ -56,6 +57,19 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
     }
     output::print(&text)?;
     Ok(())
+}
+
+/// Who answers at `inference.local`, where anybody does.
+fn models(running: &Running) -> String {
+    let mut text = String::new();
+    for (name, sandbox) in &running.sandboxes {
+        let Some(routes) = sandbox.calls().routes() else { continue };
+        let mut providers: Vec<&str> = routes.routes.iter().map(|r| r.provider.as_str()).collect();
+        providers.dedup();
+        let providers = providers.join(", ");
+        let _ = writeln!(text, "  models     https://inference.local for {name}: {providers}");
+    }
+    text
 }
 
 /// What becomes of what no rule allows, and how to answer.

@@ -23,8 +23,11 @@ pub struct Calls {
     routed: ArcSwapOption<Routed>,
     ledger: Mutex<Ledger>,
     kept: Mutex<VecDeque<(Box<str>, Arc<str>)>>,
-    lists: Mutex<BTreeMap<Arc<str>, (Instant, Arc<[String]>)>>,
+    lists: Mutex<BTreeMap<Arc<str>, Listed>>,
 }
+
+/// A provider's models, and when they were read.
+type Listed = (Instant, Arc<[String]>);
 
 /// Routes, each with the rule that opens its provider.
 #[derive(Debug)]

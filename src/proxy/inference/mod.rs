@@ -211,7 +211,9 @@ impl From<Spent> for Refusal {
             Spent::Tokens { wait, .. } => (Code::TokenBudget, wait),
             Spent::Requests { wait, .. } => (Code::CallBudget, wait),
         };
-        Self { wait: Some(wait), ..Self::unjudged(code, spent.to_string()) }
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let wait = u32::try_from(seconds).ok();
+        Self { wait, ..Self::unjudged(code, spent.to_string()) }
     }
 }
 
