@@ -146,6 +146,23 @@ impl Backend for Fake {
         Ok(Vec::new())
     }
 
+    fn inference(&self, sandbox: &str) -> Result<Inference, Problem> {
+        Err(Problem::not_found(format!("{sandbox} asks no model")))
+    }
+
+    async fn set_inference(
+        &self,
+        _: &Who,
+        sandbox: &str,
+        _: Option<SetInference>,
+    ) -> Result<Inference, Problem> {
+        self.inference(sandbox)
+    }
+
+    async fn probe(&self, _: &str) -> Result<Vec<Probe>, Problem> {
+        Ok(Vec::new())
+    }
+
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }
