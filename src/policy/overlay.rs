@@ -200,6 +200,22 @@ impl Overlay {
         })
     }
 
+    /// Whether something on the host and port is denied to this client, whatever it is: what can't
+    /// be looked into would hide it.
+    pub(super) fn denies_some(&self, client: &Client, target: &Authority, now: SystemTime) -> bool {
+        self.near(&target.host, now)
+            .any(|grant| grant.approval.decision == Answer::Deny && grant.reaches(client, target))
+    }
+
+    /// Whether an answer about one body is about this request, so that it can't be judged before
+    /// its body is known.
+    pub(super) fn minds_body(&self, intent: &Intent<'_>, now: SystemTime) -> bool {
+        self.near(&intent.target.host, now).any(|grant| match &grant.cover.what {
+            What::Exact { body, .. } => grant.covers(intent, Some(body)),
+            What::Bytes | What::Opaque | What::Paths { .. } | What::Host => false,
+        })
+    }
+
     /// The approval of raw bytes to the target, or of TLS that can't be ended.
     pub(super) fn raw(
         &self,

@@ -185,6 +185,11 @@ impl TunnelPermit {
         self.sni
     }
 
+    /// The operator allowed TLS and nothing else: whatever else the client sends ends it.
+    pub fn must_be_tls(&self) -> bool {
+        matches!(self.permit.source, Source::Grant { .. })
+    }
+
     /// `allow_ech: true`: a ClientHello whose real name is encrypted may pass.
     pub fn allows_ech(&self) -> bool {
         self.ech

@@ -32,6 +32,8 @@ pub(crate) struct Demand {
     pub(crate) host: Host,
     /// Whether the name may be encrypted.
     pub(crate) allows_ech: bool,
+    /// Anything but TLS ends the tunnel.
+    pub(crate) tls_alone: bool,
 }
 
 /// Whether `hello` asks for `host`, or for no name.
@@ -76,6 +78,10 @@ impl Demand {
                 Some(Spoken::BadTls(error)) => {
                     return Err(Refusal::unjudged(Code::BadClientHello, error.to_string()));
                 }
+                Some(_) if self.tls_alone => {
+                    let detail = "the operator allowed TLS here, and what came is not TLS";
+                    return Err(Refusal::unjudged(Code::ProtocolNotAllowed, detail));
+                }
                 Some(_) => return Ok(()),
             }
             if !leftover.is_empty() {
@@ -89,11 +95,14 @@ impl Demand {
                         let detail = "the ClientHello ended before its end";
                         return Err(Refusal::unjudged(Code::BadClientHello, detail));
                     }
+                    0 if self.tls_alone => {
+                        return Err(Refusal::unjudged(Code::ClientGone, "the client left"));
+                    }
                     0 => return Ok(()),
                     _ => {}
                 },
                 // An origin that has said its end may still listen: the hello is checked first.
-                read = origin.read_buf(leftover), if speaks => match read {
+                read = origin.read_buf(leftover), if speaks && !self.tls_alone => match read {
                     Ok(0) => {
                         speaks = false;
                         io.raw.shut_write().map_err(broken)?;

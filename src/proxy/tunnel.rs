@@ -111,9 +111,16 @@ pub(crate) async fn plan(
     };
     let mut open = opened(connection, &target).map_err(|refusal| (refusal, None))?;
     open.permitted(permit.permit(), policy.id(), took);
-    let demand = permit
-        .checks_sni()
-        .then(|| hello::Demand { host: target.host.clone(), allows_ech: permit.allows_ech() });
+    let demand = permit.checks_sni().then(|| hello::Demand {
+        host: target.host.clone(),
+        allows_ech: permit.allows_ech(),
+        tls_alone: permit.must_be_tls(),
+    });
+    if let crate::policy::Source::Grant { by: crate::policy::GrantRef::Once(number), .. } =
+        permit.permit().source()
+    {
+        open.record().request = Some(*number);
+    }
     let answered = ticket.map(|ticket| Answered { shown: None, ticket: Some(ticket) });
     match dial(connection, permit.permit(), (Asked::Tunnel, answered), &mut open).await {
         Ok((dialed, reach)) => Ok(Next::Relay(Box::new(Relayed { open, dialed, reach, demand }))),

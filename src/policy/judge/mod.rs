@@ -213,11 +213,15 @@ impl Policy {
         subject: Option<&Subject<'_>>,
         standing: &Standing<'_>,
     ) -> Verdict {
+        let blind = subject.is_none()
+            && self.blind((intent.client, intent.target), standing.overlay, standing.now);
         let source = match standing.says(intent) {
             Some(Said::Denied(id, approval)) => {
                 let question = reason::question(self, intent, covering);
                 return Verdict::Deny(refused(intent, question.code, id, approval));
             }
+            // What nobody reads may be what is denied here: no answer is about that.
+            _ if blind => return Verdict::Unknown(reason::question(self, intent, covering)),
             Some(Said::Allowed(by, approval, wild)) => Source::Grant { by, approval, wild },
             None => match standing.ticket() {
                 Some(Said::Allowed(by, approval, wild)) => Source::Grant { by, approval, wild },
@@ -383,7 +387,7 @@ impl Policy {
         let inspected = self.speaks(covering);
         // What a deny rule denies may be in bytes that nobody reads: only `tcp` says that it does
         // not matter.
-        let hides = self.covered(covering).any(|endpoint| !endpoint.denies.is_empty());
+        let hides = self.hides(covering);
         let counts = |endpoint: &&Endpoint| !endpoint.flags.deny_only && endpoint.scope.is_none();
         let allows = |endpoint: &Endpoint| match endpoint.kind {
             Kind::Tcp => true,
@@ -405,6 +409,11 @@ impl Policy {
         self.covered(covering).filter(|endpoint| endpoint.scope.is_none()).find_map(|endpoint| {
             Some((endpoint, endpoint.denies.iter().position(super::compile::Rule::is_total)?))
         })
+    }
+
+    /// Whether a deny rule stands on host, port and process.
+    fn hides(&self, covering: &Covering) -> bool {
+        self.covered(covering).any(|endpoint| !endpoint.denies.is_empty())
     }
 
     /// Whether an inspected endpoint covers host, port and process, whatever its path.

@@ -52,6 +52,17 @@ impl Rules {
             || self.overlay.raw(&What::Bytes, (client, target), now).is_some()
     }
 
+    /// Whether bytes that nobody reads could be what a rule or the operator denies there: nobody
+    /// need be asked about them, because no answer lets them through.
+    pub fn blind(&self, client: &Client, target: &Authority, now: SystemTime) -> bool {
+        self.policy.blind((client, target), &self.overlay, now)
+    }
+
+    /// Whether an answer about one body is about this request: its body must be known to judge.
+    pub fn minds_body(&self, intent: &Intent<'_>, now: SystemTime) -> bool {
+        self.overlay.minds_body(intent, now)
+    }
+
     fn standing<'a>(
         &'a self,
         now: SystemTime,

@@ -41,13 +41,17 @@ impl Policy {
             return TunnelVerdict::Deny(Denial { code, rule, detail, quiet, answer });
         }
         // A deny rule must be able to see what it denies: a raw tunnel would hide it.
-        let hides = self.covered(covering).any(|endpoint| !endpoint.denies.is_empty());
+        let hides = self.hides(covering);
         let mut speaking = self.covered(covering).filter(|e| !e.flags.deny_only).peekable();
         let known = speaking.peek().is_some();
         if !hides && known && speaking.all(|e| e.kind.raw()) {
             return self.relay(covering, (target, standing.epoch));
         }
-        if !hides && let Some(source) = opaque(standing, client, target) {
+        let denied = standing.overlay.denies_some(client, target, standing.now);
+        if !hides
+            && !denied
+            && let Some(source) = opaque(standing, client, target)
+        {
             let at = (target, standing.epoch);
             let permit = self.beside_rules(at, covering, source, false);
             return TunnelVerdict::Relay(TunnelPermit { permit, sni: true, ech: false });
@@ -56,6 +60,17 @@ impl Policy {
             return TunnelVerdict::Inspect;
         }
         TunnelVerdict::Unknown(reason::far(self, client, target))
+    }
+
+    /// Whether bytes that nobody reads could be what a rule or the operator denies here. Then no
+    /// answer lets them through.
+    pub(super) fn blind(
+        &self,
+        (client, target): (&Client, &Authority),
+        overlay: &Overlay,
+        now: std::time::SystemTime,
+    ) -> bool {
+        self.hides(&Covering::of(self, client, target)) || overlay.denies_some(client, target, now)
     }
 
     /// Every covering endpoint is `tls: skip` or `tcp`. Where one is `tcp`, whatever is sent may
