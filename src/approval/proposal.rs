@@ -1,6 +1,6 @@
 //! What an answer would cover: a pattern for a path, and the rule as YAML.
 
-use crate::addr::Shown;
+use crate::addr::{Path, Shown};
 use crate::policy::{Answer, Approval, Cover, What};
 use crate::record::rfc3339;
 use serde_json::json;
@@ -14,11 +14,31 @@ const HASH: usize = 7;
 /// The pattern that is proposed for a path: numbers, UUIDs, hashes and long tokens become `*`,
 /// what would be read as a pattern is taken literally.
 pub fn generalise(path: &str) -> String {
-    let segments = path.split('/').map(|segment| match varies(segment) {
-        true => "*".to_owned(),
-        false => matching_exactly(segment),
-    });
-    segments.collect::<Vec<_>>().join("/")
+    in_every_reading(path, |reading| {
+        let segments = reading.split('/').map(|segment| match varies(segment) {
+            true => "*".to_owned(),
+            false => matching_exactly(segment),
+        });
+        segments.collect::<Vec<_>>().join("/")
+    })
+}
+
+/// The pattern that matches a path alone, in all the readings that must pass.
+fn exactly(path: &str) -> String {
+    in_every_reading(path, matching_exactly)
+}
+
+/// `//` and `;` are read in more than one way, and all of them are judged: alternates, after the
+/// `/` that all begin with.
+fn in_every_reading(path: &str, pattern: impl Fn(&str) -> String) -> String {
+    let Ok(path) = Path::parse(path) else { return pattern(path) };
+    let mut patterns: Vec<String> = path.readings().iter().map(pattern).collect();
+    patterns.dedup();
+    if let [one] = &patterns[..] {
+        return one.clone();
+    }
+    let rest = |pattern: &String| pattern.strip_prefix('/').unwrap_or(pattern).replace(',', "[,]");
+    format!("/{{{}}}", patterns.iter().map(rest).collect::<Vec<_>>().join(","))
 }
 
 /// Whether a segment is likely one of many: a number, a UUID, a hash, a long token.
@@ -68,6 +88,7 @@ pub(super) fn matching_exactly(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
+            '\\' => pattern.push_str("\\\\"),
             '*' | '?' | '[' | ']' | '{' | '}' => {
                 pattern.push('[');
                 pattern.push(c);
@@ -80,7 +101,8 @@ pub(super) fn matching_exactly(text: &str) -> String {
 }
 
 /// The entry of a policy file that says what the answer says, with who, when and why as comments.
-/// A rule can't name a body, nor forbid further query keys: it is wider than what was shown there.
+/// A rule can't name a body, nor forbid further query keys, nor leave out the programs that a
+/// program starts: where it is wider than the answer it says so itself.
 pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
     let mut text = String::new();
     let word = match approval.decision {
@@ -98,6 +120,9 @@ pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
         let _ = writeln!(text, "  # why: {}", Shown::new(reason));
     }
     let _ = writeln!(text, "  {word}-r{number}:");
+    if let Some(wider) = wider(cover, approval.decision) {
+        let _ = writeln!(text, "    # {wider}");
+    }
     let _ = writeln!(text, "    endpoints:");
     let _ = writeln!(text, "      - host: {}", quoted(&cover.host));
     let _ = writeln!(text, "        port: {}", cover.port);
@@ -107,6 +132,27 @@ pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
         let _ = writeln!(text, "      - {{ path: {} }}", quoted(&matching_exactly(binary)));
     }
     text
+}
+
+/// What a rule covers beyond the answer that it stands for.
+fn wider(cover: &Cover, answer: Answer) -> Option<String> {
+    if answer == Answer::Deny {
+        return None;
+    }
+    let started = cover.binary.is_some().then_some("the programs that it starts");
+    let body = match &cover.what {
+        What::Bytes | What::Opaque => Some("nothing in it is seen, whatever it is"),
+        What::Exact { websocket: true, .. } => Some("any message"),
+        What::Exact { .. } => Some("any body"),
+        What::Paths { .. } | What::Host => None,
+    };
+    let query = match &cover.what {
+        What::Exact { query: None, .. } => Some("any query"),
+        What::Exact { query: Some(_), .. } => Some("further keys in the query"),
+        What::Bytes | What::Opaque | What::Paths { .. } | What::Host => None,
+    };
+    let all: Vec<&str> = [body, query, started].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| format!("wider than the answer: {}", all.join("; ")))
 }
 
 /// JSON strings are YAML strings.
@@ -138,7 +184,10 @@ fn what(cover: &Cover, answer: Answer, text: &mut String) {
             return;
         }
         What::Exact { websocket, method, path, query, .. } => {
-            let path = matching_exactly(path);
+            if Path::parse(path).is_ok_and(|path| path.has_encoded_slash()) {
+                let _ = writeln!(text, "        allow_encoded_slash: true");
+            }
+            let path = exactly(path);
             let mut lines = vec![rule_line(method, &path, query.as_deref())];
             if *websocket {
                 lines.push(rule_line("WEBSOCKET_TEXT", &path, None));
@@ -162,7 +211,7 @@ fn what(cover: &Cover, answer: Answer, text: &mut String) {
     for line in lines {
         match deny {
             true => {
-                let quiet = line.trim_end_matches(" }");
+                let quiet = line.strip_suffix(" }").unwrap_or(&line);
                 let _ = writeln!(text, "          - {quiet}, quiet: true }}");
             }
             false => {
@@ -174,16 +223,21 @@ fn what(cover: &Cover, answer: Answer, text: &mut String) {
 
 fn rule_line(method: &str, path: &str, query: Option<&str>) -> String {
     let mut line = format!("{{ method: {}, path: {}", quoted(method), quoted(path));
-    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if !pairs.iter().any(|(known, _)| *known == key) {
-            pairs.push((key.into_owned(), matching_exactly(&value)));
+        let value = matching_exactly(&value);
+        match keys.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) if values.contains(&value) => {}
+            Some((_, values)) => values.push(value),
+            None => keys.push((key.into_owned(), vec![value])),
         }
     }
-    if !pairs.is_empty() {
-        let pairs: Vec<String> =
-            pairs.iter().map(|(k, v)| format!("{}: {}", quoted(k), quoted(v))).collect();
-        let _ = write!(line, ", query: {{ {} }}", pairs.join(", "));
+    if !keys.is_empty() {
+        let keys = keys.iter().map(|(key, values)| match &values[..] {
+            [one] => format!("{}: {}", quoted(key), quoted(one)),
+            several => format!("{}: {{ any: {} }}", quoted(key), json!(several)),
+        });
+        let _ = write!(line, ", query: {{ {} }}", keys.collect::<Vec<_>>().join(", "));
     }
     line.push_str(" }");
     line
