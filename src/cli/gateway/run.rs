@@ -158,14 +158,18 @@ impl Running {
                 drop(reply.send(changed));
             }
             Order::Answer(queue, plan, reply) => {
-                drop(reply.send(floor.answer(&queue, plan).await));
+                let answered = floor.answer(&queue, plan).await;
+                // What was written here is no change of the operator's own. Every other file may
+                // have changed meanwhile, and is still to be read.
+                watched.wrote(&config.approved(queue.sandbox()));
+                drop(reply.send(answered));
             }
             Order::Unanswer(queue, number, who, reply) => {
-                drop(reply.send(floor.unanswer(&queue, number, &who).await));
+                let taken_out = floor.unanswer(&queue, number, &who).await;
+                watched.wrote(&config.approved(queue.sandbox()));
+                drop(reply.send(taken_out));
             }
         }
-        // What was written here is no change of the operator's own.
-        watched.note();
     }
 
     fn versions(&self) -> Changed {

@@ -88,6 +88,13 @@ impl Watched {
         }
     }
 
+    /// Remembers one file as it is: it was written here.
+    pub(super) fn wrote(&mut self, file: &Path) {
+        if let Some(stamp) = self.seen.get_mut(file) {
+            *stamp = Stamp::of(file);
+        }
+    }
+
     /// Whether a file is not as it was noted.
     pub(super) fn changed(&self) -> bool {
         self.seen.iter().any(|(file, stamp)| Stamp::of(file) != *stamp)
