@@ -1,6 +1,9 @@
 //! What wants to leave, as it is shown to the operator, and what makes two of them the same.
 
-use crate::policy::{Client, Cover, Fingerprint, OwnedAsk, OwnedIntent, Question, What};
+use crate::policy::{
+    Answer, Client, Cover, Fingerprint, OwnedAsk, OwnedIntent, Policy, Question, TunnelVerdict,
+    Verdict, What,
+};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -118,6 +121,23 @@ impl Asked {
         }
     }
 
+    /// Whether the rules of `policy` alone say of exactly this what was answered.
+    pub fn answered_by(&self, policy: &Policy, answer: Answer) -> bool {
+        let says = match self.intent.intent() {
+            Some(intent) => match policy.judge(&intent) {
+                Verdict::Allow(_) | Verdict::Audit(_) => Some(Answer::Approve),
+                Verdict::Deny(_) => Some(Answer::Deny),
+                Verdict::Unknown(_) => None,
+            },
+            None => match policy.judge_tunnel(&self.intent.client, &self.intent.target) {
+                TunnelVerdict::Relay(_) => Some(Answer::Approve),
+                TunnelVerdict::Deny(_) => Some(Answer::Deny),
+                TunnelVerdict::Inspect | TunnelVerdict::Unknown(_) => None,
+            },
+        };
+        says == Some(answer)
+    }
+
     /// What makes it the same as another: all that is judged, and the body as far as it was read.
     pub(super) fn key(&self) -> Key {
         Key(hash(|field| {
@@ -139,12 +159,12 @@ impl Asked {
         let target = &self.intent.target;
         let (method, path, _) = self.request().unwrap_or_default();
         field(self.binary().unwrap_or("\0").as_bytes());
-        field(&[match self.kind {
-            Kind::Http | Kind::Grpc | Kind::Graphql | Kind::Rpc | Kind::Ahead => 0,
-            Kind::Websocket => 1,
-            Kind::Tcp => 2,
+        field(&[match &self.intent.ask {
+            // However it is asked: ahead, too.
+            OwnedAsk::Request { websocket, .. } => u8::from(*websocket),
+            OwnedAsk::Bytes => 2,
             // Never merged with anything that could be seen into.
-            Kind::Opaque => 3,
+            OwnedAsk::Opaque => 3,
         }]);
         field(&[self.intent.scheme as u8]);
         field(target.to_string().as_bytes());
@@ -153,10 +173,11 @@ impl Asked {
     }
 
     /// The digest of all that is shown of entry `number`, and of the policy that asked: a decision
-    /// carries it back (I8).
-    pub(super) fn digest(&self, number: u64) -> String {
+    /// carries it back (I8). `answers` is how often it was answered before and waits on.
+    pub(super) fn digest(&self, number: u64, answers: u64) -> String {
         let digest = hash(|field| {
             field(&number.to_be_bytes());
+            field(&answers.to_be_bytes());
             field(&self.key().0);
             for (name, value) in &self.headers {
                 field(name.as_bytes());

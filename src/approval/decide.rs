@@ -7,7 +7,9 @@
 use super::hold::Release;
 use super::proposal;
 use super::queue::{Change, Decided, Entry, Inner, LEFT_FOR, Outcome, Queue, State};
-use crate::policy::{Answer, Approval, CoverError, Grant, GrantId, OwnedAsk, Scope, Ticket, What};
+use crate::policy::{
+    Answer, Approval, Cover, CoverError, Grant, GrantId, OwnedAsk, Scope, Ticket, What,
+};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -74,6 +76,8 @@ pub struct Plan {
     pub approval: Arc<Approval>,
     /// The grant, to be written down first.
     pub grant: Option<Arc<Grant>>,
+    /// What it covers.
+    pub cover: Cover,
     /// The rule for the operator's file, with [`Scope::Always`].
     pub rule: Option<String>,
     breadth: Breadth,
@@ -109,6 +113,11 @@ pub enum DecideError {
     /// Raw bytes have no path.
     #[error("r{0} has no path: answer with breadth exact")]
     NoPath(u64),
+    /// It would be about something else.
+    #[error(
+        "that does not cover r{0} itself: widen it, or grant it ahead (`portcullis grants add`)"
+    )]
+    Elsewhere(u64),
     /// A pattern or method.
     #[error(transparent)]
     Cover(#[from] CoverError),
@@ -144,23 +153,35 @@ impl Queue {
             at: now,
             reason: decision.reason.as_deref().map(Into::into),
         });
-        let cover = entry.asked.cover(what, decision.any_process);
-        let rule =
-            (decision.scope == Scope::Always).then(|| proposal::rule(number, &cover, &approval));
-        let grant = match decision.scope {
-            Scope::Once | Scope::Always => None,
+        let cover = match decision.scope {
+            // However wide it was meant: one request is exactly what was shown.
+            Scope::Once => entry.asked.covering_exactly(),
+            Scope::Session | Scope::Always => entry.asked.cover(what, decision.any_process),
+        };
+        let grant = |id, until| {
+            let grant =
+                Grant::new(id, cover.clone(), (now, until), Some(number), approval.clone())?;
+            let covered = covers(&grant, &entry.asked.intent.ask, entry);
+            if covered { Ok(Arc::new(grant)) } else { Err(DecideError::Elsewhere(number)) }
+        };
+        let (grant, rule) = match decision.scope {
+            Scope::Once => (None, None),
+            Scope::Always => {
+                // Never in force: it shows that the rule is about this entry.
+                grant(GrantId(0), None)?;
+                (None, Some(proposal::rule(number, &cover, &approval)))
+            }
             Scope::Session => {
                 let lasts = match decision.lasts {
                     Lasts::Session => self.settings().session,
                     Lasts::For(lasts) => lasts,
                 };
                 let id = self.numbers().grant().ok_or(DecideError::Numbers)?;
-                let times = (now, now.checked_add(lasts));
-                Some(Arc::new(Grant::new(id, cover, times, Some(number), approval.clone())?))
+                (Some(grant(id, now.checked_add(lasts))?), None)
             }
         };
         let (breadth, digest) = (decision.breadth, decision.digest.clone());
-        Ok(Plan { number, approval, grant, rule, breadth, digest })
+        Ok(Plan { number, approval, grant, cover, rule, breadth, digest })
     }
 
     /// Does what was planned, if the entry is still what was shown. With a rule, the file is
@@ -179,19 +200,18 @@ impl Queue {
                 decided.outcome = Outcome::Grant(grant.id);
                 self.put_in_force(&mut inner, grant, &decided, now);
             }
-            (None, Some(file), _) => {
+            (None, Some(file), answer) => {
                 decided.outcome = Outcome::File(file);
-                decided.released = inner.entries.get(&plan.number).map_or(0, Entry::held);
+                decided.released = match answer {
+                    // Judged again when the rule is in force.
+                    Answer::Approve => inner.entries.get(&plan.number).map_or(0, Entry::held),
+                    Answer::Deny => inner.refuse_all(plan),
+                };
                 inner.decide(plan.number, decided, now);
             }
             (None, None, Answer::Approve) => inner.approve_once(plan, decided, now),
             (None, None, Answer::Deny) => {
-                if let Some(entry) = inner.entries.get(&plan.number) {
-                    decided.released = entry.held();
-                    for (waiter, _) in &entry.waiters {
-                        waiter.release(Release::Denied(plan.approval.clone()));
-                    }
-                }
+                decided.released = inner.refuse_all(plan);
                 inner.decide(plan.number, decided, now);
             }
         }
@@ -327,6 +347,15 @@ impl Inner {
         self.changed(number, Change::Decided);
     }
 
+    /// Who waits at the entry is told no. Says how many they are.
+    fn refuse_all(&self, plan: &Plan) -> usize {
+        let Some(entry) = self.entries.get(&plan.number) else { return 0 };
+        for (waiter, _) in &entry.waiters {
+            waiter.release(Release::Denied(plan.approval.clone()));
+        }
+        entry.held()
+    }
+
     /// One client may leave: the one that has waited longest, or the next that asks the same.
     /// Where others wait, the entry waits on.
     fn approve_once(&mut self, plan: &Plan, mut decided: Decided, now: SystemTime) {
@@ -347,6 +376,7 @@ impl Inner {
             self.decide(number, decided, now);
         } else {
             entry.decided = Some(decided);
+            entry.answered_once();
             self.changed(number, Change::Pending);
         }
     }
@@ -362,6 +392,9 @@ impl Decision {
             };
         };
         match self.breadth {
+            Breadth::Exact if self.scope == Scope::Always && method == "*" => {
+                Err(DecideError::Method(method.to_owned()))
+            }
             Breadth::Exact => Ok(exact),
             Breadth::Host => Ok(What::Host),
             Breadth::Path => {
@@ -371,6 +404,8 @@ impl Decision {
                     (None, None) => return Err(DecideError::NoPath(entry.number)),
                 };
                 let methods = match &self.methods {
+                    // A token, and so a method; in a rule it would be all of them.
+                    None if method == "*" => return Err(DecideError::Method(method.to_owned())),
                     None => vec![method.to_owned()],
                     Some(methods) => methods_of(methods)?,
                 };

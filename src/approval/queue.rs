@@ -15,7 +15,7 @@ pub use numbers::Numbers;
 use super::asked::{Asked, Key};
 use super::hold::{Hold, Release, Waiter};
 use super::risk::Note;
-use super::{About, Mode, Settings};
+use super::{About, Kind, Mode, Settings};
 use crate::addr::Authority;
 use crate::policy::{
     Approval, Client, Grant, GrantId, Overlay, OwnedAsk, Rules, Ticket, TunnelVerdict, Verdict,
@@ -106,6 +106,8 @@ pub enum Asking {
     NotAsked,
     /// It was answered before, for one request: judge again with this.
     Ticket(Arc<Ticket>),
+    /// It was answered before, for one request that is still to come.
+    Answered(u64),
     /// The client waits.
     Held(Hold),
     /// It is asked, and not held.
@@ -252,14 +254,21 @@ impl Queue {
         }
         let key = asked.key();
         let mut inner = self.lock();
-        let known = match inner.by_key.get(&key).copied().map(|number| inner.again(number, now)) {
+        let known = inner.by_key.get(&key).copied();
+        let number = match known.map(|number| inner.again(number, now, hold)) {
             Some(Again::Ticket(ticket)) => return Asking::Ticket(ticket),
-            Some(Again::Waits(number)) => Some(number),
-            Some(Again::Closed) | None => None,
-        };
-        let Some(number) = known.or_else(|| self.enter(&mut inner, key, asked, now)) else {
-            inner.dropped += 1;
-            return Asking::Full(None);
+            Some(Again::Answered(number)) => return Asking::Answered(number),
+            Some(Again::Waits(number)) => {
+                self.comes_true(&mut inner, number, asked);
+                number
+            }
+            Some(Again::Closed) | None => match self.enter(&mut inner, key, asked, now) {
+                Some(number) => number,
+                None => {
+                    inner.dropped += 1;
+                    return Asking::Full(None);
+                }
+            },
         };
         inner.changed(number, Change::Pending);
         if !hold || self.settings.mode != Mode::Hold {
@@ -268,17 +277,36 @@ impl Queue {
         self.hold(&mut inner, number, None).map_or(Asking::Full(Some(number)), Asking::Held)
     }
 
+    /// What was asked ahead is there: it is shown in the place of what was said of it.
+    fn comes_true(&self, inner: &mut Inner, number: u64, asked: Asked) {
+        let Some(entry) = inner.entries.get(&number) else { return };
+        if entry.asked.kind != Kind::Ahead || asked.kind == Kind::Ahead {
+            return;
+        }
+        let reason = entry.asked.reason.clone();
+        let asked = self.shortened(inner, Asked { reason, ..asked });
+        let risk = (self.risk)(&asked);
+        if let Some(entry) = inner.entries.get_mut(&number) {
+            entry.shows(asked, risk);
+        }
+    }
+
+    /// Its preview, as long as there is room for it among the others.
+    fn shortened(&self, inner: &mut Inner, mut asked: Asked) -> Asked {
+        let most = MOST_PREVIEWS.saturating_sub(inner.previews).max(SHORT_PREVIEW);
+        asked.preview.bytes.truncate(most);
+        inner.previews += asked.preview.bytes.len();
+        asked
+    }
+
     /// Makes an entry, if there is room.
     fn enter(&self, inner: &mut Inner, key: Key, asked: Asked, now: SystemTime) -> Option<u64> {
         if inner.pending >= self.settings.max_pending && !inner.make_room(now) {
             return None;
         }
         let number = self.numbers.request()?;
-        let mut asked = asked;
-        let most = MOST_PREVIEWS.saturating_sub(inner.previews).max(SHORT_PREVIEW);
-        asked.preview.bytes.truncate(most);
-        inner.previews += asked.preview.bytes.len();
-        if asked.kind == super::Kind::Opaque {
+        let asked = self.shortened(inner, asked);
+        if asked.kind == Kind::Opaque {
             self.opaque.fetch_add(1, Ordering::Relaxed);
         }
         let risk = (self.risk)(&asked);
@@ -319,27 +347,18 @@ impl Queue {
             return None;
         }
         let mut inner = self.lock();
-        let entry = inner.entries.values_mut().find(|entry| {
+        inner.entries.values_mut().find_map(|entry| {
             let intent = &entry.asked.intent;
-            matches!(intent.ask, OwnedAsk::Opaque)
-                && entry.left.is_some()
+            let same = matches!(intent.ask, OwnedAsk::Opaque)
                 && intent.target == *target
-                && entry.asked.binary() == super::asked::binary(client)
-        })?;
-        entry.drop_left(now);
-        let (ticket, _) = entry.left.take()?;
-        Some(ticket)
-    }
-
-    /// An answer that was taken up and not used waits again for whoever asks the same.
-    pub fn leave_ticket(&self, ticket: Arc<Ticket>, now: SystemTime) {
-        let mut inner = self.lock();
-        let number = ticket.number();
-        if let Some(entry) = inner.entries.get_mut(&number) {
-            entry.left = Some((ticket, now + LEFT_FOR));
-            let key = entry.asked.key();
-            inner.by_key.insert(key, number);
-        }
+                && entry.asked.binary() == super::asked::binary(client);
+            if !same {
+                return None;
+            }
+            // It stays until it is spent: the rules may have another use for this client.
+            entry.drop_left(now);
+            entry.left.as_ref().map(|(ticket, _)| ticket.clone())
+        })
     }
 
     /// Waits at an entry from outside, as the agent does at `policy.local`. It counts as held,
@@ -418,6 +437,13 @@ impl Queue {
         }
     }
 
+    /// The rules have changed while something was asked about under those from before.
+    pub fn catch_up(&self, asked: &Rules, rules: &Rules, now: SystemTime) {
+        if asked.policy.id() != rules.policy.id() {
+            self.rules_changed(rules, now);
+        }
+    }
+
     /// Takes away what has had its time: grants, entries, answers that nobody took up. Gives the
     /// grants that ended.
     pub fn sweep(&self, now: SystemTime) -> Vec<Arc<Grant>> {
@@ -482,6 +508,8 @@ impl Drop for Watching {
 enum Again {
     /// An answer that waited for them.
     Ticket(Arc<Ticket>),
+    /// The same, and whoever asks has nothing to send yet.
+    Answered(u64),
     /// It waits still.
     Waits(u64),
     /// It is answered, for others.
@@ -498,9 +526,12 @@ impl Inner {
     }
 
     /// An entry is asked again.
-    fn again(&mut self, number: u64, now: SystemTime) -> Again {
+    fn again(&mut self, number: u64, now: SystemTime, sends: bool) -> Again {
         let Some(entry) = self.entries.get_mut(&number) else { return Again::Closed };
         entry.drop_left(now);
+        if !sends && entry.left.is_some() {
+            return Again::Answered(number);
+        }
         if let Some((ticket, _)) = entry.left.take() {
             return Again::Ticket(ticket);
         }
@@ -581,6 +612,10 @@ impl Entry {
     /// Asks it under other rules. True where they answer it.
     fn ask_again(&mut self, rules: &Rules, now: SystemTime) -> bool {
         let intent = &self.asked.intent;
+        let unseen = !matches!(intent.ask, OwnedAsk::Request { .. });
+        if unseen && rules.blind(&intent.client, &intent.target, now) {
+            return true;
+        }
         let question = match &intent.ask {
             OwnedAsk::Opaque => {
                 match rules.judge_tunnel(&intent.client, &intent.target, now, None) {
@@ -602,7 +637,7 @@ impl Entry {
         asked.known_host = rules.policy.names_host(&asked.intent.target.host);
         asked.policy = rules.policy.id();
         asked.question = question;
-        self.digest = self.asked.digest(self.number);
+        self.digest = self.asked.digest(self.number, self.answers);
         false
     }
 }

@@ -12,7 +12,7 @@ use super::open::OpenRecord;
 use super::refuse::{Came, Refusal};
 use crate::approval::{Asked, Asking, Hold, Kind, Preview, Release};
 use crate::policy::{
-    Code, Fingerprint, GrantRef, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme,
+    Code, Fingerprint, GrantRef, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme, Scope,
     TicketUse, Verdict,
 };
 use bytes::{Bytes, BytesMut};
@@ -51,6 +51,12 @@ pub(crate) struct Subject<'a> {
     pub(crate) head: Option<&'a http::request::Parts>,
 }
 
+/// What is known of a body that is not there.
+pub(crate) fn no_body(head: &http::request::Parts, framing: &Framing) -> Seen {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    Seen { shown: Fingerprint::of(kind, framing.length, &[], false), ..Seen::default() }
+}
+
 /// Reads the first bytes of a body that is to be shown.
 pub(crate) async fn peek(
     head: &http::request::Parts,
@@ -66,7 +72,7 @@ pub(crate) async fn peek(
         return Seen { shown, preview: Preview { bytes, longer, waits: false }, up: None };
     }
     let Some(incoming) = body.take_if(|body| !http_body::Body::is_end_stream(body)) else {
-        return Seen { shown: Fingerprint::of(kind, length, &[], false), ..Seen::default() };
+        return no_body(head, framing);
     };
     if framing.expects {
         // To read would be to say `100 Continue`.
@@ -127,6 +133,9 @@ pub(crate) async fn ask(
     if !queue.asks(sandbox.rules().policy.names_host(&subject.intent.target.host)) {
         return Err(question.into());
     }
+    if let Some(refusal) = unanswerable(connection, &subject.intent, &question) {
+        return Err(refusal);
+    }
     let mut hold: Option<Hold> = None;
     let mut answered = Answered { shown: Some(seen.shown.clone()), ticket: None };
     loop {
@@ -138,7 +147,8 @@ pub(crate) async fn ask(
             Some(Verdict::Allow(permit) | Verdict::Audit(permit)) => {
                 released(open, hold.as_ref());
                 // An answer for good is a rule by now: the record says whose it was.
-                open.record().approval = hold.as_ref().and_then(Hold::approval);
+                let approval = hold.as_ref().and_then(Hold::approval);
+                open.record().approval = approval.filter(|by| by.scope == Scope::Always);
                 return Ok((permit, answered));
             }
             Some(Verdict::Deny(denial)) => {
@@ -151,17 +161,19 @@ pub(crate) async fn ask(
         let Some(held) = &mut hold else {
             let asked = asked(subject, seen, question.clone(), &rules);
             match queue.ask(asked, true, now) {
-                Asking::NotAsked => return Err(question.into()),
+                Asking::NotAsked | Asking::Answered(_) => return Err(question.into()),
                 Asking::Ticket(ticket) => {
                     open.record().request = Some(ticket.number());
                     answered.ticket = Some(ticket);
                 }
                 Asking::Queued(number) => {
+                    queue.catch_up(&rules, &sandbox.rules(), now);
                     return Err(Refusal::asked(question, Some(number), Came::Required));
                 }
                 Asking::Full(number) => return Err(Refusal::asked(question, number, Came::Full)),
                 // Judged once more before it waits: an answer may have come in between.
                 Asking::Held(held) => {
+                    queue.catch_up(&rules, &sandbox.rules(), now);
                     begins(open, &held, &question);
                     hold = Some(held);
                 }
@@ -184,6 +196,23 @@ pub(crate) async fn ask(
             }
         }
     }
+}
+
+/// What nobody can look into might be what is denied there: no answer would let it through, so
+/// nobody is asked.
+fn unanswerable(
+    connection: &Connection,
+    intent: &OwnedIntent,
+    question: &Question,
+) -> Option<Refusal> {
+    let unseen = !matches!(intent.ask, OwnedAsk::Request { .. });
+    let rules = connection.sandbox.rules();
+    if !unseen || !rules.blind(&intent.client, &intent.target, SystemTime::now()) {
+        return None;
+    }
+    let mut refusal = Refusal::from(question.clone());
+    refusal.detail.push_str("; something is denied there, and bytes that nobody reads might be it");
+    Some(refusal)
 }
 
 /// Asks about raw bytes. The socket is looked at meanwhile: nothing else reads from it.
@@ -226,15 +255,23 @@ fn released(open: &mut OpenRecord, hold: Option<&Hold>) {
 
 /// Waits for the operator, unless the client leaves or the gateway stops.
 async fn wait(connection: &Arc<Connection>, hold: &mut Hold) -> Result<Release, Refusal> {
+    while_there(connection, hold.next()).await
+}
+
+/// Waits for what an operator does, unless the client leaves or the gateway stops.
+pub(crate) async fn while_there<T>(
+    connection: &Connection,
+    waited: impl Future<Output = T>,
+) -> Result<T, Refusal> {
     // A place on the wheel of its own: the connection's is waited at by who serves it.
     let watch = connection.worker.wheel.connection();
     let live = watch.live().clone();
     let _looked_after = connection.phase.look_after();
     let mut look = tokio::time::interval(LOOK);
-    let mut next = std::pin::pin!(hold.next());
+    let mut waited = std::pin::pin!(waited);
     loop {
         tokio::select! {
-            release = &mut next => return Ok(release),
+            came = &mut waited => return Ok(came),
             end = std::future::poll_fn(|cx| live.poll_ended(cx)) => {
                 return Err(match end {
                     End::Drain | End::Stop => {
@@ -360,6 +397,9 @@ fn described(body: &OwnedBody) -> Vec<String> {
 pub(crate) fn opaque(connection: &Connection, target: &crate::addr::Authority) -> Option<u64> {
     let rules = connection.sandbox.rules();
     let now = SystemTime::now();
+    if rules.blind(&connection.client, target, now) {
+        return None;
+    }
     let question = match rules.judge_tunnel(&connection.client, target, now, None) {
         crate::policy::TunnelVerdict::Unknown(question) => question,
         crate::policy::TunnelVerdict::Inspect => Question {
@@ -380,7 +420,7 @@ pub(crate) fn opaque(connection: &Connection, target: &crate::addr::Authority) -
     let subject = Subject { intent, head: None };
     let asked = asked(&subject, &Seen::default(), question, &rules);
     match connection.sandbox.queue().ask(asked, false, now) {
-        Asking::Queued(number) => Some(number),
+        Asking::Queued(number) | Asking::Answered(number) => Some(number),
         Asking::NotAsked | Asking::Ticket(_) | Asking::Held(_) | Asking::Full(_) => None,
     }
 }

@@ -1,19 +1,22 @@
 //! From a request that was understood to its permit: what must be read is read, the rules judge,
 //! and what they do not know is asked about.
 
-use super::asking::{self, Up};
+use super::asking::{self, Seen, Up};
+use super::body::Peeked;
 use super::gate::Connection;
+use super::headers::Framing;
 use super::judged::{self, JudgedBody};
 use super::live::{Answered, Asked, Subject};
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
+use super::target::Target;
 use crate::addr::Path;
 use crate::policy::{
-    Ask, Body, Fingerprint, Intent, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Rules,
-    Verdict,
+    Ask, Body, Intent, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Rules, Verdict,
 };
 use http::Method;
 use http::uri::PathAndQuery;
+use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,14 +37,9 @@ impl Exchange {
         let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
         let line = self.line();
         let canonical = Path::parse(line.target.path())?;
-        let intent = |body| Intent {
-            client: &connection.client,
-            scheme: self.target.scheme,
-            target: &self.target.authority,
-            ask: line.ask(&canonical, body),
-        };
+        let unread = line.intent(connection, &self.target, (&canonical, Body::Unread));
         let mut body = JudgedBody::default();
-        if let Some(need) = rules.policy.body_need(&intent(Body::Unread)) {
+        if let Some(need) = rules.policy.body_need(&unread) {
             let within = connection.gate.settings.timeouts.header;
             let query = line.target.query();
             let asked = judged::Asked { head: &self.head, query, need };
@@ -51,12 +49,17 @@ impl Exchange {
             }
             self.open.record().facts = body.recorded();
         }
-        let started = Instant::now();
         let now = self.open.record().time;
         // What was answered about one body is not about another.
-        let answers = !rules.overlay.is_empty();
-        let shown = if answers { self.bodyless() } else { None };
-        let intent = intent(body.facts().map_or(Body::Unread, OwnedBody::body));
+        let mut seen = self.bodyless(&rules);
+        if seen.is_none() && rules.minds_body(&unread, now) {
+            let parts = (&mut self.body, &mut self.peeked);
+            seen = Some(peek((&self.head, &self.framing), parts, &mut body).await);
+        }
+        let shown = seen.as_ref().map(|seen| seen.shown.clone());
+        let started = Instant::now();
+        let read = body.facts().map_or(Body::Unread, OwnedBody::body);
+        let intent = line.intent(connection, &self.target, (&canonical, read));
         let verdict = rules.judge(&intent, now, shown.as_ref(), None);
         let took = started.elapsed();
         self.open.record().policy = crate::record::PolicyId(rules.policy.id());
@@ -68,8 +71,8 @@ impl Exchange {
             }
             Verdict::Deny(denial) => return Err(denial.into()),
             Verdict::Unknown(question) => {
-                let (permit, answered) =
-                    self.ask(connection, &mut body, (&line, canonical), question).await?;
+                let about = (&line, canonical, seen);
+                let (permit, answered) = self.ask(connection, &mut body, about, question).await?;
                 (permit, Some(answered))
             }
         };
@@ -88,12 +91,9 @@ impl Exchange {
 
     /// What is known of a body that is not there. `None` where there is one, or nobody answered
     /// anything that could be about it.
-    fn bodyless(&self) -> Option<Fingerprint> {
-        let body = self.body.as_ref()?;
-        http_body::Body::is_end_stream(body).then(|| {
-            let kind = self.head.headers.get(http::header::CONTENT_TYPE);
-            Fingerprint::of(kind.and_then(|v| v.to_str().ok()), self.framing.length, &[], false)
-        })
+    fn bodyless(&self, rules: &Rules) -> Option<Seen> {
+        let body = self.body.as_ref().filter(|_| !rules.overlay.is_empty())?;
+        http_body::Body::is_end_stream(body).then(|| asking::no_body(&self.head, &self.framing))
     }
 
     /// Asks about what no rule knows.
@@ -101,19 +101,20 @@ impl Exchange {
         &mut self,
         connection: &Arc<Connection>,
         body: &mut JudgedBody,
-        (line, path): (&Line, Path<'_>),
+        (line, path, seen): (&Line, Path<'_>, Option<Seen>),
         question: Question,
     ) -> Result<(Permit, Answered), Refusal> {
         let queue = connection.sandbox.queue();
         if !queue.asks(connection.sandbox.rules().policy.names_host(&self.target.authority.host)) {
             return Err(question.into());
         }
-        let mut seen = asking::peek(&self.head, &self.framing, (&mut self.body, body)).await;
-        match seen.up.take() {
-            Some(Up::Whole(bytes)) => *body = JudgedBody::seen(bytes),
-            Some(Up::Peeked(peeked)) => self.peeked = Some(peeked),
-            None => {}
-        }
+        let seen = match seen {
+            Some(seen) => seen,
+            None => {
+                let parts = (&mut self.body, &mut self.peeked);
+                peek((&self.head, &self.framing), parts, body).await
+            }
+        };
         let intent = OwnedIntent {
             client: connection.client.clone(),
             scheme: self.target.scheme,
@@ -163,7 +164,32 @@ impl Exchange {
     }
 }
 
+/// Reads the first bytes of a body. They stay in their place before the rest.
+async fn peek(
+    (head, framing): (&http::request::Parts, &Framing),
+    (incoming, peeked): (&mut Option<Incoming>, &mut Option<Box<Peeked>>),
+    body: &mut JudgedBody,
+) -> Seen {
+    let mut seen = asking::peek(head, framing, (incoming, body)).await;
+    match seen.up.take() {
+        Some(Up::Whole(bytes)) => *body = JudgedBody::seen(bytes),
+        Some(Up::Peeked(first)) => *peeked = Some(first),
+        None => {}
+    }
+    seen
+}
+
 impl Line {
+    fn intent<'a>(
+        &'a self,
+        connection: &'a Connection,
+        target: &'a Target,
+        (path, body): (&'a Path<'a>, Body<'a>),
+    ) -> Intent<'a> {
+        let (client, scheme) = (&connection.client, target.scheme);
+        Intent { client, scheme, target: &target.authority, ask: self.ask(path, body) }
+    }
+
     fn ask<'a>(&'a self, path: &'a Path<'a>, body: Body<'a>) -> Ask<'a> {
         Ask::Request {
             method: self.method.as_str(),

@@ -348,6 +348,11 @@ impl Live {
         self.ended().filter(|end| *end != End::Drain)
     }
 
+    /// The operator's answer for it alone, where that let it through.
+    pub(crate) fn ticket(&self) -> Option<Arc<Ticket>> {
+        self.watched.as_ref()?.subject.answered.as_ref()?.ticket.clone()
+    }
+
     /// Adds the bytes that it counted.
     pub(crate) fn count(&self, record: &mut Record) {
         record.upload += self.upload.load(Ordering::Relaxed);

@@ -67,7 +67,7 @@ pub(crate) async fn answer(
         ["v1", "policy"] if get => Ok(policy(connection)),
         ["v1", "requests"] if head.method == Method::POST => ask(connection, body).await,
         ["v1", "requests", number] if get => shown(queue, number),
-        ["v1", "requests", number, "wait"] if get => wait(queue, number, query).await,
+        ["v1", "requests", number, "wait"] if get => wait(connection, number, query).await,
         _ => {
             let detail = "policy.local serves GET /, GET /v1/policy, POST /v1/requests, \
                           GET /v1/requests/r41 and GET /v1/requests/r41/wait?timeout=300";
@@ -146,10 +146,11 @@ fn shown(queue: &Queue, number: &str) -> Result<Response<DownBody>, Refusal> {
 }
 
 async fn wait(
-    queue: &Arc<Queue>,
+    connection: &Connection,
     number: &str,
     query: Option<&str>,
 ) -> Result<Response<DownBody>, Refusal> {
+    let queue = connection.sandbox.queue();
     let entry = find(queue, number)?;
     let asked = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .find(|(key, _)| key == "timeout")
@@ -157,7 +158,9 @@ async fn wait(
     let most = asked.map_or(WAITS, Duration::from_secs).min(MOST_WAIT);
     if entry.state == State::Pending {
         match queue.watch(entry.number, most) {
-            Some(watching) => watching.answered().await,
+            Some(watching) => {
+                super::asking::while_there(connection, watching.answered()).await?;
+            }
             None => {
                 let detail = "too many wait already: come back later";
                 return Err(Refusal::unjudged(Code::TooManyRequests, detail));
@@ -241,14 +244,11 @@ fn asked(
             let body = json!({ "request": format!("r{number}"), "state": "pending", "wait": wait });
             Ok(reply(StatusCode::ACCEPTED, &body))
         }
-        Asking::Ticket(ticket) => {
-            // It was answered for one request, which is still to come: the answer stays.
-            let number = ticket.number();
-            connection.sandbox.queue().leave_ticket(ticket, SystemTime::now());
+        Asking::Answered(number) => {
             let body = json!({ "request": format!("r{number}"), "state": "approved" });
             Ok(reply(StatusCode::OK, &body))
         }
-        Asking::NotAsked | Asking::Held(_) => Err(question.into()),
+        Asking::NotAsked | Asking::Held(_) | Asking::Ticket(_) => Err(question.into()),
         Asking::Full(number) => Err(Refusal::asked(question, number, super::refuse::Came::Full)),
     }
 }

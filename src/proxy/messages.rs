@@ -8,7 +8,7 @@ use super::target::Target;
 use super::websocket::{Decoder, Event, FrameError, Place, Side, encode_close};
 use crate::addr::Path;
 use crate::policy::body::ws_graphql;
-use crate::policy::{Ask, Body, Client, Code, Intent, Verdict};
+use crate::policy::{Ask, Body, Client, Code, Intent, Ticket, TicketUse, Verdict};
 use crate::record::{By, Outcome};
 use bytes::{Buf, BytesMut};
 use http::uri::PathAndQuery;
@@ -45,6 +45,8 @@ pub(crate) struct Judge {
     path: PathAndQuery,
     graphql: bool,
     limit: usize,
+    /// The answer for this one WebSocket.
+    ticket: Option<Arc<Ticket>>,
 }
 
 /// Why a direction stopped.
@@ -93,6 +95,7 @@ impl Judge {
             path: open.record().target.clone().unwrap_or(PathAndQuery::from_static("/")),
             graphql,
             limit: connection.sandbox.settings().bodies.graphql,
+            ticket: open.watch().and_then(|watch| watch.live().ticket()),
         }
     }
 
@@ -117,7 +120,9 @@ impl Judge {
             Some(Err(why)) => Body::Invalid(why),
             Some(Ok(ws_graphql::Message::Control)) | None => Body::Opaque,
         };
-        match rules.judge(&intent(body), std::time::SystemTime::now(), None, None) {
+        // They ride on the answer about their handshake.
+        let ticket = self.ticket.as_deref().map(TicketUse::Again);
+        match rules.judge(&intent(body), std::time::SystemTime::now(), None, ticket) {
             Verdict::Allow(_) | Verdict::Audit(_) => Ok(()),
             Verdict::Deny(denial) => Err((denial.code, denial.detail)),
             Verdict::Unknown(question) => Err((question.code, question.detail)),

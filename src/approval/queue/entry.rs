@@ -46,6 +46,8 @@ pub struct Entry {
     pub pattern: Option<Arc<str>>,
     /// How it was answered.
     pub decided: Option<Decided>,
+    /// How often it was answered and waits on.
+    pub(in crate::approval) answers: u64,
     pub(in crate::approval) waiters: Vec<(Arc<Waiter>, Instant)>,
     pub(in crate::approval) left: Option<(Arc<Ticket>, SystemTime)>,
     pub(in crate::approval) group: Key,
@@ -84,7 +86,7 @@ impl Entry {
         let pattern = asked.request().map(|(_, path, _)| proposal::generalise(path).into());
         Self {
             number,
-            digest: asked.digest(number),
+            digest: asked.digest(number, 0),
             group: asked.group(),
             pattern,
             asked: Arc::new(asked),
@@ -94,6 +96,7 @@ impl Entry {
             first_seen: now,
             last_seen: now,
             decided: None,
+            answers: 0,
             waiters: Vec::new(),
             left: None,
             closed: None,
@@ -122,12 +125,27 @@ impl Entry {
         self.left.is_none() && since.is_some_and(|since| since >= ago)
     }
 
-    /// Drops an answer that nobody took up in time.
+    /// It is another entry than was shown: whoever answers must look again.
+    pub(in crate::approval) fn answered_once(&mut self) {
+        self.answers += 1;
+        self.digest = self.asked.digest(self.number, self.answers);
+    }
+
+    /// It shows something else that is asked by the same key.
+    pub(super) fn shows(&mut self, asked: Asked, risk: Vec<Note>) {
+        self.digest = asked.digest(self.number, self.answers);
+        self.group = asked.group();
+        self.asked = Arc::new(asked);
+        self.risk = risk.into();
+    }
+
+    /// Drops an answer that nobody took up in time, or that is spent.
     pub(super) fn drop_left(&mut self, now: SystemTime) {
-        if self.left.as_ref().is_some_and(|(_, until)| *until <= now)
+        let over = |(ticket, until): &(Arc<Ticket>, SystemTime)| *until <= now || !ticket.is_open();
+        if self.left.as_ref().is_some_and(over)
             && let Some((ticket, _)) = self.left.take()
         {
-            ticket.revoke();
+            ticket.close();
         }
     }
 }

@@ -41,6 +41,12 @@ impl Ticket {
         self.state.swap(REVOKED, Ordering::AcqRel) == SPENT
     }
 
+    /// Nobody can spend it from now on; who has keeps what it gave.
+    pub fn close(&self) {
+        // An error: it was spent or taken back before.
+        let _ = self.state.compare_exchange(OPEN, REVOKED, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     /// Whether it can still be spent.
     pub fn is_open(&self) -> bool {
         self.state.load(Ordering::Acquire) == OPEN

@@ -2,7 +2,7 @@
 
 use super::{Operator, view};
 use crate::addr::Shown;
-use crate::approval::{self, DecideError, Decision, Lasts, Queue, Undone};
+use crate::approval::{self, DecideError, Decision, Lasts, Outcome, Queue, Undone};
 use crate::config::Span;
 use crate::control::Who;
 use crate::control::wire::{self, Problem};
@@ -70,9 +70,10 @@ pub(in crate::cli::gateway) fn refused(error: &DecideError) -> Problem {
         DecideError::NotFound(_) | DecideError::NoGrant(_) => Problem::not_found(detail),
         DecideError::Changed(_) => Problem::changed(detail),
         DecideError::Decided(_) | DecideError::Undecided(_) => Problem::decided(detail),
-        DecideError::NoPath(_) | DecideError::Cover(_) | DecideError::Method(_) => {
-            Problem::bad_request(detail)
-        }
+        DecideError::NoPath(_)
+        | DecideError::Elsewhere(_)
+        | DecideError::Cover(_)
+        | DecideError::Method(_) => Problem::bad_request(detail),
         DecideError::Numbers => Problem::unavailable(detail),
     }
 }
@@ -161,7 +162,7 @@ impl Operator {
             let row = Kept::row(queue.sandbox(), grant);
             self.state.save_grant(row).await.map_err(|error| lost(&error))?;
         }
-        let approval = plan.approval.clone();
+        let (approval, covers) = (plan.approval.clone(), view::covers(&plan.cover));
         let kept = plan.grant.clone();
         let entry = if plan.rule.is_some() {
             let queue = queue.clone();
@@ -177,10 +178,6 @@ impl Operator {
         }
         let entry = entry?;
         let decided = entry.decided.as_ref();
-        let covers = match &kept {
-            Some(grant) => view::covers(&grant.cover),
-            None => view::covers(&entry.asked.covering_exactly()),
-        };
         self.told(
             queue,
             Told { number: Some(number), covers, grant: kept, undo: false },
@@ -192,6 +189,7 @@ impl Operator {
     /// Takes an answer back.
     pub(super) async fn take_back(&self, by: &Who, number: &str) -> Result<wire::Request, Problem> {
         let (queue, number) = self.find(number)?;
+        self.may_undo(queue, number)?;
         let by = who(by, None);
         let undone = queue.undo(number).map_err(|error| refused(&error))?;
         let approval = approval::undoing(&by, SystemTime::now());
@@ -211,6 +209,19 @@ impl Operator {
         let covers = shown.as_ref().map(|r| r.host.clone()).unwrap_or_default();
         self.told(queue, Told { number: Some(number), covers, grant, undo: true }, &approval);
         shown.ok_or_else(|| Problem::not_found("it has just gone"))
+    }
+
+    /// A rule can't be taken out of a version that is pinned.
+    fn may_undo(&self, queue: &Queue, number: u64) -> Result<(), Problem> {
+        let entry = queue.entry(number).map(|(entry, _)| entry);
+        let outcome = entry.and_then(|entry| entry.decided).map(|decided| decided.outcome);
+        let pinned = self.shown.load().get(queue.sandbox()).and_then(|s| s.pinned);
+        match (outcome, pinned) {
+            (Some(Outcome::File(_)), Some(version)) => {
+                Err(super::policies::is_pinned(queue.sandbox(), version))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn forget(&self, grant: &Grant) -> Result<(), Problem> {

@@ -74,9 +74,12 @@ pub(super) fn read(path: &Path) -> std::io::Result<String> {
     }
 }
 
-/// Puts `text` in the place of the file, whole or not at all.
+/// Puts `text` in the place of the file, whole or not at all. Where there is none, no file.
 pub(super) fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
+    if text.is_empty() {
+        return std::fs::remove_file(path);
+    }
     make_dir(dir)?;
     let beside = path.with_extension(format!("yaml.{}", std::process::id()));
     drop(std::fs::remove_file(&beside));

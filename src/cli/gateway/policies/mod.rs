@@ -8,7 +8,7 @@ mod orders;
 mod versions;
 
 pub(super) use approved::make_dir;
-pub(super) use orders::{Floor, Order};
+pub(super) use orders::{Floor, Order, is_pinned};
 pub(super) use versions::{earlier, millis, sources, version};
 
 use crate::config::{Config, Loaded};

@@ -7,6 +7,7 @@ use crate::approval::{Entry, Plan, Queue};
 use crate::config::Config;
 use crate::control::wire::{Changed, Problem};
 use crate::control::{Change, Who};
+use crate::policy::Policy;
 use crate::proxy::Sandbox;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,14 @@ pub(in crate::cli::gateway) struct Floor<'a> {
 
 fn bad(error: &anyhow::Error) -> Problem {
     Problem::bad_request(format!("{error:#}"))
+}
+
+/// Nothing is written that would not be in force.
+pub(in crate::cli::gateway) fn is_pinned(name: &str, version: u64) -> Problem {
+    Problem::conflict(format!(
+        "{name} is pinned to version {version}, so its file of answers is not in force: unpin it \
+         (`portcullis policy unpin -s {name}`), or answer for the session"
+    ))
 }
 
 fn unkept(error: impl std::fmt::Display) -> Problem {
@@ -149,13 +158,9 @@ impl Floor<'_> {
         plan: Plan,
     ) -> Result<Entry, Problem> {
         let (name, _) = self.sandbox(queue.sandbox())?;
-        let pinned = self.policies.shown.load().get(name).and_then(|s| s.pinned);
-        if let Some(version) = pinned {
-            return Err(Problem::conflict(format!(
-                "{name} is pinned to version {version}, so a rule would not be in force: unpin it, \
-                 or answer for the session"
-            )));
-        }
+        self.unpinned(name)?;
+        let asked = queue.entry(plan.number).map(|(entry, _)| entry.asked.clone());
+        let answer = plan.approval.decision;
         let path = self.config.approved(name);
         let rule = plan.rule.clone().unwrap_or_default();
         let text = approved::read(&path).map_err(unkept)?;
@@ -165,7 +170,8 @@ impl Floor<'_> {
             .carry_out(&plan, Some(shown), SystemTime::now())
             .map_err(|error| super::super::operator::refused(&error))?;
         let by = Some(plan.approval.by.to_string());
-        match self.rewrite(name, (&text, &new), Why { why: "approved", by }).await {
+        let says = |policy: &Policy| asked.is_some_and(|asked| asked.answered_by(policy, answer));
+        match self.rewrite(name, (&text, &new), (Why { why: "approved", by }, says)).await {
             Ok(()) => Ok(entry),
             Err(problem) => {
                 drop(queue.undo(plan.number));
@@ -182,26 +188,36 @@ impl Floor<'_> {
         who: &Who,
     ) -> Result<(), Problem> {
         let (name, _) = self.sandbox(queue.sandbox())?;
+        self.unpinned(name)?;
         let text = approved::read(&self.config.approved(name)).map_err(unkept)?;
         // Who took it out by hand has undone it already.
         let Some(new) = approved::without(&text, number) else { return Ok(()) };
         let why = Why { why: "undo", by: Some(who.name.clone()) };
-        self.rewrite(name, (&text, &new), why).await
+        self.rewrite(name, (&text, &new), (why, |_: &Policy| true)).await
     }
 
-    /// Writes the file of answers and puts it in force, or neither.
+    fn unpinned(&self, name: &Arc<str>) -> Result<(), Problem> {
+        let pinned = self.policies.shown.load().get(name).and_then(|s| s.pinned);
+        pinned.map_or(Ok(()), |version| Err(is_pinned(name, version)))
+    }
+
+    /// Writes the file of answers and puts it in force, if it `says` what it should; or neither.
     async fn rewrite(
         &self,
         name: &Arc<str>,
         (old, new): (&str, &str),
-        why: Why,
+        (why, says): (Why, impl FnOnce(&Policy) -> bool),
     ) -> Result<(), Problem> {
         let path = self.config.approved(name);
         approved::write(&path, new).map_err(|error| {
             Problem::unavailable(format!("{} can't be written: {error}", path.display()))
         })?;
         let runtime = self.policies.runtime(name);
-        match self.compile(name, runtime.as_deref()) {
+        let compiled = self.compile(name, runtime.as_deref()).and_then(|compiled| {
+            anyhow::ensure!(says(&compiled.1), "no rule can say that: answer for the session");
+            Ok(compiled)
+        });
+        match compiled {
             Ok(compiled) => {
                 tracing::debug!(digest = %digest(&compiled), "answers for good changed");
                 self.put_in_force(name, compiled, &why).await;
