@@ -83,6 +83,8 @@ pub(super) struct Inner {
     previews: usize,
     dropped: u64,
     changes: BTreeMap<u64, Change>,
+    /// The entry that was told of last.
+    told: u64,
     grants_changed: bool,
 }
 
@@ -410,11 +412,18 @@ impl Queue {
         self.lock().grants.values().cloned().collect()
     }
 
-    /// What changed since this was last asked: entries with their last change, and whether
-    /// grants did.
-    pub fn take_changes(&self) -> (Vec<(u64, Change)>, bool) {
+    /// What changed since this was last asked: at most so many entries with their last change, and
+    /// whether grants did. All have their turn, in the order of their numbers.
+    pub fn take_changes(&self, most: usize) -> (Vec<(u64, Change)>, bool) {
         let mut inner = self.lock();
-        let changes = std::mem::take(&mut inner.changes).into_iter().collect();
+        let inner = &mut *inner;
+        let after = inner.changes.range(inner.told + 1..);
+        let around = after.chain(inner.changes.range(..=inner.told));
+        let changes: Vec<(u64, Change)> = around.take(most).map(|(n, c)| (*n, *c)).collect();
+        for (number, _) in &changes {
+            inner.changes.remove(number);
+            inner.told = *number;
+        }
         (changes, std::mem::take(&mut inner.grants_changed))
     }
 

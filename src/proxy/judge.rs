@@ -7,12 +7,13 @@ use super::gate::Connection;
 use super::headers::Framing;
 use super::judged::{self, JudgedBody};
 use super::live::{Answered, Asked, Subject};
+use super::local;
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
 use super::target::Target;
 use crate::addr::Path;
 use crate::policy::{
-    Ask, Body, Intent, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Rules, Verdict,
+    Ask, Body, Code, Intent, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Rules, Verdict,
 };
 use http::Method;
 use http::uri::PathAndQuery;
@@ -34,6 +35,11 @@ impl Exchange {
         connection: &Arc<Connection>,
         form: &mut Form,
     ) -> Result<(Permit, JudgedBody), Refusal> {
+        if local::is_reserved(&self.target.authority.host) {
+            // No rule or answer is about it, and no resolver is asked for it.
+            let detail = "the gateway itself answers for this host, and not to that";
+            return Err(Refusal::unjudged(Code::NotServed, detail));
+        }
         let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
         let line = self.line();
         let canonical = Path::parse(line.target.path())?;

@@ -17,8 +17,10 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
-/// How many events a slow listener may lag behind before it is told how many it missed.
-const EVENTS: usize = 4096;
+/// How many events a slow listener may lag behind before it is told how many it missed. An event
+/// may carry an entry with its preview and its head: what a listener that does not read keeps in
+/// memory stays below 128 MiB.
+const EVENTS: usize = 512;
 
 /// What an earlier run left.
 pub(super) struct Earlier {

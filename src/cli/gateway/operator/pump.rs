@@ -21,6 +21,9 @@ const TURN: Duration = Duration::from_millis(33);
 /// How many turns there are between two sweeps: a grant that has expired ends what lives by it
 /// within a second.
 const SWEEP: u32 = 6;
+/// How many entries of a sandbox are told of in one turn; the others come in the next ones. A
+/// sandbox that asks everything again and again does not keep operators from being served.
+const MOST_TOLD: usize = 64;
 /// How many numbers are reserved at once.
 pub(in crate::cli::gateway) const BLOCK: u64 = 4096;
 /// How long a notify command may take, and how many run at once.
@@ -71,7 +74,7 @@ struct Told(BTreeMap<Arc<str>, u64>);
 impl Operator {
     /// Tells what has changed in a queue. Gives the numbers of new entries.
     fn tell(&self, queue: &Queue, told: &mut Told) -> Vec<u64> {
-        let (changes, grants) = queue.take_changes();
+        let (changes, grants) = queue.take_changes(MOST_TOLD);
         let newest = told.0.entry(queue.sandbox().clone()).or_default();
         let mut fresh = Vec::new();
         for (number, _) in &changes {
