@@ -24,8 +24,8 @@ pub use decide::{Breadth, DecideError, Decision, Lasts, Plan, Undone, Who, metho
 pub use hold::{Hold, Release};
 pub use proposal::{generalise, rule};
 pub use queue::{
-    Asking, Assess, Attendance, Change, Counts, Decided, Entry, Neighbours, Numbers, Outcome,
-    Parts, Queue, State,
+    Asking, Attendance, Change, Counts, Decided, Entry, Neighbours, Numbers, Outcome, Parts, Queue,
+    State,
 };
 
 use std::time::Duration;

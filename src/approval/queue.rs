@@ -39,8 +39,10 @@ const MOST_PREVIEWS: usize = 16 << 20;
 /// What is kept of a preview beyond that.
 const SHORT_PREVIEW: usize = 4096;
 
+/// Puts grants in force.
+pub type Publish = Box<dyn Fn(Arc<Overlay>) + Send + Sync>;
 /// Finds what may be wrong with what is asked.
-pub type Assess = Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>;
+pub type Notes = Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>;
 
 /// What a queue is made of.
 pub struct Parts {
@@ -53,9 +55,9 @@ pub struct Parts {
     /// How many panes and watchers listen.
     pub attended: watch::Receiver<usize>,
     /// Puts grants in force. Called under the queue's lock: it must not come back.
-    pub publish: Box<dyn Fn(Arc<Overlay>) + Send + Sync>,
+    pub publish: Publish,
     /// What may be wrong with an entry, found when it is made.
-    pub risk: Assess,
+    pub risk: Notes,
     /// The grants of an earlier run.
     pub grants: Vec<Arc<Grant>>,
 }
@@ -66,8 +68,8 @@ pub struct Queue {
     settings: Settings,
     numbers: Arc<Numbers>,
     attended: watch::Receiver<usize>,
-    publish: Box<dyn Fn(Arc<Overlay>) + Send + Sync>,
-    risk: Assess,
+    publish: Publish,
+    risk: Notes,
     held: AtomicUsize,
     /// Entries about TLS that can't be ended, ever: most gateways see none.
     opaque: AtomicUsize,

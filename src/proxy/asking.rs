@@ -12,8 +12,8 @@ use super::open::OpenRecord;
 use super::refuse::{Came, Refusal};
 use crate::approval::{Asked, Asking, Hold, Kind, Preview, Release};
 use crate::policy::{
-    Code, Fingerprint, GrantRef, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Scheme, Scope,
-    TicketUse, Verdict,
+    Code, Fingerprint, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Rules, Scheme, Scope,
+    Ticket, TicketUse, Verdict,
 };
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -159,21 +159,13 @@ pub(crate) async fn ask(
             None => return Err(question.into()),
         };
         let Some(held) = &mut hold else {
-            let asked = asked(subject, seen, question.clone(), &rules);
-            match queue.ask(asked, true, now) {
-                Asking::NotAsked | Asking::Answered(_) => return Err(question.into()),
-                Asking::Ticket(ticket) => {
+            match put(connection, asked(subject, seen, question, &rules), &rules)? {
+                Put::Answered(ticket) => {
                     open.record().request = Some(ticket.number());
                     answered.ticket = Some(ticket);
                 }
-                Asking::Queued(number) => {
-                    queue.catch_up(&rules, &sandbox.rules(), now);
-                    return Err(Refusal::asked(question, Some(number), Came::Required));
-                }
-                Asking::Full(number) => return Err(Refusal::asked(question, number, Came::Full)),
                 // Judged once more before it waits: an answer may have come in between.
-                Asking::Held(held) => {
-                    queue.catch_up(&rules, &sandbox.rules(), now);
+                Put::Waits(held, question) => {
                     begins(open, &held, &question);
                     hold = Some(held);
                 }
@@ -186,15 +178,39 @@ pub(crate) async fn ask(
             Release::Judge => {}
             Release::Ticket(ticket) => answered.ticket = Some(ticket),
             Release::Denied(approval) => {
-                let number = hold.as_ref().map_or(0, Hold::number);
-                let came = Came::Denied(GrantRef::Once(number), approval);
-                return Err(Refusal::asked(question, Some(number), came));
+                let number = hold.as_ref().map(Hold::number);
+                let by = crate::policy::GrantRef::Once(number.unwrap_or_default());
+                return Err(Refusal::asked(question, number, Came::Denied(by, approval)));
             }
             Release::TimedOut => {
                 let number = hold.as_ref().map(Hold::number);
                 return Err(Refusal::asked(question, number, Came::TimedOut));
             }
         }
+    }
+}
+
+/// A question that was put, where that was not its end.
+enum Put {
+    /// It was answered before, for one request.
+    Answered(Arc<Ticket>),
+    /// The client waits.
+    Waits(Hold, Question),
+}
+
+/// Puts a question into the queue.
+fn put(connection: &Connection, asked: Asked, rules: &Rules) -> Result<Put, Refusal> {
+    let (queue, now) = (connection.sandbox.queue(), SystemTime::now());
+    let question = asked.question.clone();
+    let asking = queue.ask(asked, true, now);
+    // Where the rules have changed meanwhile it is asked under these.
+    queue.catch_up(rules, &connection.sandbox.rules(), now);
+    match asking {
+        Asking::NotAsked | Asking::Answered(_) => Err(question.into()),
+        Asking::Ticket(ticket) => Ok(Put::Answered(ticket)),
+        Asking::Queued(number) => Err(Refusal::asked(question, Some(number), Came::Required)),
+        Asking::Full(number) => Err(Refusal::asked(question, number, Came::Full)),
+        Asking::Held(hold) => Ok(Put::Waits(hold, question)),
     }
 }
 

@@ -9,15 +9,15 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Neighbours {
     host: HashMap<Place, usize>,
-    path: HashMap<Pattern, usize>,
+    path: HashMap<Shape, usize>,
     groups: HashMap<[u8; 32], Vec<u64>>,
 }
 
 /// Scheme, host with port, and executable.
 type Place = (Scheme, String, Option<String>);
 
-/// A place, the method, the proposed pattern, whether it is a WebSocket.
-type Pattern = (Place, String, Option<Arc<str>>, bool);
+/// A place with method, pattern, and whether it is a WebSocket.
+type Shape = (Place, String, Option<Arc<str>>, bool);
 
 impl Queue {
     /// What waits now.
@@ -58,7 +58,7 @@ fn place(entry: &Entry) -> Place {
 }
 
 /// What the proposed pattern covers; `None` where there is no path.
-fn path(entry: &Entry) -> Option<Pattern> {
+fn path(entry: &Entry) -> Option<(Place, String, Option<Arc<str>>, bool)> {
     let (method, ..) = entry.asked.request()?;
     let method = method.to_ascii_uppercase();
     Some((place(entry), method, entry.pattern.clone(), entry.asked.websocket()))

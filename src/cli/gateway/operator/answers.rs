@@ -166,7 +166,7 @@ impl Operator {
         let kept = plan.grant.clone();
         let entry = if plan.rule.is_some() {
             let queue = queue.clone();
-            self.order(|reply| super::Order::Answer(queue, plan, reply)).await
+            self.order(|reply| super::Order::Answer(queue, Box::new(plan), reply)).await
         } else {
             queue.carry_out(&plan, None, SystemTime::now()).map_err(|error| refused(&error))
         };
@@ -213,7 +213,7 @@ impl Operator {
 
     /// A rule can't be taken out of a version that is pinned.
     fn may_undo(&self, queue: &Queue, number: u64) -> Result<(), Problem> {
-        let entry = queue.entry(number).map(|(entry, _)| entry);
+        let entry = queue.entry(number);
         let outcome = entry.and_then(|entry| entry.decided).map(|decided| decided.outcome);
         let pinned = self.shown.load().get(queue.sandbox()).and_then(|s| s.pinned);
         match (outcome, pinned) {

@@ -19,7 +19,7 @@ pub(in crate::cli::gateway) enum Order {
     /// A change of what is in force.
     Change(Who, Change, oneshot::Sender<Result<Changed, Problem>>),
     /// An answer for good: its rule goes into the operator's file.
-    Answer(Arc<Queue>, Plan, oneshot::Sender<Result<Entry, Problem>>),
+    Answer(Arc<Queue>, Box<Plan>, oneshot::Sender<Result<Entry, Problem>>),
     /// An answer for good is taken back: the entry's rule leaves the file.
     Unanswer(Arc<Queue>, u64, Who, oneshot::Sender<Result<(), Problem>>),
 }
@@ -155,11 +155,11 @@ impl Floor<'_> {
     pub(in crate::cli::gateway) async fn answer(
         &self,
         queue: &Queue,
-        plan: Plan,
+        plan: Box<Plan>,
     ) -> Result<Entry, Problem> {
         let (name, _) = self.sandbox(queue.sandbox())?;
         self.unpinned(name)?;
-        let asked = queue.entry(plan.number).map(|(entry, _)| entry.asked.clone());
+        let asked = queue.entry(plan.number).map(|entry| entry.asked);
         let answer = plan.approval.decision;
         let path = self.config.approved(name);
         let rule = plan.rule.clone().unwrap_or_default();
