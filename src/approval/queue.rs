@@ -40,9 +40,9 @@ const MOST_PREVIEWS: usize = 16 << 20;
 const SHORT_PREVIEW: usize = 4096;
 
 /// Puts grants in force.
-pub type Publish = Box<dyn Fn(Arc<Overlay>) + Send + Sync>;
+type Publish = Box<dyn Fn(Arc<Overlay>) + Send + Sync>;
 /// Finds what may be wrong with what is asked.
-pub type Notes = Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>;
+type Notes = Box<dyn Fn(&Asked) -> Vec<Note> + Send + Sync>;
 
 /// What a queue is made of.
 pub struct Parts {

@@ -4,6 +4,14 @@ use crate::addr::Shown;
 use crate::control::wire::{Client, Request};
 use std::time::Duration;
 
+/// Text that the gateway made visible already; shown anew only where it was not.
+pub(super) fn told(text: &str) -> String {
+    match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => text.to_owned(),
+        false => shown(text),
+    }
+}
+
 /// Text from the wire, safe for a terminal.
 pub(super) fn shown(text: &str) -> String {
     Shown::new(text).to_string()

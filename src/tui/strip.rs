@@ -35,6 +35,16 @@ impl Strip {
         self.then(tone, Shown::new(text).to_string())
     }
 
+    /// One more piece of text that the gateway made visible already: shown anew only where it was
+    /// not, so that no escape is escaped.
+    #[must_use]
+    pub fn told(self, tone: Tone, text: &str) -> Self {
+        match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            true => self.then(tone, text),
+            false => self.shown(tone, text),
+        }
+    }
+
     /// One more piece.
     pub fn push(&mut self, tone: Tone, text: impl Into<String>) {
         let text = text.into();

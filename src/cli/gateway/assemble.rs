@@ -34,6 +34,7 @@ const BACKLOG: i32 = 1024;
 const OTHER_FILES: u64 = 256;
 
 /// Builds everything and starts it. What fails here is said with its fix, and nothing was served.
+#[expect(clippy::too_many_lines, reason = "the one list of the rooms and of what each is handed")]
 pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Running> {
     let config = &loaded.config;
     let lock = StateLock::take(&config.state_dir)?;

@@ -1,6 +1,6 @@
 //! An entry, whole: everything that an answer should know.
 
-use crate::cli::words::{asks, distance, maybe, plural, process, shown, word};
+use crate::cli::words::{asks, distance, maybe, plural, process, shown, told, word};
 use crate::control::wire::{Body, Request};
 use std::fmt::{Display, Write};
 
@@ -23,12 +23,12 @@ pub(in crate::cli) fn whole(request: &Request) -> String {
         request.held
     );
     out.fact("asked", asked);
-    out.fact("why", format!("{} ({})", shown(&request.detail), shown(&request.code)));
+    out.fact("why", format!("{} ({})", told(&request.detail), shown(&request.code)));
     if let Some(nearest) = &request.nearest {
         out.fact("nearest", shown(nearest));
     }
     for note in &request.risk {
-        out.fact("risk", format!("{} ({})", shown(&note.text), shown(&note.code)));
+        out.fact("risk", format!("{} ({})", told(&note.text), shown(&note.code)));
     }
     for fact in &request.facts {
         out.fact("says", shown(fact));

@@ -121,7 +121,7 @@ impl Sheet {
     fn risks(&mut self, request: &Request) {
         for (at, note) in request.risk.iter().enumerate() {
             let label = if at == 0 { "risk" } else { "" };
-            let text = Strip::of(Tone::Doubtful, "! ").shown(Tone::Doubtful, &note.text);
+            let text = Strip::of(Tone::Doubtful, "! ").told(Tone::Doubtful, &note.text);
             self.row(
                 label,
                 text.then(Tone::Faint, " (").shown(Tone::Faint, &note.code).then(Tone::Faint, ")"),
@@ -144,7 +144,7 @@ impl Sheet {
     }
 
     fn why(&mut self, request: &Request) {
-        let why = Strip::new().shown(Tone::Plain, &request.detail);
+        let why = Strip::new().told(Tone::Plain, &request.detail);
         self.row(
             "why",
             why.then(Tone::Faint, " (").shown(Tone::Faint, &request.code).then(Tone::Faint, ")"),

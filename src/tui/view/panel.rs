@@ -103,7 +103,7 @@ fn one(model: &Model, answer: &Answer, room: usize) -> (String, Vec<Strip>) {
     }
     lines.push(holds(answer, entry));
     for note in &entry.request.risk {
-        lines.push(Strip::of(Tone::Doubtful, "! ").shown(Tone::Doubtful, &note.text));
+        lines.push(Strip::of(Tone::Doubtful, "! ").told(Tone::Doubtful, &note.text));
     }
     if answer.scope == Scope::Always && answer.breadth == Breadth::Exact {
         let yaml = entry.request.proposal.yaml.trim_end();
