@@ -239,6 +239,46 @@ fn graphql_operations_and_mcp_tools_are_named() {
 }
 
 #[test]
+fn a_tool_or_operation_for_good_is_that_tool_or_operation_alone() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let policy = format!(
+        "  k:\n    endpoints:\n      - {{ host: origin.test, port: {port}, path: /graphql, protocol: graphql, \
+         rules: [ {{ allow: {{ operation_type: query }} }} ] }}\n      - {{ host: origin.test, port: {port}, \
+         path: /mcp, protocol: mcp, rules: [ {{ allow: {{ method: tools/call, tool: read }} }} ] }}\n"
+    );
+    let gateway = Setup::policy(&policy).sandbox(&format!("    {}\n", approval_kit::HOLD)).start();
+    let control = Control::of(&gateway);
+    let authority = format!("origin.test:{port}");
+    let post = |path: &str, text: &str| {
+        send_with(&gateway, "POST", &authority, path, &body("application/json", text))
+    };
+    let list = "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/list\"}";
+    for (path, text, same, others) in [
+        ("/mcp", CALL, CALL.replace("7", "8"), [CALL.replace("drop", "d*p"), list.to_owned()]),
+        (
+            "/graphql",
+            QUERY,
+            QUERY.replace("{ deleteAll }", "{ deleteAll(really: true) }"),
+            [QUERY.replace("deleteAll", "deleteMore"), QUERY.replace("Evil", "Worse")],
+        ),
+    ] {
+        let mut held = post(path, text);
+        let entry = control.one(1);
+        let yaml = entry["proposal"]["yaml"].as_str().unwrap();
+        assert!(yaml.contains("wider than the answer: any arguments"), "{yaml}");
+        control.approve(&entry, &json!({ "scope": "always" }));
+        assert_eq!(answer(&mut held).0, 200, "{path}");
+        assert_eq!(answer(&mut post(path, &same)).0, 200, "{path}");
+        for other in others {
+            let mut held = post(path, &other);
+            control.deny(&control.one(1), &json!({ "scope": "once" }));
+            assert_eq!(answer(&mut held).0, 403, "{other}");
+        }
+    }
+}
+
+#[test]
 fn raw_bytes_are_asked_about_and_covered_by_an_answer_about_raw_bytes_alone() {
     let origin = echo();
     let gateway = holding().start();

@@ -86,7 +86,7 @@ impl Wanted {
 
 /// The policy of a file with this one answer in it.
 fn written(cover: &Cover, answer: Answer) -> Policy {
-    let text = rule(7, cover, &approval(answer));
+    let text = rule(7, (cover, None), &approval(answer));
     let text = format!("version: 1\nnetwork_policies:\n{text}");
     let document = Document::parse(&text, "approved").unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(document.network_policies.len(), 1, "{text}");
@@ -222,7 +222,7 @@ fn every_kind_of_answer_for_good_parses_and_says_what_it_covers_beyond() {
         websocket: false,
     };
     let line = |what| {
-        let text = rule(7, &wanted.cover(what), &approval(Answer::Approve));
+        let text = rule(7, (&wanted.cover(what), None), &approval(Answer::Approve));
         text.lines().find(|line| line.contains("wider")).map(str::to_owned).unwrap_or_default()
     };
     assert!(line(wanted.exact()).contains("any body; any query; the programs that it starts"));

@@ -1,8 +1,8 @@
 //! What wants to leave, as it is shown to the operator, and what makes two of them the same.
 
 use crate::policy::{
-    Answer, Client, Cover, Fingerprint, OwnedAsk, OwnedIntent, Policy, Question, TunnelVerdict,
-    Verdict, What,
+    Answer, Client, Cover, Fingerprint, OwnedAsk, OwnedBody, OwnedIntent, Policy, Question,
+    TunnelVerdict, Verdict, What,
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -80,6 +80,14 @@ impl Asked {
             OwnedAsk::Request { method, path, query, .. } => {
                 Some((method, path.as_str(), query.as_deref()))
             }
+            OwnedAsk::Bytes | OwnedAsk::Opaque => None,
+        }
+    }
+
+    /// What the body says, where a rule needed it.
+    pub fn says(&self) -> Option<&OwnedBody> {
+        match &self.intent.ask {
+            OwnedAsk::Request { body, .. } => body.as_ref(),
             OwnedAsk::Bytes | OwnedAsk::Opaque => None,
         }
     }

@@ -169,7 +169,7 @@ impl Queue {
             Scope::Always => {
                 // Never in force: it shows that the rule is about this entry.
                 grant(GrantId(0), None)?;
-                (None, Some(proposal::rule(number, &cover, &approval)))
+                (None, Some(proposal::rule(number, (&cover, entry.asked.says()), &approval)))
             }
             Scope::Session => {
                 let lasts = match decision.lasts {

@@ -1,7 +1,7 @@
 //! What an answer would cover: a pattern for a path, and the rule as YAML.
 
 use crate::addr::{Path, Shown};
-use crate::policy::{Answer, Approval, Cover, What};
+use crate::policy::{Answer, Approval, Cover, GraphqlOperation, OwnedBody, RpcCall, What};
 use crate::record::rfc3339;
 use serde_json::json;
 use std::fmt::Write;
@@ -103,7 +103,16 @@ pub(super) fn matching_exactly(text: &str) -> String {
 /// The entry of a policy file that says what the answer says, with who, when and why as comments.
 /// A rule can't name a body, nor forbid further query keys, nor leave out the programs that a
 /// program starts: where it is wider than the answer it says so itself.
-pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
+/// Where rules are about what the `body` says, this one is too.
+pub fn rule(
+    number: u64,
+    (cover, body): (&Cover, Option<&OwnedBody>),
+    approval: &Approval,
+) -> String {
+    let spoken = match (&cover.what, approval.decision) {
+        (What::Exact { websocket: false, .. }, Answer::Approve) => body.and_then(spoken),
+        _ => None,
+    };
     let mut text = String::new();
     let word = match approval.decision {
         Answer::Approve => "approved",
@@ -120,13 +129,23 @@ pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
         let _ = writeln!(text, "  # why: {}", Shown::new(reason));
     }
     let _ = writeln!(text, "  {word}-r{number}:");
-    if let Some(wider) = wider(cover, approval.decision) {
+    if let Some(wider) = wider(cover, spoken.is_some(), approval.decision) {
         let _ = writeln!(text, "    # {wider}");
     }
     let _ = writeln!(text, "    endpoints:");
     let _ = writeln!(text, "      - host: {}", quoted(&cover.host));
     let _ = writeln!(text, "        port: {}", cover.port);
-    what(cover, approval.decision, &mut text);
+    match (&cover.what, spoken) {
+        (What::Exact { path, .. }, Some(Spoken { protocol, rules })) => {
+            let _ = writeln!(text, "        path: {}", quoted(&exactly(path)));
+            let _ = writeln!(text, "        protocol: {protocol}\n        enforcement: enforce");
+            let _ = writeln!(text, "        rules:");
+            for rule in rules {
+                let _ = writeln!(text, "          - allow: {{ {rule} }}");
+            }
+        }
+        _ => what(cover, approval.decision, &mut text),
+    }
     if let Some(binary) = &cover.binary {
         let _ = writeln!(text, "    binaries:");
         let _ = writeln!(text, "      - {{ path: {} }}", quoted(&matching_exactly(binary)));
@@ -135,7 +154,7 @@ pub fn rule(number: u64, cover: &Cover, approval: &Approval) -> String {
 }
 
 /// What a rule covers beyond the answer that it stands for.
-fn wider(cover: &Cover, answer: Answer) -> Option<String> {
+fn wider(cover: &Cover, spoken: bool, answer: Answer) -> Option<String> {
     if answer == Answer::Deny {
         return None;
     }
@@ -143,16 +162,57 @@ fn wider(cover: &Cover, answer: Answer) -> Option<String> {
     let body = match &cover.what {
         What::Bytes | What::Opaque => Some("nothing in it is seen, whatever it is"),
         What::Exact { websocket: true, .. } => Some("any message"),
+        What::Exact { .. } if spoken => Some("any arguments"),
         What::Exact { .. } => Some("any body"),
         What::Paths { .. } | What::Host => None,
     };
     let query = match &cover.what {
+        What::Exact { .. } if spoken => Some("any query"),
         What::Exact { query: None, .. } => Some("any query"),
         What::Exact { query: Some(_), .. } => Some("further keys in the query"),
         What::Bytes | What::Opaque | What::Paths { .. } | What::Host => None,
     };
     let all: Vec<&str> = [body, query, started].into_iter().flatten().collect();
     (!all.is_empty()).then(|| format!("wider than the answer: {}", all.join("; ")))
+}
+
+/// What a rule says of a body.
+struct Spoken {
+    protocol: &'static str,
+    rules: Vec<String>,
+}
+
+/// The same calls or operations, where rules can name them.
+fn spoken(body: &OwnedBody) -> Option<Spoken> {
+    let exactly = |text: &str| quoted(&matching_exactly(text));
+    let (protocol, rules) = match body {
+        OwnedBody::Invalid(_) => return None,
+        OwnedBody::Rpc(calls) => {
+            let rule = |call: &RpcCall| match (call.method.as_deref()?, &call.tool) {
+                // A rule without a tool would be about every tool.
+                ("tools/call", None) => None,
+                (method, None) => Some(format!("method: {}", exactly(method))),
+                (method, Some(tool)) => {
+                    Some(format!("method: {}, tool: {}", exactly(method), exactly(tool)))
+                }
+            };
+            ("mcp", calls.iter().map(rule).collect::<Option<Vec<_>>>()?)
+        }
+        OwnedBody::Graphql(operations) => {
+            let rule = |operation: &GraphqlOperation| {
+                let kind = operation.kind.filter(|_| !operation.fields.is_empty())?;
+                let name = operation.name.as_deref().map(exactly);
+                let name = name.map(|name| format!(", operation_name: {name}"));
+                let fields: Vec<String> =
+                    operation.fields.iter().map(|field| exactly(field)).collect();
+                let fields = fields.join(", ");
+                let (kind, name) = (json!(kind), name.unwrap_or_default());
+                Some(format!("operation_type: {kind}{name}, fields: [{fields}]"))
+            };
+            ("graphql", operations.iter().map(rule).collect::<Option<Vec<_>>>()?)
+        }
+    };
+    (!rules.is_empty()).then_some(Spoken { protocol, rules })
 }
 
 /// JSON strings are YAML strings.

@@ -67,7 +67,7 @@ fn yaml(entry: &Entry) -> String {
         reason: None,
     };
     let cover = entry.asked.covering_exactly();
-    let rule = approval::rule(entry.number, &cover, &approval);
+    let rule = approval::rule(entry.number, (&cover, entry.asked.says()), &approval);
     // Who and when is not known yet.
     rule.lines()
         .skip(1)
