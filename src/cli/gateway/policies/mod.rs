@@ -201,9 +201,10 @@ impl Policies {
             if sandbox.policy().id() == new.1.id() {
                 continue;
             }
-            self.announce(config, name, &new, why).await;
+            // In force before it is said, and before the history has it: what it takes away is gone.
             sandbox.show_agent(agent_view(&new.0));
-            sandbox.swap(new.1);
+            sandbox.swap(new.1.clone());
+            self.announce(config, name, &new, why).await;
         }
         for name in policies.keys() {
             tracing::warn!(sandbox = %name, "a new sandbox needs a restart");

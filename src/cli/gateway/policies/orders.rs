@@ -76,9 +76,9 @@ impl Floor<'_> {
     async fn put_in_force(&self, name: &Arc<str>, compiled: Compiled, why: &Why) {
         let Some(sandbox) = self.sandboxes.get(name) else { return };
         if sandbox.policy().id() != compiled.1.id() {
-            self.policies.announce(self.config, name, &compiled, why).await;
             sandbox.show_agent(super::agent_view(&compiled.0));
-            sandbox.swap(compiled.1);
+            sandbox.swap(compiled.1.clone());
+            self.policies.announce(self.config, name, &compiled, why).await;
         }
     }
 
