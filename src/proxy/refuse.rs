@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(crate) struct Refusal {
     /// What came of asking the operator.
     pub(crate) asked: Option<Asked>,
     /// In how many seconds it may pass, where that is known.
-    pub(crate) wait: Option<u32>,
+    pub(crate) wait: Option<NonZeroU32>,
 }
 
 /// What came of asking the operator.
@@ -155,7 +156,7 @@ impl Refusal {
     /// How many seconds the client should wait before it comes back.
     fn retry_after(&self) -> Option<u64> {
         if let Some(wait) = self.wait {
-            return Some(wait.into());
+            return Some(wait.get().into());
         }
         match self.asked.as_ref().map(|asked| &asked.came) {
             Some(Came::TimedOut) => Some(COME_BACK.as_secs()),

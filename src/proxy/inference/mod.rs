@@ -42,6 +42,7 @@ use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// The largest body of a call that is read, in bytes: what the providers take at most.
@@ -212,7 +213,7 @@ impl From<Spent> for Refusal {
             Spent::Requests { wait, .. } => (Code::CallBudget, wait),
         };
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        let wait = u32::try_from(seconds).ok();
+        let wait = u32::try_from(seconds).ok().and_then(NonZeroU32::new);
         Self { wait, ..Self::unjudged(code, spent.to_string()) }
     }
 }
