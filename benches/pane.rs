@@ -116,6 +116,7 @@ fn record() -> Record {
         request: None,
         approval: None,
         facts: None,
+        call: None,
         websocket: false,
     }
 }
