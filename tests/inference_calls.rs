@@ -1,6 +1,5 @@
 //! `inference.local`: what is asked reaches the provider with the operator's key and nothing else
 //! of the agent's, and what comes back is the provider's, counted.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod inference_kit;

@@ -1,5 +1,4 @@
 //! `inference:` in the config: what it means, and what is refused, each with its place and the fix.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use portcullis::config::{Config, Flags, Surroundings};
 use portcullis::inference::{Models, Provider, Shape};

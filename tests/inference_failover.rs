@@ -1,6 +1,5 @@
 //! Who stands in when a provider can't be reached, is busy or fails; how long anything may take;
 //! what a sandbox may spend.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod inference_kit;
