@@ -115,6 +115,7 @@ fn record() -> Record {
         policy: PolicyId([0x9f; 32]),
         request: None,
         approval: None,
+        credential: None,
         facts: None,
         call: None,
         websocket: false,

@@ -37,6 +37,7 @@ fn record(sandbox: &Arc<str>) -> Record {
         by: By::Policy,
         request: None,
         approval: None,
+        credential: None,
         sent: true,
         address: "140.82.112.5".parse().ok(),
         status: Some(200),

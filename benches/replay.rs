@@ -106,6 +106,7 @@ fn record(at: u64, sandboxes: &[Arc<str>], start: SystemTime) -> Record {
         by: By::Policy,
         request: None,
         approval: None,
+        credential: None,
         sent: known,
         address: known.then(|| "140.82.112.5".parse().ok()).flatten(),
         status: Some(if known { 200 } else { 403 }),

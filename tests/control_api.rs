@@ -73,6 +73,10 @@ async fn every_route_answers_as_its_type() {
     client.unpin("ci").await.unwrap();
     assert_eq!(client.reload().await.unwrap().versions.len(), 2);
     assert_eq!(client.history(Some("ci")).await.unwrap()[0].sandbox, "ci");
+    assert_eq!(client.credentials(None).await.unwrap()[0].bindings.len(), 2);
+    assert_eq!(client.credentials(Some("ci")).await.unwrap()[0].bindings.len(), 1);
+    assert!(!client.check_credential("github", false).await.unwrap().in_use);
+    assert!(client.check_credential("github", true).await.unwrap().in_use);
     let told = fake.told.lock().unwrap().clone();
     let euid = rustix::process::geteuid().as_raw();
     assert!(told.iter().all(|(who, _)| who.uid == euid && !who.name.is_empty()), "{told:?}");

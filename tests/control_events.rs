@@ -32,6 +32,7 @@ fn record(sandbox: &str, target: &'static str) -> Record {
         id: Id(7),
         request: Some(41),
         approval: None,
+        credential: None,
         sandbox: sandbox.into(),
         client: Client::Unseen,
         scheme: Scheme::Https,

@@ -127,7 +127,7 @@ async fn what_a_live_server_answers_is_what_the_file_says() {
             valid(&api, takes, &body);
         }
         let path = route.path.replace("{name}", "agent").replace("{request}", "r1");
-        let path = path.replace("{grant}", "g1");
+        let path = path.replace("{grant}", "g1").replace("{credential}", "github");
         let (status, kind, bytes) = call(&served, route.method, &path, &body).await;
         assert_eq!(status, 200, "{path}: {bytes:?}");
         let schema = &operation["responses"]["200"]["content"][&kind]["schema"];

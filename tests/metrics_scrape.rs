@@ -32,6 +32,7 @@ fn record(sandbox: &str) -> Record {
         by: By::Policy,
         request: None,
         approval: None,
+        credential: None,
         sent: true,
         address: None,
         status: Some(200),

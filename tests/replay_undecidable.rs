@@ -298,6 +298,8 @@ fn line(asked: Real<'_>, facts: Option<RecordedFacts>, verdict: Judged) -> Vec<u
         by: By::Policy,
         request: None,
         approval: None,
+        credential: None,
+        call: None,
         sent: true,
         address: None,
         status: Some(200),

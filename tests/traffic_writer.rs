@@ -38,6 +38,7 @@ fn record(sandbox: &Arc<str>, number: u64) -> Record {
         by: By::Policy,
         request: None,
         approval: None,
+        credential: None,
         sent: true,
         address: None,
         status: Some(200),
@@ -258,6 +259,7 @@ fn past_a_hundred_identical_refusals_a_second_one_line_counts_the_rest() {
             by: By::Limit,
             request: None,
             approval: None,
+            credential: None,
             code: Code::TooManyRequests,
             ..refusal(&name, &format!("/limited/{i}"))
         };

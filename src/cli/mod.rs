@@ -6,6 +6,7 @@
 mod asking;
 mod audit;
 mod ca;
+mod credentials;
 mod dry_run;
 mod effective;
 mod env;
@@ -78,6 +79,8 @@ enum Command {
     Grants(grants::GrantsArgs),
     /// The model routes behind inference.local, and what to set in the client.
     Inference(inference::InferenceArgs),
+    /// The credentials that the gateway holds: sources and bindings, never values.
+    Credentials(credentials::CredentialsArgs),
     /// The sandboxes that the gateway serves.
     Sandboxes(sandboxes::SandboxesArgs),
     /// How the gateway does.
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Requests(args) => requests::run(args),
         Command::Grants(args) => grants::run(args),
         Command::Inference(args) => inference::run(args),
+        Command::Credentials(args) => credentials::run(args),
         Command::Sandboxes(args) => sandboxes::run(args),
         Command::Status(args) => status::run(&args),
         Command::Logs(args) => logs::run(&args),

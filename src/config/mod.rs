@@ -9,6 +9,7 @@ mod credentials;
 mod deny;
 mod error;
 mod inference;
+mod inject;
 mod listen;
 mod load;
 mod policies;
@@ -20,6 +21,7 @@ mod surroundings;
 mod units;
 mod upstream;
 
+pub use credentials::is_credential_name;
 pub use error::ConfigError;
 pub use load::{Flags, Loaded, Notice, schema};
 pub use policies::{PolicyError, answered};

@@ -8,7 +8,7 @@ use super::source::At;
 use super::units::{Net, Size, Span};
 use crate::policy::document::Globs;
 use schemars::JsonSchema;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -48,8 +48,9 @@ pub(super) struct RawConfig {
     /// The routes behind `inference.local`, by name.
     #[serde(default)]
     pub(super) inference: BTreeMap<String, At<RawInference>>,
-    #[schemars(skip)]
-    pub(super) inject: Option<At<IgnoredAny>>,
+    /// Where credentials go.
+    #[serde(default)]
+    pub(super) inject: Vec<At<RawInject>>,
 }
 
 /// One listener.
@@ -96,8 +97,9 @@ pub(super) struct RawSandbox {
     pub(super) deny_rules: Vec<At<RawDeny>>,
     /// The routes behind `inference.local`, by their name in `inference:`. Left out: none.
     pub(super) inference: Option<At<String>>,
-    #[schemars(skip)]
-    pub(super) credentials: Option<At<IgnoredAny>>,
+    /// The credentials that it may use, by name. Default: none.
+    #[serde(default)]
+    pub(super) credentials: Vec<At<String>>,
 }
 
 /// A deny rule that holds for all sandboxes.
@@ -236,10 +238,90 @@ pub(super) struct RawCredential {
     pub(super) env: Option<String>,
     /// A program and its arguments, whose output is the value.
     pub(super) command: Option<Vec<String>>,
-    /// How long a command's value is good for.
-    pub(super) ttl: Option<Span>,
-    /// How long a command may take.
-    pub(super) timeout: Option<Span>,
+    /// How long a command's value is good for. Default: until an origin refuses it.
+    pub(super) ttl: Option<At<Span>>,
+    /// How long a command may take. Default: 10s.
+    pub(super) timeout: Option<At<Span>>,
+}
+
+/// Where a credential goes: one host, and exactly one of `header`, `basic`, `query`, `placeholder`
+/// and `sigv4`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Inject")]
+pub(super) struct RawInject {
+    /// The credential's name.
+    pub(super) credential: At<String>,
+    /// The host, exactly.
+    pub(super) host: At<String>,
+    /// The port. Default: 443.
+    pub(super) port: Option<At<u16>>,
+    /// The methods. Default: all (`["*"]`).
+    pub(super) methods: Option<At<Vec<String>>>,
+    /// A glob over the path. Default: `/**`.
+    pub(super) path: Option<At<String>>,
+    /// The addresses that it goes to. Needed for a host of `upstream.hosts`.
+    pub(super) addresses: Option<Vec<Net>>,
+    /// Whether it goes into WebSocket handshakes. Default: no.
+    pub(super) websocket: Option<bool>,
+    /// A header.
+    pub(super) header: Option<At<String>>,
+    /// The header's value, with `{}` for the credential's. Default: `{}`.
+    pub(super) format: Option<At<String>>,
+    /// `Authorization: Basic` with this user and the value as password.
+    pub(super) basic: Option<At<RawBasic>>,
+    /// A query parameter.
+    pub(super) query: Option<At<String>>,
+    /// A word that the sandbox holds in the value's stead.
+    pub(super) placeholder: Option<At<String>>,
+    /// Where the placeholder is looked for. Default: header, basic, query, path.
+    #[serde(rename = "in")]
+    pub(super) within: Option<At<Vec<RawSpot>>>,
+    /// AWS Signature Version 4; the value is `ID:SECRET` or `ID:SECRET:SESSION_TOKEN`.
+    pub(super) sigv4: Option<At<RawSigv4>>,
+}
+
+/// `basic: { user: … }`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Basic")]
+pub(super) struct RawBasic {
+    /// The user.
+    pub(super) user: At<String>,
+}
+
+/// `sigv4: { service: …, region: … }`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Sigv4")]
+pub(super) struct RawSigv4 {
+    /// The service: `s3`.
+    pub(super) service: At<String>,
+    /// The region: `eu-west-1`.
+    pub(super) region: At<String>,
+}
+
+/// Where a placeholder may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "PlaceholderSpot")]
+pub(super) enum RawSpot {
+    /// A header's value.
+    Header,
+    /// User or password of `Authorization: Basic`.
+    Basic,
+    /// A query parameter.
+    Query,
+    /// A path segment.
+    Path,
+    /// A JSON body.
+    Json,
+    /// A form body.
+    Form,
+    /// A text body.
+    Text,
+    /// A text message of a WebSocket.
+    Websocket,
 }
 
 /// How origins are reached.

@@ -4,6 +4,8 @@
 
 use crate::addr::{Authority, Host, Name};
 use crate::policy::document::Document;
+use crate::proxy::inject::Binding;
+use crate::vault::Source;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +30,9 @@ pub struct Config {
     /// Deny rules that hold for all sandboxes; nothing in it allows.
     pub deny: Option<Arc<Document>>,
     /// Where secret values come from, by name.
-    pub credentials: BTreeMap<Arc<str>, crate::vault::Source>,
+    pub credentials: BTreeMap<Arc<str>, Source>,
+    /// Where they go.
+    pub inject: Vec<Binding>,
     /// The routes behind `inference.local`, by name.
     pub inference: BTreeMap<Arc<str>, Arc<crate::inference::Routes>>,
     /// How origins are reached.
@@ -91,6 +95,8 @@ pub struct Sandbox {
     pub tier: Arc<str>,
     /// What happens to entries with binaries where the process can't be seen.
     pub identity: Identity,
+    /// The credentials that it may use; each exists.
+    pub credentials: Vec<Arc<str>>,
     /// What happens to a request that no rule knows.
     pub approval: Approval,
     /// Whether it may ask about itself at `http://policy.local`.

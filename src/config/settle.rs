@@ -15,7 +15,7 @@ use super::settings::{
 use super::source::{At, Fault, Place};
 use super::surroundings::Surroundings;
 use super::units::{Size, Span};
-use super::{credentials, deny, inference, listen, upstream};
+use super::{credentials, deny, inference, inject, listen, upstream};
 use crate::addr::Shown;
 use crate::policy::preset::{self, Access};
 use std::collections::BTreeMap;
@@ -70,7 +70,6 @@ pub(super) fn settle(
     state_dir: Option<PathBuf>,
 ) -> Result<Config, ConfigError> {
     version(reading, raw)?;
-    not_in_this_build(reading, raw)?;
     let listeners = listeners(reading, raw)?;
     let state_dir_named = state_dir.is_some() || raw.state_dir.is_some();
     let state_dir = match (&state_dir, &raw.state_dir) {
@@ -85,6 +84,7 @@ pub(super) fn settle(
         deny: deny::settle(reading, raw, DEFAULTS)?,
         listeners,
         credentials: credentials::settle(reading, &raw.credentials)?,
+        inject: inject::settle(reading, raw)?,
         inference: inference::settle(reading, &raw.inference, &raw.credentials)?,
         upstream: upstream::settle(reading, &raw.upstream, &raw.credentials)?,
         timeout: timeout(reading, &raw.timeout)?,
@@ -100,23 +100,6 @@ fn version(reading: &Reading<'_>, raw: &RawConfig) -> Result<(), ConfigError> {
     }
     let what = format!("version {} of the config is not known", raw.version.value);
     Err(reading.fault(raw.version.place, what, "write `version: 1`"))
-}
-
-fn not_in_this_build(reading: &Reading<'_>, raw: &RawConfig) -> Result<(), ConfigError> {
-    let refuse = |key: &str, place: Place| {
-        let what = format!("{key} is not part of this build yet");
-        let fix = format!("remove `{key}:` (line {})", place.line);
-        reading.fault(place, what, fix)
-    };
-    if let Some(inject) = &raw.inject {
-        return Err(refuse("inject", inject.place));
-    }
-    for sandbox in raw.sandboxes.values() {
-        if let Some(credentials) = &sandbox.value.credentials {
-            return Err(refuse("credentials", credentials.place));
-        }
-    }
-    Ok(())
 }
 
 fn listeners(reading: &Reading<'_>, raw: &RawConfig) -> Result<Vec<Listener>, ConfigError> {
@@ -153,7 +136,8 @@ fn sandboxes(
     let mut settled = BTreeMap::new();
     for (name, own) in raw.sandboxes.iter().filter(|(name, _)| *name != DEFAULTS) {
         sandbox_name(reading, name, own.place)?;
-        settled.insert(name.as_str().into(), sandbox(reading, raw, (&defaults.value, &own.value))?);
+        let sandbox = sandbox(reading, raw, (&defaults.value, &own.value))?;
+        settled.insert(name.as_str().into(), sandbox);
     }
     for listener in listeners {
         if !settled.contains_key(&listener.sandbox) {
@@ -201,6 +185,7 @@ fn sandbox(
             None | Some(RawIdentity::Required) => Identity::Required,
             Some(RawIdentity::Ignore) => Identity::Ignore,
         },
+        credentials: inject::attached(reading, raw, (defaults, own))?,
         approval: approval(reading, defaults.approval.as_ref(), own.approval.as_ref())?,
         agent_api: own.agent_api.or(defaults.agent_api).unwrap_or(true),
         inference: routes

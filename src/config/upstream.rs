@@ -125,15 +125,11 @@ fn parent_credential(
     };
     let place = credential.place;
     let raw = &credential.value;
-    if raw.ttl.is_some() || raw.timeout.is_some() {
-        let what = "`ttl` and `timeout` belong to `command`, which is not part of this build yet";
-        return Err(reading.fault(place, what, "remove them"));
-    }
     match (&raw.file, &raw.env, &raw.command) {
         (Some(file), None, None) => Ok(CredentialSource::File(reading.path(file, place)?)),
         (None, Some(name), None) if !name.is_empty() => Ok(CredentialSource::Env(name.clone())),
         (None, None, Some(_)) => {
-            let what = "a credential from a command is not part of this build yet";
+            let what = "the parent proxy's credential comes from a file or a variable";
             Err(reading.fault(place, what, "use file: or env:"))
         }
         _ => {

@@ -4,8 +4,8 @@
 //! question is well formed, and says what came back.
 
 use super::wire::{
-    Apply, Changed, Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest,
-    Inference, PolicyVersion, Probe, Problem, Request, SetInference, Status,
+    Apply, Changed, Credential, CredentialCheck, Decided, Decision, EffectivePolicy, Event, Filter,
+    Grant, GrantRequest, Inference, PolicyVersion, Probe, Problem, Request, SetInference, Status,
 };
 use std::fmt;
 use std::future::Future;
@@ -143,6 +143,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Tries every route with real requests.
     fn probe(&self, sandbox: &str) -> impl Future<Output = Result<Vec<Probe>, Problem>> + Send;
+    /// The credentials that go somewhere for one sandbox, or all.
+    fn credentials(&self, sandbox: Option<&str>) -> Vec<Credential>;
+
+    /// Reads a credential's source; `keep`: what it says is used from now on.
+    fn check_credential(
+        &self,
+        name: &str,
+        keep: bool,
+    ) -> impl Future<Output = Result<CredentialCheck, Problem>> + Send;
 
     /// What happens from now on: everything but `hello`, `traffic` and `missed`, which are the
     /// server's.

@@ -168,10 +168,14 @@ codes! {
     OwnAddress = "own_address", Loop, 508;
     /// The request came through this gateway before.
     Loop = "loop", Loop, 508;
+    /// A placeholder that is not bound to the host, or not to this part of a request.
+    PlaceholderMisuse = "placeholder_misuse", PlaceholderMisuse, 403;
     /// A body over the limit.
     BodyTooLarge = "body_too_large", LimitExceeded, 413;
     /// A body that must be read to judge is over the limit.
     JudgedBodyTooLarge = "judged_body_too_large", LimitExceeded, 413;
+    /// A body in which placeholders are looked for, or that is signed, is over the limit.
+    RewrittenBodyTooLarge = "rewritten_body_too_large", LimitExceeded, 413;
     /// Too many connections from the sandbox.
     TooManyConnections = "too_many_connections", LimitExceeded, 429;
     /// Too many requests a second from the sandbox.
@@ -180,6 +184,8 @@ codes! {
     UploadLimit = "upload_limit", LimitExceeded, 429;
     /// Too many distinct names under one wildcard a minute.
     TooManyNames = "too_many_names", LimitExceeded, 429;
+    /// A credential has no value, or may not go over this connection.
+    CredentialUnavailable = "credential_unavailable", CredentialUnavailable, 502;
     /// The name does not resolve.
     NameNotFound = "name_not_found", UpstreamUnreachable, 502;
     /// The resolver failed.
@@ -244,8 +250,6 @@ codes! {
     TokenBudget = "token_budget", LimitExceeded, 429;
     /// Too many model calls from the sandbox within a minute.
     CallBudget = "call_budget", LimitExceeded, 429;
-    /// The credential that would pay has no value.
-    CredentialUnavailable = "credential_unavailable", CredentialUnavailable, 502;
 }
 
 impl serde::Serialize for Code {

@@ -5,15 +5,17 @@
 
 use super::gate::Serving;
 use super::inference::Tee;
+use super::inject::Unframed;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::sandbox::Sandbox;
+use super::scrub::{Answer, DecodeError, Unread};
 use crate::policy::Code;
 use crate::record::Outcome;
 use crate::upstream::pool::{Connection, Key, Pool};
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
@@ -28,6 +30,9 @@ pub(crate) enum BodyError {
     /// The other side's connection.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// It can't be looked through for what must not reach the client.
+    #[error(transparent)]
+    Unread(DecodeError),
     /// Cut by the gateway.
     #[error("ended by the gateway: {}", .0.as_str())]
     Cut(Code),
@@ -41,6 +46,10 @@ pub(crate) enum BodyError {
 pub(crate) struct UpBody {
     source: Source,
     pace: Option<Arc<Pace>>,
+    /// Fields that its trailers may not have: their headers hold what the gateway put there.
+    without: Option<Box<[HeaderName]>>,
+    /// It comes in chunks that the client signed, and goes up without them.
+    unframed: Option<Box<Unframed>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +90,26 @@ pub(crate) struct Pace {
 }
 
 const STOPS: [Code; 2] = [Code::BodyTooLarge, Code::UploadLimit];
+
+impl From<Unread> for BodyError {
+    fn from(error: Unread) -> Self {
+        match error {
+            Unread::Hyper(error) => Self::Hyper(error),
+            Unread::Decode(error) => Self::Unread(error),
+        }
+    }
+}
+
+impl BodyError {
+    /// What the record of an answer that broke off says.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Hyper(_) | Self::Over(_) => Code::UpstreamClosed,
+            Self::Unread(_) => Code::UpstreamProtocol,
+            Self::Cut(code) => *code,
+        }
+    }
+}
 
 impl Pace {
     pub(crate) fn new(
@@ -164,7 +193,7 @@ impl UpBody {
     /// No body, or one that was read to judge.
     pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        let body = Self { source: Source::Whole(bytes), pace };
+        let body = Self { source: Source::Whole(bytes), pace, without: None, unframed: None };
         if body.is_end_stream() {
             // hyper does not poll a body that is at its end.
             body.finished();
@@ -174,12 +203,46 @@ impl UpBody {
 
     /// The client's body as it comes.
     pub(crate) fn stream(body: Incoming, pace: Arc<Pace>) -> Self {
-        Self { source: Source::Stream(body), pace: Some(pace) }
+        Self { source: Source::Stream(body), pace: Some(pace), without: None, unframed: None }
     }
 
     /// The client's body, whose beginning was read.
     pub(crate) fn peeked(peeked: Box<Peeked>, pace: Arc<Pace>) -> Self {
-        Self { source: Source::Peeked(peeked), pace: Some(pace) }
+        Self { source: Source::Peeked(peeked), pace: Some(pace), without: None, unframed: None }
+    }
+
+    /// The same, with none of these fields among its trailers, in any spelling.
+    pub(crate) fn without(mut self, names: Vec<HeaderName>) -> Self {
+        self.without = (!names.is_empty()).then(|| names.into());
+        self
+    }
+
+    /// The same, taken out of its signed chunks where `unframed`.
+    pub(crate) fn unframed(mut self, unframed: bool) -> Self {
+        self.unframed = unframed.then(Box::default);
+        self
+    }
+
+    /// A piece as it goes up.
+    fn shaped(
+        unframed: &mut Option<Box<Unframed>>,
+        piece: Bytes,
+    ) -> Result<Frame<Bytes>, BodyError> {
+        let piece = match unframed {
+            None => Some(piece),
+            Some(unframed) => unframed.push(piece),
+        };
+        piece.map(Frame::data).ok_or(BodyError::Cut(Code::BadFraming))
+    }
+
+    fn clean(without: Option<&[HeaderName]>, trailers: &mut HeaderMap) {
+        super::headers::clean_trailers(trailers);
+        let Some(without) = without else { return };
+        let own = |name: &&HeaderName| without.iter().any(|other| super::inject::same(name, other));
+        let own: Vec<HeaderName> = trailers.keys().filter(own).cloned().collect();
+        own.iter().for_each(|name| {
+            trailers.remove(name);
+        });
     }
 
     /// What was read before goes first; then the source is what is left.
@@ -189,10 +252,11 @@ impl UpBody {
         pace.polled.store(true, Ordering::Relaxed);
         let first = std::mem::take(&mut peeked.first);
         if !first.is_empty() {
-            return Some(pace.count(first.len() as u64).map(|()| Frame::data(first)));
+            let counted = pace.count(first.len() as u64);
+            return Some(counted.and_then(|()| Self::shaped(&mut self.unframed, first)));
         }
         if let Some(mut trailers) = peeked.trailers.take() {
-            super::headers::clean_trailers(&mut trailers);
+            Self::clean(self.without.as_deref(), &mut trailers);
             peeked.rest = None;
             self.source = Source::Whole(None);
             self.finished();
@@ -260,11 +324,11 @@ impl Body for UpBody {
                     if body.is_end_stream() {
                         pace.live.sent_all.store(true, Ordering::Relaxed);
                     }
-                    Poll::Ready(Some(Ok(Frame::data(data))))
+                    Poll::Ready(Some(Self::shaped(&mut this.unframed, data)))
                 }
                 Err(frame) => {
                     let mut trailers = frame.into_trailers().unwrap_or_default();
-                    super::headers::clean_trailers(&mut trailers);
+                    Self::clean(this.without.as_deref(), &mut trailers);
                     // Nothing is polled behind trailers.
                     this.finished();
                     Poll::Ready(Some(Ok(Frame::trailers(trailers))))
@@ -282,6 +346,9 @@ impl Body for UpBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.unframed.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
             Source::Stream(body) => body.size_hint(),
@@ -331,7 +398,7 @@ enum Down {
 /// An origin's response under way.
 #[derive(Debug)]
 pub(crate) struct Streaming {
-    pub(crate) body: Incoming,
+    pub(crate) body: Answer,
     /// A frame that was read ahead, so that head and body leave in one write.
     pub(crate) first: Option<Frame<Bytes>>,
     /// The origin broke off, and the client is to hear of it at the next turn.
@@ -401,7 +468,7 @@ impl Streaming {
     /// Why the origin broke off before the client got anything, if it did.
     pub(crate) fn broke(&mut self) -> Option<BodyError> {
         let error = self.broken.take()?;
-        self.fail(Code::UpstreamClosed);
+        self.fail(error.code());
         Some(error)
     }
 

@@ -2,6 +2,7 @@
 
 use super::body::{Lease, Pace, UpBody};
 use super::gate::Connection;
+use super::inject::Plan;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::refuse::Refusal;
@@ -45,6 +46,16 @@ pub(crate) enum Use {
 pub(crate) struct Carrier {
     pub(crate) lease: Lease,
     pub(crate) absolute: bool,
+}
+
+impl Carrier {
+    /// Whether the values of `plan` may go over it.
+    pub(crate) fn fits(&self, plan: &Plan) -> Result<(), Refusal> {
+        // Of TLS there are two profiles, and both verify.
+        let verified = matches!(self.lease.key.profile, Profile::Tls | Profile::TlsHttp2);
+        let connection = &self.lease.connection;
+        plan.fits(verified, (connection.reached, connection.route))
+    }
 }
 
 impl From<PinError> for Refusal {

@@ -1,10 +1,11 @@
 //! Bodies that must be read to judge: buffered to a stated limit, never let through beyond it.
 
+use super::body::Peeked;
 use super::refuse::Refusal;
 use crate::policy::body::{graphql, rpc};
 use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code, OwnedBody};
 use crate::record::Facts;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -119,6 +120,44 @@ pub(crate) async fn read(
     };
     let facts = Some(Box::new(understand(&asked, &bytes)));
     Ok(JudgedBody { bytes: Some(bytes), facts })
+}
+
+/// Reads all of a body whose first part may have been read already.
+pub(crate) async fn whole(
+    (first, body): (Option<Peeked>, Option<Incoming>),
+    limit: (usize, &str),
+    within: Duration,
+) -> Result<Bytes, Refusal> {
+    let (mut all, rest) = match first {
+        Some(peeked) => (BytesMut::from(&peeked.first[..]), peeked.rest),
+        None => (BytesMut::new(), body),
+    };
+    let Some(rest) = rest else { return Ok(all.freeze()) };
+    let room = limit.0.saturating_sub(all.len());
+    match tokio::time::timeout(within, Limited::new(rest, room).collect()).await {
+        Err(_) => {
+            let detail = format!("the body did not come in time, and {}", limit.1);
+            Err(Refusal::unjudged(Code::BodyTimeout, detail).closing())
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long(limit)),
+        Ok(Err(_)) => {
+            let detail = "the client's body ended before its end";
+            Err(Refusal::unjudged(Code::BadFraming, detail).closing())
+        }
+        Ok(Ok(collected)) => {
+            all.extend_from_slice(&collected.to_bytes());
+            Ok(all.freeze())
+        }
+    }
+}
+
+/// The refusal for a body over `limit`, which says why there is one.
+pub(crate) fn too_long((limit, why): (usize, &str)) -> Refusal {
+    let detail = format!(
+        "the body has more than {limit} bytes, and {why}; \
+         the operator can raise `buffer` in the gateway's config"
+    );
+    Refusal::unjudged(Code::RewrittenBodyTooLarge, detail).closing()
 }
 
 fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedBody {

@@ -2,15 +2,16 @@
 //! text message of the client judged before it leaves.
 
 use super::gate::Connection;
+use super::inject::Messages;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::target::Target;
-use super::websocket::{Decoder, Event, FrameError, Place, Side, encode_close};
-use crate::addr::Path;
+use super::websocket::{Decoder, Event, FrameError, Opcode, Place, Side, encode, encode_close};
+use crate::addr::{Path, Shown};
 use crate::policy::body::ws_graphql;
 use crate::policy::{Ask, Body, Client, Code, Intent, Ticket, TicketUse, Verdict};
 use crate::record::{By, Outcome};
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -47,6 +48,10 @@ pub(crate) struct Judge {
     limit: usize,
     /// The answer for this one WebSocket.
     ticket: Option<Arc<Ticket>>,
+    /// The rules are about messages.
+    judges: bool,
+    /// Placeholders in messages are filled.
+    messages: Option<Messages>,
 }
 
 /// Why a direction stopped.
@@ -96,6 +101,30 @@ impl Judge {
             graphql,
             limit: connection.sandbox.settings().bodies.graphql,
             ticket: open.watch().and_then(|watch| watch.live().ticket()),
+            judges: true,
+            messages: None,
+        }
+    }
+
+    /// The same, filling the placeholders of messages, and judging them where `judges`.
+    pub(crate) fn filling(self, judges: bool, messages: Option<Messages>) -> Self {
+        Self { judges, messages, ..self }
+    }
+
+    /// What goes up for a text message that came as `wire`.
+    fn pass(&self, text: &str, wire: Bytes) -> Result<Bytes, (Code, String)> {
+        if self.judges {
+            self.judge(text)?;
+        }
+        let Some(messages) = &self.messages else { return Ok(wire) };
+        match messages.fill(text) {
+            Ok(None) => Ok(wire),
+            Ok(Some(filled)) => Ok(encode(Opcode::Text, &filled, Some(mask()))),
+            Err(text) => {
+                let text = Shown::new(&text).limit(80).to_string();
+                let detail = format!("the placeholder {text} is not filled here");
+                Err((Code::PlaceholderMisuse, detail))
+            }
         }
     }
 
@@ -321,6 +350,12 @@ impl<'a> Way<'a> {
     }
 }
 
+/// A fresh key for a frame of ours (RFC 6455 §5.3).
+fn mask() -> [u8; 4] {
+    let [.., a, b, c, d] = crate::record::Id::new(std::time::SystemTime::now()).0.to_be_bytes();
+    [a, b, c, d]
+}
+
 async fn copied<R, W>(from: &mut R, to: &mut W, way: &mut Way<'_>) -> Stop
 where
     R: AsyncRead + Unpin,
@@ -354,10 +389,11 @@ where
             let wire = match decoder.next() {
                 Err(error) => return Stop::Malformed(error),
                 Ok(None) => break,
-                Ok(Some(Event::Text { text, wire })) => match judge.judge(&text) {
-                    Ok(()) => wire,
+                Ok(Some(Event::Text { text, wire })) => match judge.pass(&text, wire) {
+                    Ok(wire) => wire,
                     Err((code, detail)) => return Stop::Refused(code, detail),
                 },
+                Ok(Some(Event::Binary { wire, .. })) if !judge.judges => wire,
                 Ok(Some(Event::Binary { .. })) => {
                     let detail = "binary messages can't be judged, and the rules judge messages";
                     return Stop::Refused(Code::MessageNotAllowed, detail.to_owned());

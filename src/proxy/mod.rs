@@ -8,7 +8,9 @@
 //! judged      bodies that must be read to judge
 //! asking      Question → held until it is answered → judged again
 //! local       policy.local: the agent's side of a question
+//! inject      what the request gets on its way up              (I4)
 //! carry       Permit → Pinned → connection → response head   (I2)
+//! scrub       what comes back, without it                      (I4)
 //! body        what goes up and down, counted; its end closes the record (I5)
 //! upgrade, messages   WebSockets        relay   raw bytes, splice(2)
 //! hello       TLS before its handshake: one name, or an alert
@@ -23,6 +25,7 @@ mod gate;
 mod headers;
 mod hello;
 pub mod inference;
+pub mod inject;
 mod io;
 mod judge;
 mod judged;
@@ -37,6 +40,7 @@ mod request;
 mod rest;
 mod ruling;
 mod sandbox;
+mod scrub;
 mod serve;
 mod sniff;
 mod socks;

@@ -49,6 +49,7 @@ impl OpenRecord {
             rule: None,
             outcome: Outcome::Failed,
             by: By::Policy,
+            credential: None,
             sent: false,
             address: None,
             status: None,

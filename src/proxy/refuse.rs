@@ -97,7 +97,7 @@ impl Refusal {
     pub(crate) fn unjudged(code: Code, detail: impl Into<String>) -> Self {
         let by = match code.error() {
             Some(ErrorKind::LimitExceeded) => By::Limit,
-            Some(ErrorKind::AddressRefused) => By::Guard,
+            Some(ErrorKind::AddressRefused | ErrorKind::PlaceholderMisuse) => By::Guard,
             _ => By::Policy,
         };
         let close = code.error() == Some(ErrorKind::MalformedRequest);

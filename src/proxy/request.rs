@@ -8,10 +8,12 @@ use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
 use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::inference;
+use super::inject::{Outbound, Plan};
 use super::judged::JudgedBody;
 use super::local;
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
+use super::scrub;
 use super::target::{Target, canonical};
 use super::upgrade;
 use crate::policy::{Code, Permit};
@@ -247,14 +249,21 @@ impl Exchange {
         mut self: Box<Self>,
         connection: &Arc<Connection>,
         permit: Permit,
-        body: JudgedBody,
+        mut body: JudgedBody,
         form: &Form,
     ) -> Response<DownBody> {
         let judged = self.open.record().verdict;
+        let plan = match self.plan(connection, &permit, &mut body).await {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                let refusal = refusal.allowed(judged, permit.rule());
+                return refuse(self.open, Some(&self.target.authority), &refusal, form);
+            }
+        };
         if let Some(handshake) = self.upgrade.take() {
-            return upgrade::forward(*self, connection, permit, handshake).await;
+            return upgrade::forward(*self, connection, (permit, plan), handshake).await;
         }
-        match self.answer(connection, &permit, body).await {
+        match self.answer(connection, (&permit, plan.as_ref()), body).await {
             Ok(response) => response,
             Err(refusal) => {
                 let refusal = match refusal.judged {
@@ -269,7 +278,7 @@ impl Exchange {
     async fn answer(
         &mut self,
         connection: &Arc<Connection>,
-        permit: &Permit,
+        (permit, plan): (&Permit, Option<&Plan>),
         body: JudgedBody,
     ) -> Result<Response<DownBody>, Refusal> {
         let kind = (self.target.scheme, self.head.version);
@@ -286,7 +295,10 @@ impl Exchange {
                 "gRPC needs an origin that speaks HTTP/2",
             ));
         }
-        let (outbound, spare) = self.outbound(head, body, &pace, &carrier);
+        let (outbound, spare) = match plan {
+            None => self.outbound(head, body, &pace, &carrier),
+            Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
+        };
         let mut up = Up {
             upload: Upload::of(&pace),
             pace,
@@ -305,11 +317,28 @@ impl Exchange {
                 drop(carrier);
                 let Some(again) = again else { return Err(refusal) };
                 let response;
-                (response, carrier) = self.again(connection, permit, again, &mut up).await?;
+                (response, carrier) =
+                    self.again(connection, (permit, plan), again, &mut up).await?;
                 response
             }
         };
-        self.respond(connection, response, (carrier, up.upload)).await
+        self.respond(connection, response, (carrier, up.upload), plan).await
+    }
+
+    /// What goes up with the values that it gets, on a connection that may carry them.
+    fn injected(
+        &mut self,
+        (permit, plan): (&Permit, &Plan),
+        (head, judged): (http::request::Parts, JudgedBody),
+        pace: &Arc<Pace>,
+        carrier: &Carrier,
+    ) -> Result<(Request<UpBody>, Option<Request<UpBody>>), Refusal> {
+        carrier.fits(plan)?;
+        let Outbound { head, body, replaced, unframed } =
+            plan.inject(permit, head, std::time::SystemTime::now())?;
+        let body = body.map_or(judged, JudgedBody::seen);
+        let (request, spare) = self.outbound(head, body, pace, carrier);
+        Ok((request.map(|body| body.without(replaced).unframed(unframed)), spare))
     }
 
     /// Right before the first byte goes up: what was judged must still hold.
@@ -353,13 +382,16 @@ impl Exchange {
     async fn again(
         &mut self,
         connection: &Arc<Connection>,
-        permit: &Permit,
+        (permit, plan): (&Permit, Option<&Plan>),
         request: Request<UpBody>,
         up: &mut Up,
     ) -> Result<(Response<Incoming>, Carrier), Refusal> {
         let first_byte = connection.gate.settings.timeouts.first_byte;
         let kind = (self.target.scheme, self.head.version);
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Fresh).await?;
+        if let Some(plan) = plan {
+            carrier.fits(plan)?;
+        }
         match self.send(&mut carrier, request, up, first_byte).await {
             Ok(response) => Ok((response, carrier)),
             Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => Err(refusal),
@@ -496,6 +528,7 @@ impl Exchange {
         connection: &Connection,
         response: Response<Incoming>,
         (carrier, upload): (Carrier, Upload),
+        plan: Option<&Plan>,
     ) -> Result<Response<DownBody>, Refusal> {
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -511,6 +544,10 @@ impl Exchange {
         headers::clean_response(&mut head.headers);
         head.version = Version::HTTP_11;
         head.extensions = hyper_reason(&head.extensions);
+        let body = match plan {
+            Some(plan) => plan.receive(&mut head, body, self.head.method == Method::HEAD)?,
+            None => scrub::Answer::plain(body),
+        };
         let mut streaming = Box::new(Streaming {
             body,
             first: None,
@@ -529,7 +566,7 @@ impl Exchange {
         if short && self.head.method != Method::HEAD {
             ahead(&mut streaming).await;
             if let Some(error) = streaming.broke() {
-                return Err(Refusal::unjudged(Code::UpstreamClosed, sentence(&error)));
+                return Err(Refusal::unjudged(error.code(), sentence(&error)));
             }
         }
         let started = self.open.started();

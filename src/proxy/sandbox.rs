@@ -3,13 +3,14 @@
 //! One sandbox can't starve another: every bound here is per sandbox.
 
 use super::inference::Calls;
+use super::inject::Injector;
 use super::ruling::Ruling;
 use crate::addr::Name;
 use crate::approval::Queue;
 use crate::inference::Routes;
 use crate::policy::{BodyLimits, Code, Policy, Rules};
 use crate::traffic::SandboxRecorder;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,6 +83,7 @@ pub struct Sandbox {
     /// The policy as its agent may see it.
     agent_view: ArcSwap<serde_json::Value>,
     calls: Calls,
+    injector: ArcSwapOption<Injector>,
 }
 
 /// A connection's place in the sandbox's count; dropping it gives the place back.
@@ -131,8 +133,20 @@ impl Sandbox {
             names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
             agent_view: ArcSwap::from_pointee(serde_json::Value::Null),
             calls: Calls::default(),
+            injector: ArcSwapOption::empty(),
             settings,
         })
+    }
+
+    /// Gives it the bindings of its credentials, in place of those before; `None`: it has none.
+    /// What is under way keeps what it began with.
+    pub fn attach(&self, injector: Option<Arc<Injector>>) {
+        self.injector.store(injector);
+    }
+
+    /// The bindings of its credentials; `None` where it has none.
+    pub fn injector(&self) -> Option<Arc<Injector>> {
+        arc_swap::Guard::into_inner(self.injector.load())
     }
 
     /// Its name.

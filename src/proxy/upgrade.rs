@@ -7,10 +7,12 @@ use super::body::{DownBody, UpBody};
 use super::carry::{Unsent, Use, cut, send, unless_cut};
 use super::gate::Connection;
 use super::headers;
+use super::inject::Plan;
 use super::messages::{self, Judge};
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
+use super::scrub;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
 use crate::record::Outcome;
@@ -68,19 +70,19 @@ fn refuse(exchange: Exchange, refusal: &Refusal) -> Response<DownBody> {
 pub(crate) async fn forward(
     mut exchange: Exchange,
     connection: &Arc<Connection>,
-    permit: Permit,
+    (permit, plan): (Permit, Option<Plan>),
     handshake: Handshake,
 ) -> Response<DownBody> {
     let judged = exchange.open.record().verdict;
     exchange.open.record().websocket = true;
-    match shake(&mut exchange, connection, &permit).await {
+    match shake(&mut exchange, connection, (&permit, plan.as_ref())).await {
         Ok((Answer::Switched(response), key)) => match agreed(&response, &key) {
-            Ok(()) => switch(exchange, connection, &permit, handshake, response),
+            Ok(()) => switch(exchange, connection, (&permit, plan), (handshake, response)),
             Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
         },
         Ok((Answer::Declined(response), _)) => {
             let idle = connection.gate.settings.timeouts.idle;
-            match declined(response, &exchange.open, idle).await {
+            match declined(response, &exchange.open, plan.as_ref(), idle).await {
                 Ok((head, body)) => {
                     exchange.open.record().status = Some(head.status.as_u16());
                     exchange.open.record().download = body.len() as u64;
@@ -102,7 +104,7 @@ enum Answer {
 async fn shake(
     exchange: &mut Exchange,
     connection: &Arc<Connection>,
-    permit: &Permit,
+    (permit, plan): (&Permit, Option<&Plan>),
 ) -> Result<(Answer, HeaderValue), Refusal> {
     let http1 = (exchange.target.scheme, Version::HTTP_11);
     let mut carrier = connection.carrier(permit, &mut exchange.open, http1, Use::Upgrade).await?;
@@ -126,9 +128,13 @@ async fn shake(
     head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     head.headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     head.headers.insert("sec-websocket-key", key.clone());
-    if permit.judges_messages() {
-        // A compressed message could not be judged.
+    if permit.judges_messages() || plan.is_some_and(Plan::fills_messages) {
+        // A compressed message could not be judged, nor looked through.
         head.headers.remove("sec-websocket-extensions");
+    }
+    if let Some(plan) = plan {
+        carrier.fits(plan)?;
+        head = plan.inject(permit, head, std::time::SystemTime::now())?.head;
     }
     let outbound = Request::from_parts(head, UpBody::whole(Bytes::new(), None));
     exchange.leaves(connection.gate.settings.timeouts.first_byte)?;
@@ -167,14 +173,16 @@ fn agreed(response: &Response<Incoming>, key: &HeaderValue) -> Result<(), Refusa
 fn switch(
     exchange: Exchange,
     connection: &Arc<Connection>,
-    permit: &Permit,
-    handshake: Handshake,
-    mut response: Response<Incoming>,
+    (permit, plan): (&Permit, Option<Plan>),
+    (handshake, mut response): (Handshake, Response<Incoming>),
 ) -> Response<DownBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let mut fields = std::mem::take(response.headers_mut());
     let accept = fields.get("sec-websocket-accept").cloned();
     headers::clean_response(&mut fields);
+    if let Some(needles) = plan.as_ref().and_then(Plan::needles) {
+        scrub::fields(&mut fields, needles);
+    }
     let mut answer = Response::new(DownBody::empty());
     if handshake.http2 {
         fields.remove("sec-websocket-accept");
@@ -196,9 +204,11 @@ fn switch(
         watch.in_all(open.started(), None);
     }
     open.record().status = Some(answer.status().as_u16());
-    let judge = permit
-        .judges_messages()
-        .then(|| Judge::new(connection, &exchange.target, &mut open, protocol));
+    let messages = plan.and_then(Plan::into_messages);
+    let judge = (permit.judges_messages() || messages.is_some()).then(|| {
+        Judge::new(connection, &exchange.target, &mut open, protocol)
+            .filling(permit.judges_messages(), messages)
+    });
     let idle = connection.gate.settings.timeouts.idle;
     let grace = connection.gate.settings.timeouts.header;
     // The answer to the handshake is over at once; the connection serves until the relay ends.
@@ -221,6 +231,7 @@ fn switch(
 async fn declined(
     response: Response<Incoming>,
     open: &OpenRecord,
+    plan: Option<&Plan>,
     idle: Duration,
 ) -> Result<(http::response::Parts, Bytes), Refusal> {
     use http_body_util::BodyExt;
@@ -228,6 +239,10 @@ async fn declined(
     headers::clean_response(&mut head.headers);
     let watch = open.watch().expect("set when it was judged");
     watch.due(idle);
+    let body = match plan {
+        Some(plan) => plan.receive(&mut head, body, false)?,
+        None => scrub::Answer::plain(body),
+    };
     let body = http_body_util::Limited::new(body, DECLINED).collect();
     let body = unless_cut(watch.live(), body)
         .await

@@ -99,6 +99,20 @@ pub enum Event {
         /// Who did.
         by: String,
     },
+    /// Something about a credential, never its value.
+    #[serde(rename = "credential")]
+    Credential {
+        /// Whose.
+        sandbox: Arc<str>,
+        /// The credential's name; absent where nobody knows the placeholder.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        credential: Option<Arc<str>>,
+        /// What happened.
+        what: CredentialEvent,
+        /// The host that it was about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+    },
     /// A listener took up its address, or could not.
     #[serde(rename = "listener")]
     Listener {
@@ -112,6 +126,14 @@ pub enum Event {
     },
 }
 
+/// What happened to a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialEvent {
+    /// A placeholder was sent where it is not bound.
+    PlaceholderMisuse,
+}
+
 impl Event {
     /// Whose event it is; `None` for the whole gateway's.
     pub fn sandbox(&self) -> Option<&Arc<str>> {
@@ -119,6 +141,7 @@ impl Event {
             Self::GatewayStart { .. } | Self::GatewayStop => None,
             Self::PolicyLoaded { sandbox, .. }
             | Self::PolicyRejected { sandbox, .. }
+            | Self::Credential { sandbox, .. }
             | Self::Decision { sandbox, .. }
             | Self::GrantRevoked { sandbox, .. }
             | Self::GrantExpired { sandbox, .. }

@@ -12,7 +12,7 @@ mod mask;
 mod text;
 mod write;
 
-pub use event::Event;
+pub use event::{CredentialEvent, Event};
 pub use line::{
     Call, EventLine, Incomplete, Line, LineApproval, LineClient, LineScheme, LineTimings,
     LineTokens, Millis, RecordLine,
@@ -188,6 +188,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// Who let it through or stopped it.
     pub by: By,
+    /// The credentials that it got, by name; several are joined by commas.
+    pub credential: Option<Arc<str>>,
     /// Whether any byte went upstream.
     pub sent: bool,
     /// The address that was dialled.

@@ -97,6 +97,10 @@ impl Record {
             string(credential, out);
         }
         out.extend_from_slice(if self.sent { b",\"sent\":true" } else { b",\"sent\":false" });
+        if let Some(credential) = &self.credential {
+            out.extend_from_slice(b",\"credential\":");
+            string(credential, out);
+        }
         if let Some(address) = self.address {
             out.extend_from_slice(b",\"address\":\"");
             write!(out, "{address}").expect("a Vec takes every byte");

@@ -11,8 +11,10 @@ mod needles;
 mod placeholder;
 mod scrub;
 mod value;
+mod watchlist;
 
 pub use needles::{MASK, Needles};
 pub use placeholder::{Found, PlaceholderError, Placeholders, Spelling};
 pub use scrub::Scrubber;
 pub use value::{MAX_BYTES, MIN_BYTES, Secret, SecretError};
+pub use watchlist::Watchlist;

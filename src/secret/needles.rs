@@ -23,6 +23,8 @@ struct Automaton {
     forms: Box<[forms::Form]>,
     /// Which bytes a form begins with.
     firsts: [bool; 256],
+    /// The values themselves, whatever the case of their letters.
+    any_case: AhoCorasick,
 }
 
 /// A text with its percent escapes undone, and where each of its bytes stood.
@@ -35,7 +37,8 @@ struct Undone {
 impl Needles {
     /// The needles of `secrets`.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut all: Vec<forms::Form> = secrets.into_iter().flat_map(forms::of).collect();
+        let texts: Vec<&str> = secrets.into_iter().flat_map(Secret::parts).collect();
+        let mut all: Vec<forms::Form> = texts.iter().flat_map(|text| forms::of(text)).collect();
         all.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
         all.dedup();
         if all.is_empty() {
@@ -47,7 +50,11 @@ impl Needles {
             .expect("values have at most 16 KiB, far from what an automaton can't hold");
         let mut firsts = [false; 256];
         all.iter().for_each(|form| firsts[usize::from(form[0])] = true);
-        Self { found_by: Some(Automaton { search, forms: all.into(), firsts }) }
+        let any_case = AhoCorasickBuilder::new()
+            .ascii_case_insensitive(true)
+            .build(texts)
+            .expect("there are fewer values than spellings of them");
+        Self { found_by: Some(Automaton { search, forms: all.into(), firsts, any_case }) }
     }
 
     /// Finds nothing.
@@ -65,6 +72,12 @@ impl Needles {
         let Some(found_by) = &self.found_by else { return false };
         found_by.search.is_match(text)
             || (text.contains(&b'%') && found_by.search.is_match(&Undone::of(text).text))
+    }
+
+    /// Whether a value itself stands in `text`, in letters of any case: the name of a header goes
+    /// on in small ones.
+    pub fn found_in_any_case(&self, text: &[u8]) -> bool {
+        self.found_by.as_ref().is_some_and(|found_by| found_by.any_case.is_match(text))
     }
 
     /// `text` with [`MASK`] for each value in it.

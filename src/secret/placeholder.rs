@@ -151,8 +151,9 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_placeholder_is_found() {
+        type Case<'a> = (&'a str, &'a [(&'a str, Option<usize>)]);
         let long = "xoxb-OPENSHELL-RESOLVE-ENV-SLACK_BOT_TOKEN";
-        let cases: &[(&str, &[(&str, Option<usize>)])] = &[
+        let cases: &[Case<'_>] = &[
             ("/botTELEGRAM_TOKEN/getMe", &[("TELEGRAM_TOKEN", Some(0))]),
             (
                 "Bearer openshell:resolve:env:TELEGRAM_TOKEN",

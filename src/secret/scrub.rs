@@ -138,8 +138,7 @@ mod tests {
     fn naive(values: &[String], text: &[u8]) -> Vec<u8> {
         let forms: Vec<Vec<u8>> = values
             .iter()
-            .filter_map(|v| Secret::read(v.clone().into_bytes()).ok())
-            .flat_map(|s| super::super::forms::of(&s))
+            .flat_map(|value| super::super::forms::of(value))
             .map(|f| f.to_vec())
             .collect();
         let hex = |b: u8| char::from(b).to_digit(16);

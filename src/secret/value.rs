@@ -64,6 +64,14 @@ impl Secret {
         &self.0
     }
 
+    /// The value, and what stands behind each `:` in it where that could be found again: of
+    /// `user:password` the password alone is a secret too.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &str> {
+        let text = self.expose();
+        let behind = text.match_indices(':').map(|(at, _)| &text[at + 1..]);
+        std::iter::once(text).chain(behind.filter(|part| part.len() >= MIN_BYTES))
+    }
+
     /// Whether both are the same value.
     pub fn same(&self, other: &Self) -> bool {
         self.expose() == other.expose()
@@ -137,6 +145,15 @@ mod tests {
         let secret = read("hunter22").unwrap();
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(format!("{:#?}", Some(&secret)), "Some(\n    ***,\n)");
+    }
+
+    #[test]
+    fn what_stands_behind_a_colon_is_a_secret_too() {
+        let of = |text| read(text).unwrap().parts().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(of("hunter22"), ["hunter22"]);
+        assert_eq!(of("ana:hunter22"), ["ana:hunter22", "hunter22"]);
+        assert_eq!(of("AKIDEXAMPLE:abcdefgh:ijk"), ["AKIDEXAMPLE:abcdefgh:ijk", "abcdefgh:ijk"]);
+        assert_eq!(of("administrator:x"), ["administrator:x"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::collapse::{Collapse, Counted};
 use super::file::{Files, Torn};
 use super::queue::Place;
 use crate::record::{Id, Record};
+use crate::secret::Watchlist;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,12 @@ pub(super) struct Log {
     ended: Vec<Id>,
     collapse: Collapse,
     used: Instant,
+    /// What must not be written.
+    watchlist: Watchlist,
 }
 
 impl Log {
-    pub(super) fn new(dir: PathBuf, now: Instant) -> Self {
+    pub(super) fn new(dir: PathBuf, watchlist: Watchlist, now: Instant) -> Self {
         Self {
             files: Files::new(dir),
             pending: Vec::new(),
@@ -36,6 +39,7 @@ impl Log {
             ended: Vec::new(),
             collapse: Collapse::new(now),
             used: now,
+            watchlist,
         }
     }
 
@@ -43,20 +47,22 @@ impl Log {
     pub(super) fn record(&mut self, record: Record, journalled: Option<Id>, place: Place) {
         self.ended.extend(journalled);
         if let Some(record) = self.collapse.admit(record) {
-            record.write_line(1, &mut self.pending);
+            self.line(|out| record.write_line(1, out));
             self.places.push(place);
         }
     }
 
-    /// Takes a line in, as `write` writes it.
+    /// Takes a line in, as `write` writes it, without what must not be written.
     pub(super) fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let from = self.pending.len();
         write(&mut self.pending);
+        self.watchlist.mask_line(&mut self.pending, from);
     }
 
     /// Writes the counted lines of a second that is over, or of this one `at_once`.
     pub(super) fn roll(&mut self, now: Instant, at_once: bool) {
         for Counted { record, repeat } in self.collapse.roll(now, at_once) {
-            record.write_line(repeat, &mut self.pending);
+            self.line(|out| record.write_line(repeat, out));
         }
     }
 

@@ -21,6 +21,7 @@ pub use queue::{RecordFailure, Recorder, SandboxRecorder, Slot, Writing};
 pub use writer::WriterThread;
 
 use crate::record::Sink;
+use crate::secret::Watchlist;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub keep: Option<usize>,
     /// How many records may be open or waiting to be written, in all sandboxes together.
     pub queue: usize,
+    /// What is masked in every line.
+    pub watchlist: Watchlist,
 }
 
 /// Why the writer could not start or stop.
@@ -81,6 +84,7 @@ impl Settings {
             max_size: 10 << 30,
             keep: None,
             queue: 65_536,
+            watchlist: Watchlist::default(),
         }
     }
 }
@@ -95,7 +99,7 @@ pub fn start(
         .map_err(|source| TrafficError::Directory { path: settings.dir.clone(), source })?;
     let interrupted = journal::recover(&settings)
         .map_err(|source| TrafficError::Journal { path: settings.journal.clone(), source })?;
-    let shared = queue::Shared::new(settings.queue);
+    let shared = queue::Shared::new(settings.queue, settings.watchlist.clone());
     let thread = writer::start(settings, sinks, shared.clone(), interrupted)?;
     Ok((Recorder::new(shared), thread))
 }

@@ -8,6 +8,7 @@
 //! Closing a slot costs one short lock; the writer is woken once a batch, not once a record.
 
 use crate::record::{Event, Id, Record};
+use crate::secret::Watchlist;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -96,6 +97,7 @@ pub(super) struct Share {
 /// What the requests and the writer share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    watchlist: Watchlist,
     capacity: usize,
     used: AtomicUsize,
     writing: AtomicU8,
@@ -149,16 +151,7 @@ impl Recorder {
 
     /// Writes an event line. An event that finds no room is an error, which the caller logs.
     pub fn event(&self, event: Event) -> Result<(), RecordFailure> {
-        if self.writing() == Writing::Stopped {
-            return Err(RecordFailure::Stopped);
-        }
-        let mut inbox = lock(&self.shared.inbox);
-        if inbox.events >= EVENTS {
-            return Err(RecordFailure::Full);
-        }
-        inbox.events += 1;
-        self.shared.push(inbox, Entry::Event(SystemTime::now(), Box::new(event)));
-        Ok(())
+        self.shared.event(event)
     }
 
     /// Whether records reach the disk: for health.
@@ -196,6 +189,11 @@ impl SandboxRecorder {
         Ok(Slot { place: Some(place), journalled: OnceLock::new() })
     }
 
+    /// As [`Recorder::event`].
+    pub fn event(&self, event: Event) -> Result<(), RecordFailure> {
+        self.share.shared.event(event)
+    }
+
     /// The sandbox.
     pub fn sandbox(&self) -> &Arc<str> {
         &self.share.sandbox
@@ -220,6 +218,7 @@ impl Slot {
         let mut line = Vec::with_capacity(512);
         draft.write_line(1, &mut line);
         let shared = &*place.0.shared;
+        shared.watchlist.mask_line(&mut line, 0);
         lock(&shared.journal).insert(id, line);
         shared.journal_changed.store(true, Ordering::Release);
         shared.nudge();
@@ -267,8 +266,9 @@ impl Drop for Place {
 }
 
 impl Shared {
-    pub(super) fn new(capacity: usize) -> Arc<Self> {
+    pub(super) fn new(capacity: usize, watchlist: Watchlist) -> Arc<Self> {
         Arc::new(Self {
+            watchlist,
             capacity: capacity.max(2),
             used: AtomicUsize::new(0),
             writing: AtomicU8::new(0),
@@ -305,6 +305,19 @@ impl Shared {
     /// A batch of this size is written at once. A sandbox that is alone fills half of the queue.
     fn batch(&self) -> usize {
         (self.capacity / 4).max(1)
+    }
+
+    fn event(&self, event: Event) -> Result<(), RecordFailure> {
+        if self.writing() == Writing::Stopped {
+            return Err(RecordFailure::Stopped);
+        }
+        let mut inbox = lock(&self.inbox);
+        if inbox.events >= EVENTS {
+            return Err(RecordFailure::Full);
+        }
+        inbox.events += 1;
+        self.push(inbox, Entry::Event(SystemTime::now(), Box::new(event)));
+        Ok(())
     }
 
     fn push(&self, mut inbox: MutexGuard<'_, Inbox>, entry: Entry) {

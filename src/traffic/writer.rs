@@ -56,7 +56,7 @@ pub(super) fn start(
 ) -> Result<WriterThread, TrafficError> {
     let now = Instant::now();
     let mut writer = Writer {
-        gateway: Log::new(settings.dir.join(GATEWAY), now),
+        gateway: Log::new(settings.dir.join(GATEWAY), settings.watchlist.clone(), now),
         settings,
         sinks,
         shared: shared.clone(),
@@ -176,10 +176,10 @@ impl Writer {
     }
 
     fn log(&mut self, sandbox: &Arc<str>, now: Instant) -> &mut Log {
-        let dir = &self.settings.dir;
+        let Settings { dir, watchlist, .. } = &self.settings;
         self.logs
             .entry(sandbox.clone())
-            .or_insert_with(|| Log::new(dir.join(file::folder(sandbox)), now))
+            .or_insert_with(|| Log::new(dir.join(file::folder(sandbox)), watchlist.clone(), now))
     }
 
     /// Writes what waits, then what is still open. A log that fails does not keep the others from

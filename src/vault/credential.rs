@@ -141,6 +141,22 @@ impl Credential {
         }
     }
 
+    /// Reads the source and keeps nothing of it: its fingerprint, and whether the value is the one
+    /// in use.
+    pub async fn test(self: &Arc<Self>) -> Result<(String, bool), VaultError> {
+        let held = self.state().held.clone();
+        let read = match &self.source {
+            Source::Env(_) => {
+                let held = self.outcome(&self.state())?;
+                return Ok((held.fingerprint().to_owned(), true));
+            }
+            Source::File(_) | Source::Command { .. } => self.fetch().await,
+        };
+        let (secret, _) = read.map_err(|cause| self.error(cause))?;
+        let same = held.is_some_and(|held| held.secret().same(&secret));
+        Ok((self.room.known.fingerprint(&secret), same))
+    }
+
     /// An origin refused `held` (401): the source is read again, once, before the next use. The
     /// answer that says so goes to the client as it is.
     pub fn refused(&self, held: &Held) {
@@ -210,7 +226,7 @@ impl Credential {
                     argv,
                     timeout: *timeout,
                     hidden: &self.room.hidden,
-                    needles: &self.room.known.needles(),
+                    needles: &self.room.known.watchlist().needles(),
                 };
                 run.value().await.map(|secret| (secret, None))
             }

@@ -4,6 +4,9 @@ use crate::secret::Secret;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The key of a gateway's fingerprints. Without it a fingerprint says nothing of a value; a plain
@@ -25,6 +28,13 @@ impl FingerprintKey {
             .fill(&mut *key)
             .expect("the system's random source does not fail once the process runs");
         Self(key)
+    }
+
+    /// Writes it to a file of its own, for nobody else to read.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(&*self.0)
     }
 
     /// Twelve hexadecimal digits.

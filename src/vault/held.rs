@@ -1,8 +1,7 @@
 //! A value in use, and what all values of a vault are found by.
 
 use super::fingerprint::FingerprintKey;
-use crate::secret::{Needles, Secret};
-use arc_swap::ArcSwap;
+use crate::secret::{Needles, Secret, Watchlist};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -25,7 +24,7 @@ pub struct Held {
 pub(super) struct Known {
     key: FingerprintKey,
     values: Mutex<BTreeMap<Arc<str>, VecDeque<Arc<Held>>>>,
-    needles: ArcSwap<Needles>,
+    watchlist: Watchlist,
 }
 
 impl Held {
@@ -52,11 +51,15 @@ impl Held {
 
 impl Known {
     pub(super) fn new(key: FingerprintKey) -> Self {
-        Self { key, values: Mutex::default(), needles: ArcSwap::from_pointee(Needles::none()) }
+        Self { key, values: Mutex::default(), watchlist: Watchlist::default() }
     }
 
-    pub(super) fn needles(&self) -> Arc<Needles> {
-        self.needles.load_full()
+    pub(super) fn fingerprint(&self, secret: &Secret) -> String {
+        self.key.of(secret)
+    }
+
+    pub(super) fn watchlist(&self) -> &Watchlist {
+        &self.watchlist
     }
 
     /// Takes a value that was read for `name`. Nobody gets it before it is looked for.
@@ -74,7 +77,7 @@ impl Known {
             own.remove(at);
         }
         let all = Needles::new(values.values().flatten().map(|held| &held.secret));
-        self.needles.store(Arc::new(all));
+        self.watchlist.set(all);
         held
     }
 }

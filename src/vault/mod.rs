@@ -21,7 +21,7 @@ pub use fingerprint::FingerprintKey;
 pub use held::Held;
 pub use source::Source;
 
-use crate::secret::Needles;
+use crate::secret::{Needles, Watchlist};
 use crate::tasks::Tasks;
 use held::Known;
 use std::collections::BTreeMap;
@@ -79,7 +79,12 @@ impl Vault {
     /// What every value is found by that this vault has given or may still have given: the present
     /// ones and those before them, for requests that are under way.
     pub fn needles(&self) -> Arc<Needles> {
-        self.known.needles()
+        self.known.watchlist().needles()
+    }
+
+    /// The same, as it changes: for whoever writes.
+    pub fn watchlist(&self) -> Watchlist {
+        self.known.watchlist().clone()
     }
 
     /// Reads every variable and file once, so that what is wrong is known at the start. Commands

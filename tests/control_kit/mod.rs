@@ -223,6 +223,23 @@ impl Backend for Fake {
         }])
     }
 
+    fn credentials(&self, sandbox: Option<&str>) -> Vec<Credential> {
+        let goes = |name: &str| sandbox.is_none_or(|wanted| wanted == name);
+        vec![credential(self.sandboxes.iter().map(String::as_str).filter(|name| goes(name)))]
+    }
+
+    async fn check_credential(&self, name: &str, keep: bool) -> Result<CredentialCheck, Problem> {
+        if name != "github" {
+            return Err(Problem::not_found(format!("there is no credential `{name}`")));
+        }
+        Ok(CredentialCheck {
+            credential: name.into(),
+            fingerprint: "0a1b2c3d4e5f".into(),
+            changed: true,
+            in_use: keep,
+        })
+    }
+
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }
@@ -254,6 +271,27 @@ pub fn sandbox(name: &str) -> SandboxStatus {
         runtime: 0,
         pinned: None,
         rejected: None,
+    }
+}
+
+pub fn credential<'a>(sandboxes: impl Iterator<Item = &'a str>) -> Credential {
+    let binding = |sandbox: &str| CredentialBinding {
+        sandbox: sandbox.into(),
+        host: "api.github.com".into(),
+        port: 443,
+        methods: Vec::new(),
+        path: "/**".into(),
+        place: "header authorization".into(),
+    };
+    Credential {
+        credential: "github".into(),
+        source: "file /home/ana/secrets/github".into(),
+        fingerprint: Some("0a1b2c3d4e5f".into()),
+        since: Some("2026-11-24T10:00:00.000Z".into()),
+        last_used: Some("2026-11-24T10:30:00.000Z".into()),
+        uses: 12,
+        error: None,
+        bindings: sandboxes.map(binding).collect(),
     }
 }
 

@@ -163,6 +163,14 @@ impl Backend for Fake {
         Ok(Vec::new())
     }
 
+    fn credentials(&self, _sandbox: Option<&str>) -> Vec<Credential> {
+        Vec::new()
+    }
+
+    async fn check_credential(&self, name: &str, _keep: bool) -> Result<CredentialCheck, Problem> {
+        Err(Self::problem(404, "not_found", format!("there is no credential `{name}`")))
+    }
+
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }

@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::identity::Peers;
 use crate::metrics::{Gauges, Registry};
+use crate::proxy::inject::{Buffers, Injector};
 use crate::proxy::{
     self, Bound, Gate, Limits, Listener, Mode, Parts, Sandbox, SandboxSettings, Served, Timeouts,
     Unknown, Workers,
@@ -20,7 +21,7 @@ use crate::tasks::Tasks;
 use crate::tls::{Ca, Intercept, Leaves, Origins};
 use crate::traffic::Recorder;
 use crate::upstream::{self, Upstream};
-use crate::vault::{FingerprintKey, Vault};
+use crate::vault::{Cause, FingerprintKey, Vault};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +40,9 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     let config = &loaded.config;
     let lock = StateLock::take(&config.state_dir)?;
     let files = raise_limits();
+    let tasks = Tasks::new();
+    let vault = vault(config, &tasks).await?;
+    super::logs::mask(vault.watchlist());
     let earlier = Earlier::read(config).await?;
     let compiled = earlier.compile(config).await?;
     let ca = Ca::load_or_create(&config.state_dir)?;
@@ -53,7 +57,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     let feed = crate::control::feed::Feed::new();
     let sinks = told.sinks(vec![Box::new(counts), Box::new(feed.clone())]);
     let (recorder, writer) =
-        crate::traffic::start(traffic(config), sinks).context("traffic records")?;
+        crate::traffic::start(traffic(config, &vault), sinks).context("traffic records")?;
     let policies = earlier.policies(&recorder);
     let shared = earlier.shared(said.observe, told.seen.clone());
     let mut sandboxes = BTreeMap::new();
@@ -63,6 +67,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         let grants = earlier.grants(&name);
         let asked = shared.open(config, &name, compiled.1.clone(), grants);
         let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
+        sandbox.attach(injector(config, &name, &vault));
         sandbox.show_agent(policies::agent_view(&compiled.0));
         sandboxes.insert(name, sandbox);
     }
@@ -86,7 +91,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         intercept: Arc::new(Intercept::new(Arc::new(Leaves::new(&ca)?))?),
         peers: Arc::new(Peers::open().context("looking up local clients (sock_diag)")?),
         gauges,
-        vault: vault(config, &tasks).await,
+        vault: vault.clone(),
         tasks,
     });
     // What is served has its routes from the first connection on.
@@ -102,6 +107,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         sandboxes: sandboxes.clone(),
         listeners: addresses(&listeners),
         state: policies.state.clone(),
+        vault: vault.clone(),
         recorder: recorder.clone(),
         events: policies.events.clone(),
         attended: shared.attended.clone(),
@@ -113,6 +119,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     });
     Ok(Running {
         loaded: loaded.clone(),
+        vault,
         gate,
         workers,
         sandboxes,
@@ -141,15 +148,44 @@ pub(super) struct Said {
     pub(super) observe: bool,
 }
 
-/// The credentials. One without a value is said, and is no reason not to start.
-async fn vault(config: &Config, tasks: &Tasks) -> Arc<Vault> {
+/// The credentials. One without a value is said, and is no reason not to start: who needs it gets
+/// a 502 until it is there. A value that could never be used is a mistake.
+async fn vault(config: &Config, tasks: &Tasks) -> anyhow::Result<Arc<Vault>> {
     let sources = config.credentials.iter().map(|(name, source)| (name.clone(), source.clone()));
-    let key = FingerprintKey::random();
+    let key = fingerprint_key(&config.state_dir)?;
     let vault = Vault::new(sources, |name| std::env::var_os(name), key, tasks);
     for error in vault.check().await {
-        tracing::warn!(%error, "a credential has no value");
+        if matches!(error.cause, Cause::Value(_)) {
+            return Err(error.into());
+        }
     }
-    Arc::new(vault)
+    Ok(Arc::new(vault))
+}
+
+/// The key of the fingerprints: kept, so that they can be compared over restarts.
+fn fingerprint_key(state_dir: &Path) -> anyhow::Result<FingerprintKey> {
+    let path = state_dir.join("fingerprint-key");
+    let unreadable = || format!("the key of the fingerprints, {}", path.display());
+    match std::fs::read(&path) {
+        Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
+            Ok(key) => Ok(FingerprintKey::new(key)),
+            Err(_) => anyhow::bail!("{} is damaged; fix: remove it", path.display()),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = FingerprintKey::random();
+            key.write(&path).with_context(unreadable)?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(unreadable),
+    }
+}
+
+/// The bindings of a sandbox's credentials.
+pub(super) fn injector(config: &Config, name: &str, vault: &Arc<Vault>) -> Option<Arc<Injector>> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let buffers =
+        Buffers { placeholder: size(config.buffer.placeholder), sigv4: size(config.buffer.sigv4) };
+    Injector::new(&config.inject, &config.sandboxes.get(name)?.credentials, vault, buffers)
 }
 
 fn facts(loaded: &Loaded, said: &Said) -> Facts {
@@ -218,8 +254,9 @@ fn trust(config: &Config) -> crate::tls::Settings {
     }
 }
 
-fn traffic(config: &Config) -> crate::traffic::Settings {
+fn traffic(config: &Config, vault: &Vault) -> crate::traffic::Settings {
     crate::traffic::Settings {
+        watchlist: vault.watchlist(),
         rotate: config.traffic.rotate,
         keep_for: config.traffic.keep_for,
         max_size: config.traffic.max_size,

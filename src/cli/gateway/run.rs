@@ -29,6 +29,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 
 /// A gateway that serves.
 pub(super) struct Running {
+    pub(super) vault: Arc<crate::vault::Vault>,
     pub(super) loaded: Loaded,
     pub(super) gate: Arc<Gate>,
     pub(super) workers: Workers,
@@ -205,13 +206,18 @@ impl Running {
             }
             Ok((loaded, compiled, origins)) => {
                 if needs_restart(&self.loaded, &loaded) {
-                    tracing::warn!("listeners, limits and timeouts change with a restart");
+                    tracing::warn!(
+                        "listeners, limits, timeouts and the sources of credentials change with a restart"
+                    );
                 }
                 let trust = &loaded.config.upstream;
                 let old = &self.loaded.config.upstream;
                 if trust.ca_files != old.ca_files || trust.crl_files != old.crl_files {
                     self.gate.origins.store(Arc::new(origins));
                     self.workers.forget_pooled();
+                }
+                for (name, sandbox) in &self.sandboxes {
+                    sandbox.attach(super::assemble::injector(&loaded.config, name, &self.vault));
                 }
                 let why = Why::itself("reload");
                 self.operator.models.reload(&loaded.config);

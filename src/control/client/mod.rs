@@ -12,8 +12,9 @@ pub use error::ClientError;
 pub use events::Events;
 
 use super::wire::{
-    Apply, Changed, Decided, Decision, EffectivePolicy, Filter, Grant, GrantRequest, Inference,
-    Listen, PolicyVersion, Probe, Request, Rollback, SandboxStatus, SetInference, Status,
+    Apply, Changed, Credential, CredentialCheck, Decided, Decision, EffectivePolicy, Filter, Grant,
+    GrantRequest, Inference, Listen, PolicyVersion, Probe, Request, Rollback, SandboxStatus,
+    SetInference, Status,
 };
 use call::Ask;
 use http::Method;
@@ -157,6 +158,21 @@ impl Client {
 
     fn inference_of(method: Method, sandbox: &str) -> Ask {
         Ask::new(method, "/v1/sandboxes").then(sandbox).then("inference")
+    }
+
+    /// The credentials that go somewhere for a sandbox, or all of them; never their values.
+    pub async fn credentials(&self, sandbox: Option<&str>) -> Answer<Vec<Credential>> {
+        self.ask(match sandbox {
+            Some(name) => Ask::get("/v1/sandboxes").then(name).then("credentials"),
+            None => Ask::get("/v1/credentials"),
+        })
+        .await
+    }
+
+    /// Reads a credential's source; `keep`: what it says is used from now on.
+    pub async fn check_credential(&self, name: &str, keep: bool) -> Answer<CredentialCheck> {
+        let what = if keep { "refresh" } else { "test" };
+        self.ask(Ask::new(Method::POST, "/v1/credentials").then(name).then(what)).await
     }
 
     /// What happens from now on. The first event is `hello`.

@@ -82,6 +82,9 @@ impl<B: Backend> Api<B> {
                 none()?;
                 body::json(&self.backend.grants(Some(&self.sandbox(segment)?.name)))
             }
+            Does::Credentials | Does::SandboxCredentials => {
+                return self.credentials(segment, query);
+            }
             Does::Policy => {
                 none()?;
                 body::json(&self.backend.policy(&self.sandbox(segment)?.name)?)
@@ -111,10 +114,12 @@ impl<B: Backend> Api<B> {
             | Does::Undo
             | Does::Grant
             | Does::Revoke
-            | Does::Reload
+            | Does::TestCredential
+            | Does::RefreshCredential
             | Does::SetInference
             | Does::UnsetInference
-            | Does::Probe => unreachable!("`reads` says that it writes"),
+            | Does::Probe
+            | Does::Reload => unreachable!("`reads` says that it writes"),
         })
     }
 
@@ -149,11 +154,17 @@ impl<B: Backend> Api<B> {
             Does::SetInference | Does::UnsetInference | Does::Probe => {
                 self.models(does, &segment, who, sent).await
             }
+            Does::TestCredential | Does::RefreshCredential => {
+                let keep = does == Does::RefreshCredential;
+                self.finish(async move { backend.check_credential(&segment, keep).await }).await
+            }
             Does::Status
             | Does::Events
             | Does::Sandboxes
             | Does::Sandbox
             | Does::SandboxGrants
+            | Does::SandboxCredentials
+            | Does::Credentials
             | Does::Policy
             | Does::Requests
             | Does::Request
@@ -174,6 +185,16 @@ impl<B: Backend> Api<B> {
             _ => None,
         };
         self.finish(async move { backend.set_inference(&who, &sandbox, set).await }).await
+    }
+
+    /// The credentials of a sandbox; of all where none is named.
+    fn credentials(&self, sandbox: &str, query: Option<&str>) -> Answer {
+        body::query::<Nothing>(query)?;
+        let name = match sandbox {
+            "" => None,
+            named => Some(self.sandbox(named)?.name),
+        };
+        Ok(body::json(&self.backend.credentials(name.as_deref())))
     }
 
     async fn change(&self, who: Arc<Who>, change: Change) -> Answer {
@@ -243,6 +264,8 @@ fn reads(does: Does) -> bool {
         | Does::Sandboxes
         | Does::Sandbox
         | Does::SandboxGrants
+        | Does::SandboxCredentials
+        | Does::Credentials
         | Does::Policy
         | Does::Requests
         | Does::Request
@@ -259,6 +282,8 @@ fn reads(does: Does) -> bool {
         | Does::SetInference
         | Does::UnsetInference
         | Does::Probe
+        | Does::TestCredential
+        | Does::RefreshCredential
         | Does::Reload => false,
     }
 }

@@ -2,9 +2,9 @@
 
 use super::route::{Does, ROUTES, Route};
 use crate::control::wire::{
-    Apply, Changed, Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest,
-    Inference, Listen, PolicyVersion, Probe, Problem, Request, Rollback, SandboxStatus,
-    SetInference, Status,
+    Apply, Changed, Credential, CredentialCheck, Decided, Decision, EffectivePolicy, Event, Filter,
+    Grant, GrantRequest, Inference, Listen, PolicyVersion, Probe, Problem, Request, Rollback,
+    SandboxStatus, SetInference, Status,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -82,6 +82,8 @@ fn gives(does: Does, schemas: &mut SchemaGenerator) -> Value {
         Does::History => of::<Vec<PolicyVersion>>(schemas),
         Does::Inference | Does::SetInference | Does::UnsetInference => of::<Inference>(schemas),
         Does::Probe => of::<Vec<Probe>>(schemas),
+        Does::Credentials | Does::SandboxCredentials => of::<Vec<Credential>>(schemas),
+        Does::TestCredential | Does::RefreshCredential => of::<CredentialCheck>(schemas),
     };
     json!({ "description": "Done.", "content": { "application/json": { "schema": schema } } })
 }
@@ -118,6 +120,10 @@ fn takes(does: Does, schemas: &mut SchemaGenerator) -> Option<Value> {
         | Does::Inference
         | Does::UnsetInference
         | Does::Probe
+        | Does::SandboxCredentials
+        | Does::Credentials
+        | Does::TestCredential
+        | Does::RefreshCredential
         | Does::Reload => None,
     }
 }
@@ -156,6 +162,10 @@ fn in_query(does: Does, schemas: &mut SchemaGenerator) -> Vec<Value> {
         | Does::SetInference
         | Does::UnsetInference
         | Does::Probe
+        | Does::SandboxCredentials
+        | Does::Credentials
+        | Does::TestCredential
+        | Does::RefreshCredential
         | Does::Reload => Map::new(),
     };
     keys.into_iter()

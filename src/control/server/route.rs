@@ -23,6 +23,7 @@ pub(super) enum Does {
     Sandboxes,
     Sandbox,
     SandboxGrants,
+    SandboxCredentials,
     Policy,
     Apply,
     Rollback,
@@ -40,6 +41,9 @@ pub(super) enum Does {
     SetInference,
     UnsetInference,
     Probe,
+    Credentials,
+    TestCredential,
+    RefreshCredential,
 }
 
 const fn route(
@@ -58,6 +62,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/sandboxes", Does::Sandboxes, "The sandboxes."),
     route("GET", "/v1/sandboxes/{name}", Does::Sandbox, "One sandbox."),
     route("GET", "/v1/sandboxes/{name}/grants", Does::SandboxGrants, "The grants of a sandbox."),
+    route(
+        "GET",
+        "/v1/sandboxes/{name}/credentials",
+        Does::SandboxCredentials,
+        "The credentials that go somewhere for a sandbox.",
+    ),
     route("GET", "/v1/sandboxes/{name}/policy", Does::Policy, "The policy in force."),
     route("PUT", "/v1/sandboxes/{name}/policy", Does::Apply, "Sets the runtime layer."),
     route(
@@ -99,6 +109,19 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/grants", Does::Grant, "Grants ahead."),
     route("DELETE", "/v1/grants/{grant}", Does::Revoke, "Takes a grant back."),
     route("GET", "/v1/policy/history", Does::History, "The versions of the policies."),
+    route("GET", "/v1/credentials", Does::Credentials, "The credentials, never their values."),
+    route(
+        "POST",
+        "/v1/credentials/{credential}/test",
+        Does::TestCredential,
+        "Reads a source and changes nothing.",
+    ),
+    route(
+        "POST",
+        "/v1/credentials/{credential}/refresh",
+        Does::RefreshCredential,
+        "Reads a source, and uses what it says.",
+    ),
     route("POST", "/v1/reload", Does::Reload, "Reads the files again."),
 ];
 

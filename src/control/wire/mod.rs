@@ -6,12 +6,14 @@
 //! gateway; the bodies of requests that decide something are strict.
 
 mod answer;
+mod credentials;
 mod events;
 mod models;
 mod policy;
 mod queue;
 
 pub use answer::{Breadth, Decided, Decision, Grant, GrantRequest, Scope, Verdict};
+pub use credentials::{Credential, CredentialBinding, CredentialCheck, CredentialFailure};
 pub use events::{Batch, Event, Listen, Row, Traffic};
 pub use models::{Inference, InferenceRoute, InferenceUsage, Probe, SetInference};
 pub use policy::{Apply, Changed, EffectivePolicy, PolicyEntry, PolicyVersion, Rollback};

@@ -290,7 +290,7 @@ async fn respond(
     let tee = Tee::new(meter, held.as_deref(), (account, exchange.open.started()));
     let timeouts = &asked.routed.routes.timeouts;
     let mut streaming = Box::new(Streaming {
-        body,
+        body: super::scrub::Answer::plain(body),
         first: None,
         broken: None,
         open: None,

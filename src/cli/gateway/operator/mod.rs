@@ -4,6 +4,7 @@
 //! hosts are new. Changes of policy are orders to the loop that also reloads files.
 
 mod answers;
+mod credentials;
 mod models;
 mod pump;
 mod seen;
@@ -19,8 +20,9 @@ pub(super) use tally::{Tally, TallySink};
 use super::policies::{self, Order, Shown};
 use crate::approval::Queue;
 use crate::control::wire::{
-    Decided, Decision, EffectivePolicy, Event, Filter, Grant, GrantRequest, Inference, PolicyEntry,
-    PolicyVersion, Probe, Problem, Request, SandboxStatus, SetInference, Status,
+    Credential, CredentialCheck, Decided, Decision, EffectivePolicy, Event, Filter, Grant,
+    GrantRequest, Inference, PolicyEntry, PolicyVersion, Probe, Problem, Request, SandboxStatus,
+    SetInference, Status,
 };
 use crate::control::{Attendance, Backend, Change, Who};
 use crate::proxy::Sandbox;
@@ -40,6 +42,7 @@ pub(super) struct Operator {
     pub(super) sandboxes: BTreeMap<Arc<str>, Arc<Sandbox>>,
     pub(super) listeners: BTreeMap<Arc<str>, Vec<String>>,
     pub(super) state: State,
+    pub(super) vault: Arc<crate::vault::Vault>,
     pub(super) recorder: Recorder,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) attended: watch::Sender<usize>,
@@ -170,6 +173,14 @@ impl Backend for Operator {
     fn request(&self, number: &str) -> Result<Request, Problem> {
         let (queue, found) = self.find(number)?;
         self.shown(queue, found).ok_or_else(|| Problem::not_found("it has just gone"))
+    }
+
+    fn credentials(&self, sandbox: Option<&str>) -> Vec<Credential> {
+        self.held_credentials(sandbox)
+    }
+
+    async fn check_credential(&self, name: &str, keep: bool) -> Result<CredentialCheck, Problem> {
+        self.check(name, keep).await
     }
 
     async fn decide(&self, who: &Who, number: &str, ask: Decision) -> Result<Decided, Problem> {

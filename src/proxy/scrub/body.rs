@@ -1,0 +1,178 @@
+//! An answer's body: as it comes, or decoded and scrubbed on the way.
+
+use super::decode::{Coding, DecodeError, Decoder};
+use crate::secret::{Needles, Scrubber};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// The most that is decoded at a time, in bytes that came.
+const PIECE: usize = 4 * 1024;
+
+/// An answer's body.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// As it comes.
+    Plain(Incoming),
+    /// Scrubbed.
+    Scrubbed(Box<Scrubbed>),
+}
+
+/// Why an answer's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    /// The origin's connection.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// It can't be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A body that is scrubbed.
+#[derive(Debug)]
+pub(crate) struct Scrubbed {
+    body: Incoming,
+    decoder: Option<Decoder>,
+    needles: Arc<Needles>,
+    scrubber: Scrubber,
+    /// What came and was not decoded yet.
+    came: Bytes,
+    /// The decoder may have more without more coming.
+    more: bool,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    Data,
+    Trailers(HeaderMap),
+    End,
+}
+
+impl Answer {
+    pub(super) fn scrubbed(body: Incoming, coding: Coding, needles: Arc<Needles>) -> Self {
+        Self::Scrubbed(Box::new(Scrubbed {
+            body,
+            decoder: Decoder::new(coding),
+            scrubber: Scrubber::new(needles.clone()),
+            needles,
+            came: Bytes::new(),
+            more: false,
+            at: At::Data,
+        }))
+    }
+
+    pub(crate) fn plain(body: Incoming) -> Self {
+        Self::Plain(body)
+    }
+}
+
+impl Scrubbed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unread>>> {
+        loop {
+            match std::mem::replace(&mut self.at, At::End) {
+                At::End => return Poll::Ready(None),
+                At::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                At::Data => self.at = At::Data,
+            }
+            while !self.came.is_empty() || self.more {
+                let out = match self.decode() {
+                    Ok(out) => out,
+                    Err(error) => return self.fail(error.into()),
+                };
+                if !out.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(out))));
+                }
+            }
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return self.fail(error.into()),
+                None => match self.finish(None) {
+                    Ok(last) if last.is_empty() => continue,
+                    Ok(last) => return Poll::Ready(Some(Ok(Frame::data(last)))),
+                    Err(error) => return self.fail(error.into()),
+                },
+            };
+            match frame.into_data() {
+                Ok(data) => self.came = data,
+                Err(frame) => match self.finish(frame.into_trailers().ok()) {
+                    Ok(last) if last.is_empty() => {}
+                    Ok(last) => return Poll::Ready(Some(Ok(Frame::data(last)))),
+                    Err(error) => return self.fail(error.into()),
+                },
+            }
+        }
+    }
+
+    /// One step of what came, scrubbed.
+    fn decode(&mut self) -> Result<Bytes, DecodeError> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(self.scrubber.push(std::mem::take(&mut self.came)));
+        };
+        let piece = &self.came[..self.came.len().min(PIECE)];
+        let mut out = Vec::new();
+        let taken = decoder.step(piece, &mut out)?;
+        // It neither takes nor makes anything: it waits for what has not come.
+        let stuck = taken == 0 && out.is_empty();
+        if stuck && !self.came.is_empty() {
+            return Err(DecodeError::Malformed);
+        }
+        self.came.advance(taken);
+        self.more = !stuck && !out.is_empty();
+        Ok(if out.is_empty() { Bytes::new() } else { self.scrubber.push(out.into()) })
+    }
+
+    /// The end of the body: what was held back, if it may end here.
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<Bytes, DecodeError> {
+        if self.decoder.as_ref().is_some_and(|decoder| !decoder.may_end()) {
+            return Err(DecodeError::Truncated);
+        }
+        self.at = match trailers {
+            Some(mut trailers) => {
+                super::fields(&mut trailers, &self.needles);
+                At::Trailers(trailers)
+            }
+            None => At::End,
+        };
+        Ok(self.scrubber.finish())
+    }
+
+    fn fail(&mut self, error: Unread) -> Poll<Option<Result<Frame<Bytes>, Unread>>> {
+        self.at = At::End;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Unread;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Unread>>> {
+        match self.get_mut() {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx).map_err(Unread::Hyper),
+            Self::Scrubbed(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Scrubbed(body) => matches!(body.at, At::End),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Scrubbed(_) => SizeHint::default(),
+        }
+    }
+}
