@@ -109,3 +109,26 @@ fn a_denial_of_an_earlier_run_still_holds() {
     assert_eq!((status, refused(&text).0.as_str()), (403, "approval_denied"));
     assert_eq!(answer(&mut send(&gateway, "GET", port, "/yes")).0, 200);
 }
+
+#[test]
+fn observing_with_credentials_is_refused_unless_it_is_said() {
+    let setup = holding().more("credentials:\n  github: { env: NOT_THERE }\n");
+    let dir = setup.write();
+    let start = |more: &[&str]| {
+        let mut gateway = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        gateway.args(["gateway", "--config", "config.yaml", "--observe"]).args(more);
+        gateway.current_dir(dir.path()).stdout(std::process::Stdio::piped());
+        gateway.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let refused = start(&[]).wait_with_output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("github") && said.contains("--observe-with-credentials"), "{said}");
+    let mut gateway = start(&["--observe-with-credentials"]);
+    let mut banner = vec![0; 16 << 10];
+    let length = std::io::Read::read(gateway.stdout.as_mut().unwrap(), &mut banner).unwrap();
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    let banner = String::from_utf8_lossy(&banner[..length]).into_owned();
+    assert!(banner.contains("OBSERVING"), "{banner}");
+}

@@ -17,7 +17,8 @@ impl Pane {
     fn open(gateway: &Gateway, columns: u16, rows: u16) -> Self {
         let pane = Self(tempfile::tempdir().unwrap());
         let socket = gateway.state().join("control.sock");
-        let term = format!("{} term --socket {}", env!("CARGO_BIN_EXE_portcullis"), socket.display());
+        let term =
+            format!("{} term --socket {}", env!("CARGO_BIN_EXE_portcullis"), socket.display());
         let (x, y) = (columns.to_string(), rows.to_string());
         pane.run(&["new-session", "-d", "-x", &x, "-y", &y, &term]);
         pane

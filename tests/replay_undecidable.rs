@@ -308,7 +308,6 @@ fn line(asked: Real<'_>, facts: Option<RecordedFacts>, verdict: Judged) -> Vec<u
         ms: Timings::default(),
         policy: PolicyId::default(),
         facts: facts.map(Box::new),
-        call: None,
         websocket: false,
     };
     let mut line = Vec::new();

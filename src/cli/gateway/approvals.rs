@@ -5,6 +5,7 @@ use crate::approval::{self, Asked, Kind, Numbers, Parts, Queue, risk};
 use crate::config::{self, ApprovalMode, Config};
 use crate::policy::{Grant, Policy};
 use crate::proxy::Ruling;
+use crate::secret::Watchlist;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     pub(super) observe: bool,
     /// Which hosts something went to before today.
     pub(super) seen: Arc<Seen>,
+    /// The credentials, to be found in what is asked.
+    pub(super) secrets: Watchlist,
 }
 
 impl Shared {
@@ -30,6 +33,7 @@ impl Shared {
         grants: Vec<Arc<Grant>>,
     ) -> (Arc<Ruling>, Arc<Queue>) {
         let ruling = Ruling::new(policy, self.observe);
+        let secrets = self.secrets.clone();
         let meant = &config.sandboxes[name];
         let (publishes, judges, seen) = (ruling.clone(), ruling.clone(), self.seen.clone());
         let queue = Queue::new(Parts {
@@ -38,7 +42,7 @@ impl Shared {
             numbers: self.numbers.clone(),
             attended: self.attended.subscribe(),
             publish: Box::new(move |overlay| publishes.set_overlay(overlay)),
-            risk: Box::new(move |asked| notes(asked, &judges, &seen)),
+            risk: Box::new(move |asked| notes(asked, &judges, &seen, &secrets)),
             grants,
         });
         (ruling, queue)
@@ -46,7 +50,8 @@ impl Shared {
 }
 
 /// What may be wrong with what is asked.
-fn notes(asked: &Asked, ruling: &Ruling, seen: &Seen) -> Vec<risk::Note> {
+fn notes(asked: &Asked, ruling: &Ruling, seen: &Seen, secrets: &Watchlist) -> Vec<risk::Note> {
+    let needles = secrets.needles();
     let policy = ruling.load().policy.clone();
     let target = &asked.intent.target;
     let (method, path, query) = asked.request().unwrap_or_default();
@@ -69,7 +74,7 @@ fn notes(asked: &Asked, ruling: &Ruling, seen: &Seen) -> Vec<risk::Note> {
     let known = risk::Known {
         allowed: &policy.allowed_hosts(),
         first_seen_today: seen.is_new(&target.host),
-        secret: &|_| None,
+        secret: &|bytes| needles.found_in(bytes).then(|| "of this gateway".to_owned()),
     };
     risk::notes(&about, &known)
 }

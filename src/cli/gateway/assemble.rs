@@ -59,7 +59,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     let (recorder, writer) =
         crate::traffic::start(traffic(config, &vault), sinks).context("traffic records")?;
     let policies = earlier.policies(&recorder);
-    let shared = earlier.shared(said.observe, told.seen.clone());
+    let shared = earlier.shared(said.observe, told.seen.clone(), vault.watchlist());
     let mut sandboxes = BTreeMap::new();
     for (name, compiled) in compiled {
         policies.announce(config, &name, &compiled, &Why::itself("start")).await;

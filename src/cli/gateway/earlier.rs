@@ -8,6 +8,7 @@ use crate::approval::Numbers;
 use crate::config::Config;
 use crate::policy::Grant;
 use crate::record::Sink;
+use crate::secret::Watchlist;
 use crate::state::{self, State};
 use crate::traffic::Recorder;
 use anyhow::Context;
@@ -79,9 +80,9 @@ impl Earlier {
     }
 
     /// What the queues share.
-    pub(super) fn shared(&self, observe: bool, seen: Arc<Seen>) -> Shared {
+    pub(super) fn shared(&self, observe: bool, seen: Arc<Seen>, secrets: Watchlist) -> Shared {
         let attended = watch::Sender::new(0);
-        Shared { numbers: self.numbers.clone(), attended, observe, seen }
+        Shared { numbers: self.numbers.clone(), attended, observe, seen, secrets }
     }
 
     /// The grants of a sandbox that still stand.

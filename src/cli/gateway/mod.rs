@@ -58,6 +58,10 @@ pub struct GatewayArgs {
     /// Let through what no rule knows, and mark it in the records: for learning, in a safe place.
     #[arg(long, env = "PORTCULLIS_OBSERVE")]
     pub observe: bool,
+    /// With --observe: start although credentials are configured, which unknown requests to bound
+    /// hosts then get.
+    #[arg(long, env = "PORTCULLIS_OBSERVE_WITH_CREDENTIALS", requires = "observe")]
+    pub observe_with_credentials: bool,
     /// Say more: -v what happens, -vv why.
     #[arg(short, long, action = clap::ArgAction::Count, env = "PORTCULLIS_VERBOSE")]
     pub verbose: u8,
@@ -89,12 +93,27 @@ pub fn settings(args: &GatewayArgs) -> anyhow::Result<Loaded> {
     })?)
 }
 
+/// Whoever observes lets through what nobody has judged: no credential goes along by accident.
+fn observes(args: &GatewayArgs, loaded: &Loaded) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    if args.observe && !args.observe_with_credentials && !config.credentials.is_empty() {
+        let names: Vec<&str> = config.credentials.keys().map(|name| &**name).collect();
+        anyhow::bail!(
+            "--observe lets unknown requests through, and these credentials are configured: {}\n  \
+             fix: take them out while you observe, or add --observe-with-credentials",
+            names.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Runs the gateway until it is told to stop.
 pub fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
     logs::start(args.verbose, args.log_format);
     // What changes while it is read is read again: the files are noted first.
     let watched = watch::Watched::new(&settings(&args)?.files);
     let loaded = settings(&args)?;
+    observes(&args, &loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _entered = runtime.enter();

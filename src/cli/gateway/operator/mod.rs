@@ -90,7 +90,8 @@ impl Operator {
     /// An entry as it is shown.
     pub(super) fn shown(&self, queue: &Queue, number: u64) -> Option<Request> {
         let entry = queue.entry(number)?;
-        Some(view::request(queue, &entry, &queue.neighbours()))
+        let secrets = self.vault.watchlist().needles();
+        Some(view::request(queue, &entry, &queue.neighbours(), &secrets))
     }
 
     fn sandbox_status(&self, name: &Arc<str>, sandbox: &Sandbox) -> SandboxStatus {
@@ -164,7 +165,9 @@ impl Backend for Operator {
             let queue = sandbox.queue();
             let neighbours = queue.neighbours();
             let entries = queue.entries();
-            let shown = entries.iter().map(|entry| view::request(queue, entry, &neighbours));
+            let secrets = self.vault.watchlist().needles();
+            let view = |entry| view::request(queue, entry, &neighbours, &secrets);
+            let shown = entries.iter().map(view);
             all.extend(shown.filter(|r| filter.state.is_none_or(|state| state == r.state)));
         }
         all

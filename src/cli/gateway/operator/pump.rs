@@ -25,7 +25,7 @@ const SWEEP: u32 = 6;
 /// sandbox that asks everything again and again does not keep operators from being served.
 const MOST_TOLD: usize = 64;
 /// How many numbers are reserved at once.
-pub(in crate::cli::gateway) const BLOCK: u64 = 4096;
+pub(in crate::cli::gateway) const BLOCK: u64 = 100;
 /// How long a notify command may take, and how many run at once.
 const NOTIFY_WITHIN: Duration = Duration::from_secs(10);
 const NOTIFY_AT_ONCE: usize = 4;
@@ -61,9 +61,7 @@ pub(in crate::cli::gateway) async fn pump(operator: Arc<Operator>, notify: Notif
                 operator.sweep(queue).await;
             }
         }
-        if turn.is_multiple_of(SWEEP) {
-            operator.reserve().await;
-        }
+        operator.reserve().await;
     }
 }
 
@@ -87,9 +85,10 @@ impl Operator {
             return fresh;
         }
         let neighbours = queue.neighbours();
+        let secrets = self.vault.watchlist().needles();
         for (number, change) in changes {
             let Some(entry) = queue.entry(number) else { continue };
-            let request = Box::new(view::request(queue, &entry, &neighbours));
+            let request = Box::new(view::request(queue, &entry, &neighbours, &secrets));
             let event = match change {
                 Change::Pending => Event::Pending(request),
                 Change::Gone => Event::Gone(request),
@@ -124,13 +123,13 @@ impl Operator {
             return;
         };
         let (requests, grants) = queue.numbers_left();
-        if requests < BLOCK / 2 {
+        if requests < BLOCK {
             match self.state.reserve("request", BLOCK).await {
                 Ok(_) => queue.more_requests(BLOCK),
                 Err(error) => tracing::warn!(%error, "no more requests can be numbered"),
             }
         }
-        if grants < BLOCK / 2 {
+        if grants < BLOCK {
             match self.state.reserve("grant", BLOCK).await {
                 Ok(_) => queue.more_grants(BLOCK),
                 Err(error) => tracing::warn!(%error, "no more grants can be numbered"),

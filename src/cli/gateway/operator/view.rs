@@ -5,10 +5,16 @@ use crate::approval::{self, Breadth, Decided, Entry, Kind, Neighbours, Outcome, 
 use crate::control::wire;
 use crate::policy::{Answer, Client, Cover, Grant, Scheme, Scope, What};
 use crate::record::{masked_query, rfc3339};
+use crate::secret::Needles;
 use std::time::{Duration, SystemTime};
 
 /// An entry, with what else waits beside it.
-pub(super) fn request(queue: &Queue, entry: &Entry, beside: &Neighbours) -> wire::Request {
+pub(super) fn request(
+    queue: &Queue,
+    entry: &Entry,
+    beside: &Neighbours,
+    secrets: &Needles,
+) -> wire::Request {
     let settings = queue.settings();
     let (also, also_host) = beside.also(entry);
     let variants = beside.variants(entry);
@@ -27,9 +33,10 @@ pub(super) fn request(queue: &Queue, entry: &Entry, beside: &Neighbours) -> wire
         port: asked.intent.target.port.get(),
         method: request.map(|(method, ..)| text(method)),
         path: request.map(|(_, path, _)| text(path)),
-        query: request.and_then(|(_, _, query)| Some(masked_query(query?).into_owned())),
-        headers: asked.headers.clone(),
-        body: body(asked),
+        query: request
+            .and_then(|(_, _, query)| Some(secrets.mask_str(&masked_query(query?)).into_owned())),
+        headers: headers(asked, secrets),
+        body: body(asked, secrets),
         facts: asked.facts.clone(),
         count: entry.count,
         held: entry.held() as u64,
@@ -86,7 +93,16 @@ fn held_until(queue: &Queue, entry: &Entry) -> Option<String> {
     Some(rfc3339(SystemTime::now() + left))
 }
 
-fn body(asked: &approval::Asked) -> Option<wire::Body> {
+/// Header fields as they were masked by name, with every known value masked besides.
+fn headers(asked: &approval::Asked, secrets: &Needles) -> Vec<(String, String)> {
+    let each = |(name, value): &(String, String)| {
+        let value = secrets.mask_str(value);
+        (name.clone(), approval::risk::redact(&value))
+    };
+    asked.headers.iter().map(each).collect()
+}
+
+fn body(asked: &approval::Asked, secrets: &Needles) -> Option<wire::Body> {
     let (shown, preview) = (&asked.body, &asked.preview);
     if shown.is_empty() && !preview.waits && !preview.longer {
         return None;
@@ -95,7 +111,7 @@ fn body(asked: &approval::Asked) -> Option<wire::Body> {
     Some(wire::Body {
         content_type: shown.content_type.clone(),
         length: shown.length,
-        preview: approval::risk::redact(&String::from_utf8_lossy(&preview.bytes)),
+        preview: approval::risk::redact(&String::from_utf8_lossy(&secrets.mask(&preview.bytes))),
         seen,
         unseen: shown.length.map(|length| length.saturating_sub(seen)),
         longer: preview.longer,
