@@ -266,6 +266,21 @@ fn an_answer_that_only_grows_is_cut() {
     assert_eq!(gateway.record(1)["code"], "upstream_protocol");
 }
 
+/// The data of the next chunk.
+fn chunk(stream: &mut impl Read) -> Vec<u8> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while !line.ends_with(b"\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    let size = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+    let mut data = vec![0; size + 2];
+    stream.read_exact(&mut data).unwrap();
+    data.truncate(size);
+    data
+}
+
 #[test]
 fn an_event_is_there_when_it_came() {
     let (tell, told) = std::sync::mpsc::channel::<()>();
@@ -291,13 +306,12 @@ fn an_event_is_there_when_it_came() {
     write!(tls, "GET / HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: close\r\n\r\n").unwrap();
     read_head(&mut tls);
     for number in 0..3 {
-        let wanted = format!("data: {number} ***\n\n");
-        let mut seen = String::new();
-        let mut byte = [0];
-        while !seen.ends_with(&wanted) {
-            tls.read_exact(&mut byte).unwrap();
-            seen.push(char::from(byte[0]));
+        // An event may come in several chunks, as the origin's writes did.
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\n\n") {
+            seen.extend(chunk(&mut tls));
         }
+        assert_eq!(String::from_utf8(seen).unwrap(), format!("data: {number} ***\n\n"));
         tell.send(()).unwrap();
     }
 }

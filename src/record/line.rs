@@ -87,12 +87,12 @@ pub struct RecordLine {
     /// The operator's answer, where one decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<LineApproval>,
-    /// The credential that was put in, by its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credential: Option<String>,
     /// Whether any byte went upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<bool>,
+    /// The credentials that were put in, by name; several are joined by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// The address that was dialled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,

@@ -92,12 +92,9 @@ impl Record {
         if let Some(approval) = &self.approval {
             write_approval(approval, out);
         }
-        if let Some(credential) = self.call.as_ref().and_then(|call| call.credential.as_ref()) {
-            out.extend_from_slice(b",\"credential\":");
-            string(credential, out);
-        }
         out.extend_from_slice(if self.sent { b",\"sent\":true" } else { b",\"sent\":false" });
-        if let Some(credential) = &self.credential {
+        let paid = self.call.as_ref().and_then(|call| call.credential.as_ref());
+        if let Some(credential) = self.credential.as_ref().or(paid) {
             out.extend_from_slice(b",\"credential\":");
             string(credential, out);
         }
