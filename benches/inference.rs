@@ -85,6 +85,8 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), authority: &str
         let mut read = 0;
         while !buffer[..read].ends_with(b"}}") {
             let more = stream.read(&mut buffer[read..]).await.expect("an answer");
+            let refused = read == 0 && !buffer.starts_with(b"HTTP/1.1 200");
+            assert!(!refused, "{}", String::from_utf8_lossy(&buffer[..more]));
             assert!(more > 0, "no answer: {}", String::from_utf8_lossy(&buffer[..read]));
             read += more;
         }
