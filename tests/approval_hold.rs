@@ -1,6 +1,5 @@
 //! What no rule knows is held until an operator answers: nothing of it leaves before, all of it
 //! leaves after, and who stops waiting frees the place.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod approval_kit;
 mod common;

@@ -193,6 +193,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
+/// What lives, and the answer for one request that it lives by.
+type Live = (Want, Option<(Arc<Ticket>, u64)>);
+
 /// The real queue and rules, and the reference beside them.
 struct World {
     now: SystemTime,
@@ -205,7 +208,7 @@ struct World {
     attended: tokio::sync::watch::Sender<usize>,
     held: Vec<(Want, Hold)>,
     /// What has passed and still runs, with its ticket and that ticket's place in the reference.
-    live: Vec<(Want, Option<(Arc<Ticket>, u64)>)>,
+    live: Vec<Live>,
     reference: Reference,
 }
 

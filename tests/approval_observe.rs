@@ -1,11 +1,10 @@
 //! `--observe`: what no rule knows is let through and marked; what is denied, and what the guard
 //! refuses, is not.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod approval_kit;
 mod common;
 
-use approval_kit::{Control, HOLD, answer, body, record_on, refused, send, send_with};
+use approval_kit::{Control, HOLD, answer, body, holding, record_on, refused, send, send_with};
 use common::{Gateway, Origin, Setup, read_all};
 use serde_json::json;
 use std::io::{Read, Write};

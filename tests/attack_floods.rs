@@ -131,9 +131,13 @@ fn a_client_that_does_not_read_is_cut_and_its_origin_let_go() {
 #[test]
 fn a_head_of_too_many_or_too_large_fields_is_a_431() {
     let bench = Bench::new();
-    let before = resident(bench.gateway.pid());
+    // What the first of each maps (the program's own pages) is no cost of a head.
+    let mut before = None;
     let mut count = 0;
-    for place in PLACES {
+    for place in PLACES.into_iter().chain(PLACES) {
+        if count == 2 * PLACES.len() {
+            before = Some(resident(bench.gateway.pid()));
+        }
         let many = "X: y\r\n".repeat(300);
         let large = format!("X: {}\r\n", "y".repeat(200_000));
         for fields in [many, large] {
@@ -148,8 +152,8 @@ fn a_head_of_too_many_or_too_large_fields_is_a_431() {
         }
     }
     assert_eq!(bench.take(), []);
-    let after = resident(bench.gateway.pid());
-    assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
+    let (before, after) = (before.unwrap(), resident(bench.gateway.pid()));
+    assert!(after < before + 8 * 1024, "{before} KiB, then {after} KiB");
 }
 
 #[test]

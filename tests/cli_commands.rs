@@ -247,15 +247,15 @@ fn the_ca_is_shown_and_exported_and_its_key_never() {
 #[test]
 fn a_wrong_config_exits_2_and_ends_with_the_fix() {
     let home = home();
-    std::fs::write(home.path().join("c.yaml"), "version: 1\ninference: {}\n").unwrap();
+    std::fs::write(home.path().join("c.yaml"), "version: 2\n").unwrap();
     let ran = run(home.path(), &["gateway", "--config", "c.yaml"]);
     assert_eq!(ran.status, 2);
     assert!(
-        ran.err.contains("c.yaml:2:12: inference is not part of this build yet"),
+        ran.err.contains("c.yaml:1:10: version 2 of the config is not known"),
         "{}",
         ran.err
     );
-    assert!(ran.err.trim_end().ends_with("fix: remove `inference:` (line 2)"), "{}", ran.err);
+    assert!(ran.err.trim_end().ends_with("fix: write `version: 1`"), "{}", ran.err);
     assert!(!ran.err.contains('\u{1b}'), "no colour off a terminal");
 }
 

@@ -187,13 +187,9 @@ fn the_same_address_twice_is_refused() {
 
 #[test]
 fn what_this_build_lacks_is_refused_and_never_ignored() {
-    for (text, says) in [(
-        "credentials: { corp: { command: [x] } }\nupstream: { proxy: { url: \"http://p:1\", credential: corp } }\n",
-        "use file: or env:",
-    )] {
-        let error = refusal(&format!("version: 1\n{text}"));
-        assert!(error.contains(says), "{says} not in {error}");
-    }
+    let text = "credentials: { corp: { command: [x] } }\nupstream: { proxy: { url: \"http://p:1\", credential: corp } }\n";
+    let error = refusal(&format!("version: 1\n{text}"));
+    assert!(error.contains("use file: or env:"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! `portcullis credentials` on a running gateway.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod credentials_kit;

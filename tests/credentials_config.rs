@@ -1,8 +1,6 @@
 //! `credentials`, `inject` and `sandboxes.*.credentials`: what they mean, and how a wrong one is
 //! refused.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on fails where it stands")]
-
 use portcullis::config::{Config, ConfigError, Flags, Loaded, Surroundings};
 use portcullis::proxy::inject::{Place, Spot, Within};
 use portcullis::vault::Source;

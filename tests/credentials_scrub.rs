@@ -1,4 +1,5 @@
 //! What a hostile origin echoes does not reach the client (security.md 16).
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod credentials_kit;

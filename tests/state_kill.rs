@@ -1,5 +1,6 @@
 //! A gateway that is killed loses nothing that was answered: not a grant, not a revocation, not a
 //! number that was given out.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use portcullis::state::{Grant, State};
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! The state on the disk: what was answered is there after a restart, numbers are given once, and
 //! a database that is not ours is left as it is.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use portcullis::state::{Decision, Grant, NewPolicy, State, StateError};
 use std::future::Future;

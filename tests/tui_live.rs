@@ -1,5 +1,6 @@
 //! The real binary on a real terminal (tmux), against a control socket: the first picture, an
 //! answer, a restart of the gateway, and the terminal handed back however the pane ends.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod tui_kit;
 

@@ -74,24 +74,12 @@ impl<B: Backend> Api<B> {
                 none()?;
                 body::json(&self.backend.status().sandboxes)
             }
-            Does::Sandbox => {
+            Does::Sandbox | Does::SandboxGrants | Does::Policy | Does::Inference => {
                 none()?;
-                body::json(&self.sandbox(segment)?)
-            }
-            Does::SandboxGrants => {
-                none()?;
-                body::json(&self.backend.grants(Some(&self.sandbox(segment)?.name)))
+                self.of_sandbox(does, segment)?
             }
             Does::Credentials | Does::SandboxCredentials => {
                 return self.credentials(segment, query);
-            }
-            Does::Policy => {
-                none()?;
-                body::json(&self.backend.policy(&self.sandbox(segment)?.name)?)
-            }
-            Does::Inference => {
-                none()?;
-                body::json(&self.backend.inference(&self.sandbox(segment)?.name)?)
             }
             Does::Requests => {
                 let filter: Filter = body::query(query)?;
@@ -120,6 +108,17 @@ impl<B: Backend> Api<B> {
             | Does::UnsetInference
             | Does::Probe
             | Does::Reload => unreachable!("`reads` says that it writes"),
+        })
+    }
+
+    /// What is read of one sandbox.
+    fn of_sandbox(&self, does: Does, segment: &str) -> Answer {
+        let sandbox = self.sandbox(segment)?;
+        Ok(match does {
+            Does::SandboxGrants => body::json(&self.backend.grants(Some(&sandbox.name))),
+            Does::Policy => body::json(&self.backend.policy(&sandbox.name)?),
+            Does::Inference => body::json(&self.backend.inference(&sandbox.name)?),
+            _ => body::json(&sandbox),
         })
     }
 
