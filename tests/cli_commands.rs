@@ -250,11 +250,7 @@ fn a_wrong_config_exits_2_and_ends_with_the_fix() {
     std::fs::write(home.path().join("c.yaml"), "version: 2\n").unwrap();
     let ran = run(home.path(), &["gateway", "--config", "c.yaml"]);
     assert_eq!(ran.status, 2);
-    assert!(
-        ran.err.contains("c.yaml:1:10: version 2 of the config is not known"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("c.yaml:1:10: version 2 of the config is not known"), "{}", ran.err);
     assert!(ran.err.trim_end().ends_with("fix: write `version: 1`"), "{}", ran.err);
     assert!(!ran.err.contains('\u{1b}'), "no colour off a terminal");
 }

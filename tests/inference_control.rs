@@ -4,7 +4,7 @@
 mod common;
 mod inference_kit;
 
-use common::Gateway;
+use common::{Gateway, PATIENCE, wait_for};
 use inference_kit::{Did, Provider, call, chat_body, gateway, whole};
 use serde_json::{Value, json};
 use std::process::Output;
@@ -124,11 +124,12 @@ fn a_choice_holds_for_the_next_request_and_after_a_restart() {
     assert_eq!(asks(&gateway), 200);
     assert_eq!(second.last().json()["model"], "other");
     let before = second.asks().len();
+    // It is written a moment later, and the gateway is killed next.
+    let told = |e: &Value| e["event"] == "inference" && e["routes"] == "openai/other";
+    wait_for(PATIENCE, || gateway.events("default").iter().any(told).then_some(()));
     gateway.restart(&[("TEST_KEY".to_owned(), inference_kit::KEY.to_owned())]);
     assert_eq!(asks(&gateway), 200);
     assert_eq!((first.asks().len(), second.asks().len()), (0, before + 1));
     let shown = &objects(&portcullis(&gateway, "inference show -o json"))[0];
     assert_eq!((&shown["source"], &shown["tokens_per_day"]), (&json!("runtime"), &json!(1000)));
-    let events = gateway.events("default");
-    assert!(events.iter().any(|e| e["event"] == "inference" && e["routes"] == "openai/other"));
 }
