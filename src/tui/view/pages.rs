@@ -117,9 +117,8 @@ pub(in crate::tui) fn sandboxes(model: &Model, width: u16) -> Vec<Strip> {
     }
     lines.push(Strip::new());
     lines.push(Strip::of(Tone::Strong, "inference"));
-    let none =
-        "No inference route is configured: a request to a model's API is judged like any other.";
-    lines.extend(Strip::of(Tone::Plain, "  ").then(Tone::Faint, none).wrap(width, 2));
+    let told = "Routes, models and tokens: `portcullis inference show` and `inference usage`.";
+    lines.extend(Strip::of(Tone::Plain, "  ").then(Tone::Faint, told).wrap(width, 2));
     lines
 }
 
