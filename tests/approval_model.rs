@@ -214,7 +214,7 @@ struct World {
 
 fn queue(
     ruling: &Arc<Ruling>,
-    block: u64,
+    numbers: Numbers,
     attended: &tokio::sync::watch::Sender<usize>,
     grants: Vec<Arc<Grant>>,
 ) -> Arc<Queue> {
@@ -231,7 +231,7 @@ fn queue(
             max_held: 16,
             max_pending: 32,
         },
-        numbers: Arc::new(Numbers::new(block, block, 1000)),
+        numbers: Arc::new(numbers),
         attended: attended.subscribe(),
         publish: Box::new(move |overlay| publishes.set_overlay(overlay)),
         risk: Box::new(|_| Vec::new()),
@@ -246,7 +246,7 @@ impl World {
         let attended = tokio::sync::watch::Sender::new(1);
         Self {
             now: SystemTime::now(),
-            queue: queue(&ruling, 1, &attended, Vec::new()),
+            queue: queue(&ruling, Numbers::new(1, 1, 1000), &attended, Vec::new()),
             policies,
             ruling,
             block: 1,
@@ -306,7 +306,7 @@ impl World {
             Verdict::Unknown(question) => question,
         };
         let asked = want.asked(&self.ruling.load().policy, question);
-        match self.queue.ask(asked, true, self.now) {
+        match self.queue.ask_now(asked, true, self.now) {
             Asking::Ticket(ticket) => self.tries(want, ticket),
             Asking::Held(hold) => self.held.push((want, hold)),
             Asking::Full(_) => {}
@@ -400,7 +400,8 @@ impl World {
         self.block += 1000;
         self.ruling = Ruling::new(self.policies[self.reference.policy].clone(), false);
         let grants = self.kept.iter().filter(|grant| grant.stands(self.now)).cloned().collect();
-        self.queue = queue(&self.ruling, self.block, &self.attended, grants);
+        self.queue =
+            queue(&self.ruling, Numbers::new(self.block, self.block, 1000), &self.attended, grants);
         self.reference.tokens.clear();
     }
 
@@ -488,4 +489,42 @@ proptest! {
             }
         });
     }
+}
+
+/// The question about the `n`th of all wants, put into the queue.
+async fn put(world: &World, n: usize) -> Asking {
+    let want = Want::all().nth(n).unwrap();
+    let Verdict::Unknown(question) = world.judge(want, None) else { panic!("it is known") };
+    let asked = want.asked(&world.ruling.load().policy, question);
+    world.queue.ask(asked, true, world.now).await
+}
+
+/// Numbers are written down before they are given, which takes its time: a sandbox that uses up
+/// what there is takes no other's question away.
+#[tokio::test(start_paused = true)]
+async fn a_question_waits_for_its_number_and_is_dropped_where_none_comes() {
+    let mut world = World::new();
+    world.queue = queue(&world.ruling, Numbers::new(1, 1, 2), &world.attended, Vec::new());
+    let unknown: Vec<usize> = (0..128)
+        .filter(|n| {
+            let want = Want::all().nth(*n).unwrap();
+            matches!(world.judge(want, None), Verdict::Unknown(_))
+        })
+        .collect();
+    let Asking::Held(one) = put(&world, unknown[0]).await else { panic!("it was not held") };
+    let numbers = world.queue.numbers().clone();
+    assert_eq!((one.number(), numbers.left().0), (1, 1));
+    let Asking::Held(two) = put(&world, unknown[1]).await else { panic!("it was not held") };
+    numbers.wanted().await;
+    let began = tokio::time::Instant::now();
+    let more = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        numbers.more_requests(1);
+    };
+    let (asking, ()) = tokio::join!(put(&world, unknown[2]), more);
+    let Asking::Held(three) = asking else { panic!("{asking:?}") };
+    assert_eq!((two.number(), three.number()), (2, 3));
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    assert!(matches!(put(&world, unknown[3]).await, Asking::Full(None)));
+    assert_eq!((world.queue.counts().pending, world.queue.counts().dropped), (3, 1));
 }

@@ -7,15 +7,17 @@
 mod entry;
 mod neighbours;
 mod numbers;
+mod put;
 
 pub use entry::{Decided, Entry, Outcome, State};
 pub use neighbours::Neighbours;
 pub use numbers::Numbers;
+pub use put::Asking;
 
 use super::asked::{Asked, Key};
-use super::hold::{Hold, Release, Waiter};
+use super::hold::{Release, Waiter};
 use super::risk::Note;
-use super::{About, Kind, Mode, Settings};
+use super::{About, Mode, Settings};
 use crate::addr::Authority;
 use crate::policy::{
     Approval, Client, Grant, GrantId, Overlay, OwnedAsk, Rules, Ticket, TunnelVerdict, Verdict,
@@ -26,7 +28,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// How long an answer for one request waits for a client that has left.
 pub(super) const LEFT_FOR: Duration = Duration::from_secs(600);
@@ -103,23 +104,6 @@ pub enum Change {
     Expired,
 }
 
-/// What came of asking.
-#[derive(Debug)]
-pub enum Asking {
-    /// Nobody is asked about this.
-    NotAsked,
-    /// It was answered before, for one request: judge again with this.
-    Ticket(Arc<Ticket>),
-    /// It was answered before, for one request that is still to come.
-    Answered(u64),
-    /// The client waits.
-    Held(Hold),
-    /// It is asked, and not held.
-    Queued(u64),
-    /// Too many wait already; the entry's number, where there is one.
-    Full(Option<u64>),
-}
-
 /// How things stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -193,28 +177,14 @@ impl Queue {
         self.attended.clone()
     }
 
-    pub(super) fn numbers(&self) -> &Numbers {
+    /// Where its numbers come from.
+    pub fn numbers(&self) -> &Arc<Numbers> {
         &self.numbers
     }
 
     /// The number of a grant that answers no entry; `None` until more were reserved.
     pub fn new_grant(&self) -> Option<GrantId> {
         self.numbers.grant()
-    }
-
-    /// How many entries and grants of all sandboxes can still be numbered.
-    pub fn numbers_left(&self) -> (u64, u64) {
-        self.numbers.left()
-    }
-
-    /// `count` more entries can be numbered, in all sandboxes.
-    pub fn more_requests(&self, count: u64) {
-        self.numbers.more_requests(count);
-    }
-
-    /// The same for grants.
-    pub fn more_grants(&self, count: u64) {
-        self.numbers.more_grants(count);
     }
 
     /// How long a client that asks now would be held.
@@ -249,95 +219,6 @@ impl Queue {
             (Mode::Hold | Mode::Queue, About::NewHosts) => !known_host,
             (Mode::Hold | Mode::Queue, About::Any) => true,
         }
-    }
-
-    /// Asks about `asked`. With `hold`, the client waits where the mode says so.
-    pub fn ask(self: &Arc<Self>, asked: Asked, hold: bool, now: SystemTime) -> Asking {
-        if !self.asks(asked.known_host) {
-            return Asking::NotAsked;
-        }
-        let key = asked.key();
-        let mut inner = self.lock();
-        let known = inner.by_key.get(&key).copied();
-        let number = match known.map(|number| inner.again(number, now, hold)) {
-            Some(Again::Ticket(ticket)) => return Asking::Ticket(ticket),
-            Some(Again::Answered(number)) => return Asking::Answered(number),
-            Some(Again::Waits(number)) => {
-                self.comes_true(&mut inner, number, asked);
-                number
-            }
-            Some(Again::Closed) | None => match self.enter(&mut inner, key, asked, now) {
-                Some(number) => number,
-                None => {
-                    inner.dropped += 1;
-                    return Asking::Full(None);
-                }
-            },
-        };
-        inner.changed(number, Change::Pending);
-        if !hold || self.settings.mode != Mode::Hold {
-            return Asking::Queued(number);
-        }
-        self.hold(&mut inner, number, None).map_or(Asking::Full(Some(number)), Asking::Held)
-    }
-
-    /// What was asked ahead is there: it is shown in the place of what was said of it.
-    fn comes_true(&self, inner: &mut Inner, number: u64, asked: Asked) {
-        let Some(entry) = inner.entries.get(&number) else { return };
-        if entry.asked.kind != Kind::Ahead || asked.kind == Kind::Ahead {
-            return;
-        }
-        let reason = entry.asked.reason.clone();
-        let asked = self.shortened(inner, Asked { reason, ..asked });
-        let risk = (self.risk)(&asked);
-        if let Some(entry) = inner.entries.get_mut(&number) {
-            entry.shows(asked, risk);
-        }
-    }
-
-    /// Its preview, as long as there is room for it among the others.
-    fn shortened(&self, inner: &mut Inner, mut asked: Asked) -> Asked {
-        let most = MOST_PREVIEWS.saturating_sub(inner.previews).max(SHORT_PREVIEW);
-        asked.preview.bytes.truncate(most);
-        inner.previews += asked.preview.bytes.len();
-        asked
-    }
-
-    /// Makes an entry, if there is room.
-    fn enter(&self, inner: &mut Inner, key: Key, asked: Asked, now: SystemTime) -> Option<u64> {
-        if inner.pending >= self.settings.max_pending && !inner.make_room(now) {
-            return None;
-        }
-        let number = self.numbers.request()?;
-        let asked = self.shortened(inner, asked);
-        if asked.kind == Kind::Opaque {
-            self.opaque.fetch_add(1, Ordering::Relaxed);
-        }
-        let risk = (self.risk)(&asked);
-        let entry = Entry::new(number, asked, risk, now);
-        inner.by_key.insert(key, number);
-        inner.entries.insert(number, entry);
-        inner.pending += 1;
-        Some(number)
-    }
-
-    /// Holds a client at an entry that waits.
-    fn hold(
-        self: &Arc<Self>,
-        inner: &mut Inner,
-        number: u64,
-        most: Option<Duration>,
-    ) -> Option<Hold> {
-        if self.held.load(Ordering::Relaxed) >= self.settings.max_held {
-            inner.dropped += 1;
-            return None;
-        }
-        let entry = inner.entries.get_mut(&number)?;
-        self.held.fetch_add(1, Ordering::Relaxed);
-        let waiter = Arc::new(Waiter::default());
-        let since = Instant::now();
-        entry.waiters.push((waiter.clone(), since));
-        Some(Hold { queue: self.clone(), number, waiter, since, most })
     }
 
     /// The answer that waits for the next try of a client that does not let its TLS be ended.
@@ -515,18 +396,6 @@ impl Drop for Watching {
     }
 }
 
-/// What an entry has for one who asks the same.
-enum Again {
-    /// An answer that waited for them.
-    Ticket(Arc<Ticket>),
-    /// The same, and whoever asks has nothing to send yet.
-    Answered(u64),
-    /// It waits still.
-    Waits(u64),
-    /// It is answered, for others.
-    Closed,
-}
-
 impl Inner {
     pub(super) fn changed(&mut self, number: u64, change: Change) {
         self.changes.insert(number, change);
@@ -537,39 +406,6 @@ impl Inner {
     }
 
     /// An entry is asked again.
-    fn again(&mut self, number: u64, now: SystemTime, sends: bool) -> Again {
-        let Some(entry) = self.entries.get_mut(&number) else { return Again::Closed };
-        entry.drop_left(now);
-        if !sends && entry.left.is_some() {
-            return Again::Answered(number);
-        }
-        if let Some((ticket, _)) = entry.left.take() {
-            return Again::Ticket(ticket);
-        }
-        if entry.state != State::Pending {
-            return Again::Closed;
-        }
-        entry.count += 1;
-        entry.last_seen = now;
-        Again::Waits(number)
-    }
-
-    /// Drops the entry that was last asked the longest ago, nobody waits at, and that had its
-    /// chance.
-    fn make_room(&mut self, now: SystemTime) -> bool {
-        let stale = |entry: &&Entry| {
-            entry.state == State::Pending
-                && entry.waiters.is_empty()
-                && now.duration_since(entry.last_seen).is_ok_and(|since| since >= LEFT_FOR)
-        };
-        let oldest = self.entries.values().filter(stale).min_by_key(|entry| entry.last_seen);
-        let Some(number) = oldest.map(|entry| entry.number) else { return false };
-        self.dropped += 1;
-        self.close(number, State::Expired, now);
-        self.changed(number, Change::Expired);
-        true
-    }
-
     /// Ends the waiting of an entry. It can be seen for a while.
     pub(super) fn close(&mut self, number: u64, state: State, now: SystemTime) {
         let Some(entry) = self.entries.get_mut(&number) else { return };

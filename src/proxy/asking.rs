@@ -159,7 +159,7 @@ pub(crate) async fn ask(
             None => return Err(question.into()),
         };
         let Some(held) = &mut hold else {
-            match put(connection, asked(subject, seen, question, &rules), &rules)? {
+            match put(connection, asked(subject, seen, question, &rules), &rules).await? {
                 Put::Answered(ticket) => {
                     open.record().request = Some(ticket.number());
                     answered.ticket = Some(ticket);
@@ -199,10 +199,10 @@ enum Put {
 }
 
 /// Puts a question into the queue.
-fn put(connection: &Connection, asked: Asked, rules: &Rules) -> Result<Put, Refusal> {
+async fn put(connection: &Connection, asked: Asked, rules: &Rules) -> Result<Put, Refusal> {
     let (queue, now) = (connection.sandbox.queue(), SystemTime::now());
     let question = asked.question.clone();
-    let asking = queue.ask(asked, true, now);
+    let asking = queue.ask(asked, true, now).await;
     // Where the rules have changed meanwhile it is asked under these.
     queue.catch_up(rules, &connection.sandbox.rules(), now);
     match asking {
@@ -435,7 +435,7 @@ pub(crate) fn opaque(connection: &Connection, target: &crate::addr::Authority) -
     };
     let subject = Subject { intent, head: None };
     let asked = asked(&subject, &Seen::default(), question, &rules);
-    match connection.sandbox.queue().ask(asked, false, now) {
+    match connection.sandbox.queue().ask_now(asked, false, now) {
         Asking::Queued(number) | Asking::Answered(number) => Some(number),
         Asking::NotAsked | Asking::Ticket(_) | Asking::Held(_) | Asking::Full(_) => None,
     }

@@ -19,8 +19,8 @@ use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(crate) struct UpBody {
 enum Source {
     Whole(Option<Bytes>),
     Stream(Incoming),
+    /// The client's body, which waits in its [`Pace`] until it may go up.
+    Parked,
     /// A beginning that was read before it was let through.
     Peeked(Box<Peeked>),
 }
@@ -82,6 +84,8 @@ pub(crate) struct Pace {
     starved: AtomicBool,
     /// The client waits for `100 Continue`, and so does the body.
     waits: AtomicBool,
+    /// The body that waits: it can still go up with another try.
+    parked: Mutex<Option<Box<Incoming>>>,
     /// Its record is closed: nothing more goes up.
     over: AtomicBool,
     waker: AtomicWaker,
@@ -127,6 +131,7 @@ impl Pace {
             polled: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             waits: AtomicBool::new(waits),
+            parked: Mutex::new(None),
             over: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             patience,
@@ -153,6 +158,10 @@ impl Pace {
         if self.waits.swap(false, Ordering::Relaxed) {
             self.waker.wake();
         }
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Option<Box<Incoming>>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, bytes: u64) -> Result<(), BodyError> {
@@ -204,6 +213,16 @@ impl UpBody {
     /// The client's body as it comes.
     pub(crate) fn stream(body: Incoming, pace: Arc<Pace>) -> Self {
         Self { source: Source::Stream(body), pace: Some(pace), without: None, unframed: None }
+    }
+
+    /// The client's body, which is not asked for before [`Pace::go`].
+    pub(crate) fn park(body: Incoming, pace: &Arc<Pace>) {
+        *pace.parked() = Some(Box::new(body));
+    }
+
+    /// What was parked. Of several of these the first that is let go has it.
+    pub(crate) fn parked(pace: Arc<Pace>) -> Self {
+        Self { source: Source::Parked, pace: Some(pace), without: None, unframed: None }
     }
 
     /// The client's body, whose beginning was read.
@@ -295,6 +314,16 @@ impl Body for UpBody {
         if let Some(frame) = this.unpeek() {
             return Poll::Ready(Some(frame));
         }
+        if let (Source::Parked, Some(pace)) = (&this.source, &this.pace) {
+            if pace.waits.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            let Some(body) = pace.parked().take() else {
+                // It went up elsewhere.
+                return Poll::Ready(Some(Err(BodyError::Over(h2::Reason::CANCEL.into()))));
+            };
+            this.source = Source::Stream(*body);
+        }
         let Source::Stream(body) = &mut this.source else {
             let Source::Whole(bytes) = &mut this.source else { return Poll::Ready(None) };
             let bytes = bytes.take();
@@ -306,9 +335,6 @@ impl Body for UpBody {
             return Poll::Ready(bytes.map(|b| Ok(Frame::data(b))));
         };
         let Some(pace) = &this.pace else { return Poll::Ready(None) };
-        if pace.waits.load(Ordering::Relaxed) {
-            return Poll::Pending;
-        }
         pace.polled.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut *body).poll_frame(cx);
         pace.starved.store(polled.is_pending(), Ordering::Relaxed);
@@ -341,6 +367,7 @@ impl Body for UpBody {
         match &self.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Stream(body) => body.is_end_stream(),
+            Source::Parked => false,
             Source::Peeked(peeked) => peeked.at_end(),
         }
     }
@@ -352,6 +379,12 @@ impl Body for UpBody {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
             Source::Stream(body) => body.size_hint(),
+            Source::Parked => match &self.pace {
+                Some(pace) => {
+                    pace.parked().as_ref().map(|body| body.size_hint()).unwrap_or_default()
+                }
+                None => SizeHint::default(),
+            },
             Source::Peeked(peeked) => peeked.size_hint(),
         }
     }

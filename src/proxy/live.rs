@@ -224,7 +224,10 @@ impl Wheel {
             self.state.store(end as u8 + 1, Ordering::Relaxed);
             slots.live.iter().flatten().cloned().collect()
         };
-        for live in all {
+        // A connection takes what it carries along: that must know by then why it ends.
+        let (carried, carriers): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|live| live.watched.is_some());
+        for live in carried.into_iter().chain(carriers) {
             live.finish(end);
         }
     }

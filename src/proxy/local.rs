@@ -216,10 +216,10 @@ async fn ask(connection: &Arc<Connection>, body: Incoming) -> Result<Response<Do
         Some(Verdict::Unknown(question)) => question,
         None => return Err(malformed("it can't be asked about")),
     };
-    asked(connection, intent, question, reason, &rules)
+    asked(connection, intent, question, reason, &rules).await
 }
 
-fn asked(
+async fn asked(
     connection: &Connection,
     intent: OwnedIntent,
     question: Question,
@@ -238,7 +238,7 @@ fn asked(
         policy: rules.policy.id(),
         reason,
     };
-    match connection.sandbox.queue().ask(asked, false, SystemTime::now()) {
+    match connection.sandbox.queue().ask(asked, false, SystemTime::now()).await {
         Asking::Queued(number) => {
             let wait = format!("http://{POLICY}/v1/requests/r{number}/wait?timeout=300");
             let body = json!({ "request": format!("r{number}"), "state": "pending", "wait": wait });

@@ -338,7 +338,10 @@ impl Exchange {
             plan.inject(permit, head, std::time::SystemTime::now())?;
         let body = body.map_or(judged, JudgedBody::seen);
         let (request, spare) = self.outbound(head, body, pace, carrier);
-        Ok((request.map(|body| body.without(replaced).unframed(unframed)), spare))
+        let shaped = |request: Request<UpBody>| {
+            request.map(|body| body.without(replaced.clone()).unframed(unframed))
+        };
+        Ok((shaped(request), spare.map(shaped)))
     }
 
     /// Right before the first byte goes up: what was judged must still hold.
@@ -434,8 +437,8 @@ impl Exchange {
         Ok(head)
     }
 
-    /// The request for the origin, and a spare for the one retry where that is safe: a method that
-    /// may be repeated (RFC 9110 §9.2.2), without a body, on a connection that was used before.
+    /// The request for the origin, and a spare for the one retry: see [`spare`]. Its body must not
+    /// have been asked for by then.
     fn outbound(
         &mut self,
         mut head: http::request::Parts,
@@ -483,28 +486,16 @@ impl Exchange {
                 head.headers.insert(header::TRANSFER_ENCODING, chunked);
             }
             if self.framing.expects {
-                let pace = pace.clone();
-                let mut request = Request::from_parts(head, UpBody::stream(incoming, pace.clone()));
-                hyper::ext::on_informational(&mut request, move |response| {
-                    if response.status() == StatusCode::CONTINUE {
-                        pace.go();
-                    }
-                });
-                return (request, None);
+                UpBody::park(incoming, pace);
+                let spare = spare(&head, carrier).map(|head| waiting(head, pace));
+                return (waiting(head, pace), spare);
             }
             return (Request::from_parts(head, UpBody::stream(incoming, pace.clone())), None);
         }
         head.headers.remove(header::EXPECT);
-        let spare = (carrier.lease.connection.reused && repeatable(&head.method)).then(|| {
-            let mut spare = Request::new(UpBody::whole(Bytes::new(), Some(pace.clone())));
-            *spare.method_mut() = head.method.clone();
-            *spare.uri_mut() = head.uri.clone();
-            *spare.version_mut() = head.version;
-            spare.headers_mut().clone_from(&head.headers);
-            spare
-        });
-        let request = Request::from_parts(head, UpBody::whole(Bytes::new(), Some(pace.clone())));
-        (request, spare)
+        let whole = || UpBody::whole(Bytes::new(), Some(pace.clone()));
+        let spare = spare(&head, carrier).map(|head| Request::from_parts(head, whole()));
+        (Request::from_parts(head, whole()), spare)
     }
 
     /// A request whose body was read in part, for the operator to see.
@@ -605,8 +596,30 @@ fn connection_bound(value: &HeaderValue) -> bool {
     })
 }
 
-fn repeatable(method: &Method) -> bool {
-    method.is_idempotent()
+/// The head for one retry, where that is safe: of a method that may be repeated
+/// (RFC 9110 §9.2.2), on a connection that was used before.
+fn spare(head: &http::request::Parts, carrier: &Carrier) -> Option<http::request::Parts> {
+    if !carrier.lease.connection.reused || !head.method.is_idempotent() {
+        return None;
+    }
+    let mut spare = Request::new(()).into_parts().0;
+    spare.method = head.method.clone();
+    spare.uri = head.uri.clone();
+    spare.version = head.version;
+    spare.headers.clone_from(&head.headers);
+    Some(spare)
+}
+
+/// A request whose body goes up when the origin says so (RFC 9110 §10.1.1).
+fn waiting(head: http::request::Parts, pace: &Arc<Pace>) -> Request<UpBody> {
+    let mut request = Request::from_parts(head, UpBody::parked(pace.clone()));
+    let pace = pace.clone();
+    hyper::ext::on_informational(&mut request, move |response| {
+        if response.status() == StatusCode::CONTINUE {
+            pace.go();
+        }
+    });
+    request
 }
 
 /// Of the origin's extensions only the reason phrase goes on.

@@ -2,6 +2,8 @@
 
 use crate::policy::GrantId;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Numbers, from blocks that were reserved before (and written down, so that a restart does not
 /// give them again). Where a block is used up and no other was reserved, none are given.
@@ -9,6 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Numbers {
     requests: Block,
     grants: Block,
+    /// How few may be left before more are wanted.
+    few: u64,
+    wanted: Notify,
+    more: Notify,
 }
 
 #[derive(Debug)]
@@ -25,17 +31,36 @@ impl Numbers {
             next: AtomicU64::new(first),
             end: AtomicU64::new(first.saturating_add(count)),
         };
-        Self { requests: block(requests), grants: block(grants) }
+        let (wanted, more) = (Notify::new(), Notify::new());
+        Self { requests: block(requests), grants: block(grants), few: count / 2, wanted, more }
     }
 
     /// The number of an entry.
     pub fn request(&self) -> Option<u64> {
-        self.requests.take()
+        self.take(&self.requests)
     }
 
     /// The number of a grant.
     pub fn grant(&self) -> Option<GrantId> {
-        self.grants.take().map(GrantId)
+        self.take(&self.grants).map(GrantId)
+    }
+
+    fn take(&self, block: &Block) -> Option<u64> {
+        let taken = block.take();
+        if block.left() < self.few {
+            self.wanted.notify_one();
+        }
+        taken
+    }
+
+    /// Ends when few are left. One waits here: whoever reserves more.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Ends when more entries can be numbered.
+    pub fn more(&self) -> Notified<'_> {
+        self.more.notified()
     }
 
     /// How many entries can still be numbered, and how many grants.
@@ -46,6 +71,7 @@ impl Numbers {
     /// `count` more entries can be numbered: they directly follow those reserved before.
     pub fn more_requests(&self, count: u64) {
         self.requests.end.fetch_add(count, Ordering::AcqRel);
+        self.more.notify_waiters();
     }
 
     /// The same for grants.

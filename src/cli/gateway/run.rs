@@ -234,6 +234,7 @@ impl Running {
         let notify = notify.map(|(name, s)| (name.clone(), s.approval.notify.clone())).collect();
         let tasks = self.gate.tasks.clone();
         tasks.spawn(operator::pump(self.operator.clone(), notify, tasks.clone()));
+        tasks.spawn(operator::reserve(self.operator.clone(), tasks.clone()));
         let listener = tokio::net::UnixListener::from_std(self.control.0.try_clone()?)?;
         let (backend, feed) = (self.operator.clone(), self.feed.clone());
         let ends = tasks.clone();

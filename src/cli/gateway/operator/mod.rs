@@ -13,7 +13,7 @@ mod view;
 
 pub(super) use answers::{Kept, refused};
 pub(super) use models::Models;
-pub(super) use pump::{BLOCK, pump};
+pub(super) use pump::{BLOCK, pump, reserve};
 pub(super) use seen::{Seen, SeenSink};
 pub(super) use tally::{Tally, TallySink};
 

@@ -26,6 +26,8 @@ const SWEEP: u32 = 6;
 const MOST_TOLD: usize = 64;
 /// How many numbers are reserved at once.
 pub(in crate::cli::gateway) const BLOCK: u64 = 100;
+/// How long after a failure that is tried again.
+const RESERVED_AGAIN: Duration = Duration::from_secs(1);
 /// How long a notify command may take, and how many run at once.
 const NOTIFY_WITHIN: Duration = Duration::from_secs(10);
 const NOTIFY_AT_ONCE: usize = 4;
@@ -61,7 +63,44 @@ pub(in crate::cli::gateway) async fn pump(operator: Arc<Operator>, notify: Notif
                 operator.sweep(queue).await;
             }
         }
-        operator.reserve().await;
+    }
+}
+
+/// Reserves numbers before they are used up, until the gateway drains: a restart gives none twice.
+pub(in crate::cli::gateway) async fn reserve(operator: Arc<Operator>, tasks: Tasks) {
+    let (state, sandboxes) = (&operator.state, &operator.sandboxes);
+    // All take from the same.
+    let Some(numbers) = sandboxes.values().next().map(|s| s.queue().numbers().clone()) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = numbers.wanted() => {}
+            () = tasks.drained() => return,
+        }
+        let (requests, grants) = numbers.left();
+        let mut failed = false;
+        if requests < BLOCK {
+            match state.reserve("request", BLOCK).await {
+                Ok(_) => numbers.more_requests(BLOCK),
+                Err(error) => {
+                    failed = true;
+                    tracing::warn!(%error, "no more requests can be numbered");
+                }
+            }
+        }
+        if grants < BLOCK {
+            match state.reserve("grant", BLOCK).await {
+                Ok(_) => numbers.more_grants(BLOCK),
+                Err(error) => {
+                    failed = true;
+                    tracing::warn!(%error, "no more grants can be numbered");
+                }
+            }
+        }
+        if failed {
+            tokio::time::sleep(RESERVED_AGAIN).await;
+        }
     }
 }
 
@@ -114,26 +153,6 @@ impl Operator {
                 grant: grant.id.to_string(),
                 covers: Shown::new(&view::covers(&grant.cover)).to_string(),
             });
-        }
-    }
-
-    /// Numbers are reserved before they are used up, so that a restart gives none twice.
-    async fn reserve(&self) {
-        let Some(queue) = self.sandboxes.values().next().map(|sandbox| sandbox.queue()) else {
-            return;
-        };
-        let (requests, grants) = queue.numbers_left();
-        if requests < BLOCK {
-            match self.state.reserve("request", BLOCK).await {
-                Ok(_) => queue.more_requests(BLOCK),
-                Err(error) => tracing::warn!(%error, "no more requests can be numbered"),
-            }
-        }
-        if grants < BLOCK {
-            match self.state.reserve("grant", BLOCK).await {
-                Ok(_) => queue.more_grants(BLOCK),
-                Err(error) => tracing::warn!(%error, "no more grants can be numbered"),
-            }
         }
     }
 
