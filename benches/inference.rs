@@ -53,7 +53,8 @@ fn main() {
     runtime.expect("a runtime").block_on(async {
         calls(&gateway, &origin, args.requests).await;
         one_stream(&gateway).await;
-        streams(&gateway, &args).await;
+        streams(&gateway, &args, None).await;
+        streams(&gateway, &args, Some(origin.plain)).await;
     });
 }
 
@@ -77,13 +78,14 @@ async fn calls(gateway: &Gateway, origin: &Origin, requests: u32) {
 }
 
 async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), authority: &str, times: u32) {
-    let request = chat(authority, "/v1/chat/completions", false);
+    let request = chat(authority, "/v1/chat/completions", ("m", false));
     let mut buffer = vec![0; 16 << 10];
     for _ in 0..times {
         stream.write_all(request.as_bytes()).await.expect("a request");
         stream.flush().await.expect("a request");
         let mut read = 0;
-        while !buffer[..read].ends_with(b"}}") {
+        // With a length, or in chunks where the answer is looked through for the credential.
+        while ![&b"}}"[..], b"\r\n0\r\n\r\n"].iter().any(|end| buffer[..read].ends_with(end)) {
             let more = stream.read(&mut buffer[read..]).await.expect("an answer");
             let refused = read == 0 && !buffer.starts_with(b"HTTP/1.1 200");
             assert!(!refused, "{}", String::from_utf8_lossy(&buffer[..more]));
@@ -98,9 +100,9 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), authority: &str
     }
 }
 
-fn chat(authority: &str, target: &str, stream: bool) -> String {
+fn chat(authority: &str, target: &str, (model, stream): (&str, bool)) -> String {
     let mut body = format!(
-        "{{\"model\":\"m\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\""
+        "{{\"model\":\"{model}\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\""
     );
     let rest = CHAT - body.len() - 4;
     body.extend(std::iter::repeat_n('x', rest));
@@ -127,15 +129,16 @@ async fn one_stream(gateway: &Gateway) {
     );
 }
 
-async fn streams(gateway: &Gateway, args: &Args) {
-    let before = gateway.rss();
+/// Many streams at once, and for comparison from the origin itself: what load and origin do alone.
+async fn streams(gateway: &Gateway, args: &Args, origin: Option<SocketAddr>) {
+    let (rss, cpu) = (gateway.rss(), gateway.cpu());
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..args.streams {
-        let proxy = gateway.proxy;
+        let at = origin.unwrap_or(gateway.proxy);
         tasks.spawn(async move {
             // They begin within a second, not all at once.
             tokio::time::sleep(Duration::from_micros(number as u64 * 1000)).await;
-            stream(proxy).await
+            stream(at).await
         });
     }
     tokio::time::sleep(Duration::from_secs(args.seconds / 2 + 1)).await;
@@ -143,17 +146,22 @@ async fn streams(gateway: &Gateway, args: &Args) {
     let mut late: Vec<u64> = tasks.join_all().await.into_iter().flatten().collect();
     late.sort_unstable();
     let over = late.iter().filter(|late| **late > 100_000).count();
-    let each = most.saturating_sub(before) / args.streams as u64;
     println!(
-        "{} streams, {}/s each   p50 {} us, p99 {} us, most {} us, {over} of {} over 100 ms (goal 0)",
+        "{} streams, {}/s each{}   p50 {} us, p99 {} us, most {} us, {over} of {} over 100 ms (goal 0)",
         args.streams,
         args.events,
+        if origin.is_some() { ", no gateway" } else { "" },
         quantile(&late, 0.5),
         quantile(&late, 0.99),
         quantile(&late, 1.0),
         late.len()
     );
-    println!("memory of a stream      {each} KiB (goal < 64)");
+    if origin.is_none() {
+        let each = most.saturating_sub(rss) / args.streams as u64;
+        println!("memory of a stream      {each} KiB (goal < 64)");
+        let cpu = (gateway.cpu() - cpu).as_secs_f64() * 1e6 / late.len().max(1) as f64;
+        println!("cpu of an event         {cpu:.1} us");
+    }
 }
 
 #[expect(
@@ -171,7 +179,7 @@ fn quantile(sorted: &[u64], share: f64) -> u64 {
 async fn stream(proxy: SocketAddr) -> Vec<u64> {
     let mut stream = TcpStream::connect(proxy).await.expect("the proxy");
     let target = "http://inference.local/v1/chat/completions";
-    let request = chat("inference.local", target, true).replace("\"m\"", "\"local\"");
+    let request = chat("inference.local", target, ("local", true));
     stream.write_all(request.as_bytes()).await.expect("a request");
     let (mut late, mut text) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; 4096];
