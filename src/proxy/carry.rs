@@ -161,7 +161,7 @@ impl Connection {
             w.due(self.gate.settings.timeouts.connect);
             w.live().clone()
         });
-        let connect = self.connect(permit, &key, use_of);
+        let connect = Box::pin(self.connect(permit, &key, use_of));
         let connection = match live {
             Some(live) => {
                 unless_cut(&live, connect).await.map_err(|end| cut(end, Code::ConnectTimeout))?

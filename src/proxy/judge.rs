@@ -49,7 +49,7 @@ impl Exchange {
             let within = connection.gate.settings.timeouts.header;
             let query = line.target.query();
             let asked = judged::Asked { head: &self.head, query, need };
-            body = judged::read(asked, &mut self.body, within).await?;
+            body = Box::pin(judged::read(asked, &mut self.body, within)).await?;
             if let Some(id) = body.rpc_id() {
                 *form = Form::Rpc(id);
             }
@@ -60,7 +60,7 @@ impl Exchange {
         let mut seen = self.bodyless(&rules);
         if seen.is_none() && rules.minds_body(&unread, now) {
             let parts = (&mut self.body, &mut self.peeked);
-            seen = Some(peek((&self.head, &self.framing), parts, &mut body).await);
+            seen = Some(Box::pin(peek((&self.head, &self.framing), parts, &mut body)).await);
         }
         let shown = seen.as_ref().map(|seen| seen.shown.clone());
         let started = Instant::now();
@@ -78,7 +78,8 @@ impl Exchange {
             Verdict::Deny(denial) => return Err(denial.into()),
             Verdict::Unknown(question) => {
                 let about = (&line, canonical, seen);
-                let (permit, answered) = self.ask(connection, &mut body, about, question).await?;
+                let (permit, answered) =
+                    Box::pin(self.ask(connection, &mut body, about, question)).await?;
                 (permit, Some(answered))
             }
         };

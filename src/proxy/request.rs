@@ -55,12 +55,15 @@ struct Up {
 }
 
 /// Serves one request. Never fails: every way out is a response.
+///
+/// hyper moves this future about and keeps its room as long as the connection lives: so it is small,
+/// and what few requests come to (a new connection, a question, a retry) is boxed on the way.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<DownBody>, Infallible> {
     let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
-    let response = answer(&connection, request).await;
+    let response = Box::pin(answer(&connection, request)).await;
     Ok(response.map(|body| body.with(serving)))
 }
 
@@ -85,12 +88,12 @@ async fn answer(
         Err(refusal) => {
             // To read would be to say `100 Continue`.
             let waits = head.headers.contains_key(header::EXPECT);
-            let refusal = if waits { refusal } else { skip(Some(body), refusal).await };
+            let refusal = if waits { refusal } else { Box::pin(skip(Some(body), refusal)).await };
             return refuse(open, None, &refusal, &form);
         }
     };
     if local::is_policy(&target.authority.host) {
-        return to_policy(connection, (head, body), target, open).await;
+        return Box::pin(to_policy(connection, (head, body), target, open)).await;
     }
     let (body, peeked) = (Some(body), None);
     let exchange = Exchange { head, body, target, framing, upgrade, open, peeked };
@@ -238,7 +241,8 @@ impl Exchange {
                 let Self { body, peeked, target, open, framing, .. } = *self;
                 // What was read to be shown is read; what follows it is not.
                 let body = peeked.and_then(|peeked| peeked.rest).or(body);
-                let refusal = if framing.expects { refusal } else { skip(body, refusal).await };
+                let refusal =
+                    if framing.expects { refusal } else { Box::pin(skip(body, refusal)).await };
                 refuse(open, Some(&target.authority), &refusal, &form)
             }
         }
@@ -253,7 +257,11 @@ impl Exchange {
         form: &Form,
     ) -> Response<DownBody> {
         let judged = self.open.record().verdict;
-        let plan = match self.plan(connection, &permit, &mut body).await {
+        let plan = match connection.sandbox.injector() {
+            None => Ok(None),
+            Some(injector) => Box::pin(self.plan(connection, &injector, &permit, &mut body)).await,
+        };
+        let plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => {
                 let refusal = refusal.allowed(judged, permit.rule());
@@ -261,7 +269,8 @@ impl Exchange {
             }
         };
         if let Some(handshake) = self.upgrade.take() {
-            return upgrade::forward(*self, connection, (permit, plan), handshake).await;
+            let forwarded = upgrade::forward(*self, connection, (permit, plan), handshake);
+            return Box::pin(forwarded).await;
         }
         match self.answer(connection, (&permit, plan.as_ref()), body).await {
             Ok(response) => response,
@@ -318,7 +327,7 @@ impl Exchange {
                 let Some(again) = again else { return Err(refusal) };
                 let response;
                 (response, carrier) =
-                    self.again(connection, (permit, plan), again, &mut up).await?;
+                    Box::pin(self.again(connection, (permit, plan), again, &mut up)).await?;
                 response
             }
         };

@@ -102,7 +102,7 @@ async fn one(
     if entrance && *request.method() == Method::CONNECT && request.version() != Version::HTTP_2 {
         let on = hyper::upgrade::on(&mut request);
         let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
-        let (response, then) = tunnel::connect(&connection, &request).await;
+        let (response, then) = Box::pin(tunnel::connect(&connection, &request)).await;
         if let Some(then) = then {
             *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((then, on));
         }

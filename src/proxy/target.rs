@@ -190,7 +190,8 @@ fn transparent(port: Port, uri: &Uri, host: Option<&HeaderValue>) -> Result<Targ
     Ok(Target { authority, scheme: Scheme::Http, host: value })
 }
 
-/// The canonical path and query: judged and forwarded so. Unchanged where it already was.
+/// The canonical path and query: judged and forwarded so. A copy, also where nothing changed: what is
+/// kept of a request for as long as it lives must not keep the buffer that it was read into.
 pub(crate) fn canonical(uri: &Uri) -> Result<PathAndQuery, Refusal> {
     let raw = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let (path, query) = match raw.split_once('?') {
@@ -200,11 +201,6 @@ pub(crate) fn canonical(uri: &Uri) -> Result<PathAndQuery, Refusal> {
     let path = Path::parse(if path.is_empty() { "/" } else { path })?;
     if let Some(query) = query {
         crate::addr::check_query(query)?;
-    }
-    if !path.changed()
-        && let Some(same) = uri.path_and_query()
-    {
-        return Ok(same.clone());
     }
     let text = match query {
         Some(query) => format!("{}?{query}", path.as_str()),

@@ -26,11 +26,10 @@ impl Exchange {
     pub(crate) async fn plan(
         &mut self,
         connection: &Arc<Connection>,
+        injector: &Arc<Injector>,
         permit: &Permit,
         body: &mut JudgedBody,
     ) -> Result<Option<Plan>, Refusal> {
-        let Some(injector) = connection.sandbox.injector() else { return Ok(None) };
-        let injector = &injector;
         let mut target =
             self.open.record().target.clone().unwrap_or(PathAndQuery::from_static("/"));
         let method = self.open.record().method.clone().unwrap_or_default();
