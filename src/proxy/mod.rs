@@ -9,6 +9,7 @@
 //! asking      Question → held until it is answered → judged again
 //! local       policy.local: the agent's side of a question
 //! inject      what the request gets on its way up              (I4)
+//! outbound    the request for the origin, from what was judged
 //! carry       Permit → Pinned → connection → response head   (I2)
 //! scrub       what comes back, without it                      (I4)
 //! body        what goes up and down, counted; its end closes the record (I5)
@@ -34,6 +35,7 @@ mod live;
 mod local;
 mod messages;
 mod open;
+mod outbound;
 mod refuse;
 mod relay;
 mod request;

@@ -1,19 +1,11 @@
-//! Bodies in both directions: counted, bounded in time, cut when they must end.
-//!
-//! [`UpBody`] goes to the origin, [`DownBody`] to the client. The end of a [`DownBody`] closes the
-//! record and gives the connection back.
+//! A request body on its way to the origin.
 
-use super::gate::Serving;
-use super::inference::Tee;
-use super::inject::Unframed;
-use super::live::{End, Live};
-use super::open::OpenRecord;
-use super::sandbox::Sandbox;
-use super::scrub::{Answer, DecodeError, Unread};
+use super::super::inject::{self, Unframed};
+use super::super::live::Live;
+use super::super::sandbox::Sandbox;
+use super::{BodyError, len};
 use crate::policy::Code;
-use crate::record::Outcome;
-use crate::upstream::pool::{Connection, Key, Pool};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
@@ -23,23 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-
-/// Why a body stopped before its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    /// The other side's connection.
-    #[error(transparent)]
-    Hyper(#[from] hyper::Error),
-    /// It can't be looked through for what must not reach the client.
-    #[error(transparent)]
-    Unread(DecodeError),
-    /// Cut by the gateway.
-    #[error("ended by the gateway: {}", .0.as_str())]
-    Cut(Code),
-    /// Its record is closed; an HTTP/2 origin hears that the stream was cancelled.
-    #[error("its answer is over")]
-    Over(#[source] h2::Error),
-}
 
 /// A request body on its way to the origin.
 #[derive(Debug)]
@@ -94,26 +69,6 @@ pub(crate) struct Pace {
 }
 
 const STOPS: [Code; 2] = [Code::BodyTooLarge, Code::UploadLimit];
-
-impl From<Unread> for BodyError {
-    fn from(error: Unread) -> Self {
-        match error {
-            Unread::Hyper(error) => Self::Hyper(error),
-            Unread::Decode(error) => Self::Unread(error),
-        }
-    }
-}
-
-impl BodyError {
-    /// What the record of an answer that broke off says.
-    pub(crate) fn code(&self) -> Code {
-        match self {
-            Self::Hyper(_) | Self::Over(_) => Code::UpstreamClosed,
-            Self::Unread(_) => Code::UpstreamProtocol,
-            Self::Cut(code) => *code,
-        }
-    }
-}
 
 impl Pace {
     pub(crate) fn new(
@@ -255,9 +210,9 @@ impl UpBody {
     }
 
     fn clean(without: Option<&[HeaderName]>, trailers: &mut HeaderMap) {
-        super::headers::clean_trailers(trailers);
+        super::super::headers::clean_trailers(trailers);
         let Some(without) = without else { return };
-        let own = |name: &&HeaderName| without.iter().any(|other| super::inject::same(name, other));
+        let own = |name: &&HeaderName| without.iter().any(|other| inject::same(name, other));
         let own: Vec<HeaderName> = trailers.keys().filter(own).cloned().collect();
         own.iter().for_each(|name| {
             trailers.remove(name);
@@ -407,283 +362,5 @@ impl Peeked {
             hint.set_upper(first.saturating_add(upper));
         }
         hint
-    }
-}
-
-fn len(bytes: &Bytes) -> u64 {
-    bytes.remaining() as u64
-}
-
-/// A response body on its way to the client.
-#[derive(Debug)]
-pub(crate) struct DownBody {
-    down: Down,
-    /// Says that the response has left when it is dropped.
-    serving: Option<Serving>,
-}
-
-#[derive(Debug)]
-enum Down {
-    Whole(Option<Bytes>),
-    Stream(Box<Streaming>),
-}
-
-/// An origin's response under way.
-#[derive(Debug)]
-pub(crate) struct Streaming {
-    pub(crate) body: Answer,
-    /// A frame that was read ahead, so that head and body leave in one write.
-    pub(crate) first: Option<Frame<Bytes>>,
-    /// The origin broke off, and the client is to hear of it at the next turn.
-    pub(crate) broken: Option<BodyError>,
-    pub(crate) open: Option<OpenRecord>,
-    pub(crate) lease: Option<Lease>,
-    /// What may still go up meanwhile.
-    pub(crate) upload: Option<Upload>,
-    pub(crate) idle: Duration,
-    /// Reads along, where it is a model's answer.
-    pub(crate) tee: Option<Box<Tee>>,
-    /// Trailers reach the client: h2, or an h1 client that said `TE: trailers`.
-    pub(crate) trailers: bool,
-    pub(crate) done: bool,
-}
-
-/// The connection that a response comes on: given back at its end, closed if it is dropped before.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pub(crate) pool: Arc<Pool<UpBody>>,
-    pub(crate) key: Key,
-    pub(crate) connection: Connection<UpBody>,
-}
-
-impl DownBody {
-    /// A body that is there as a whole.
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { down: Down::Whole(Some(bytes)), serving: None }
-    }
-
-    /// No body.
-    pub(crate) fn empty() -> Self {
-        Self { down: Down::Whole(None), serving: None }
-    }
-
-    /// An origin's body.
-    pub(crate) fn stream(streaming: Box<Streaming>) -> Self {
-        Self { down: Down::Stream(streaming), serving: None }
-    }
-}
-
-impl DownBody {
-    /// The body of the response to `serving`.
-    pub(crate) fn with(mut self, serving: Serving) -> Self {
-        self.serving = Some(serving);
-        self
-    }
-}
-
-impl Streaming {
-    /// Whether nothing follows the head or the frame read ahead.
-    fn at_end(&self) -> bool {
-        let held = self.tee.as_ref().is_some_and(|tee| tee.holds());
-        self.done || (self.first.is_none() && !held && self.body.is_end_stream())
-    }
-
-    /// Reads a first frame ahead if it comes within a turn or two of the runtime.
-    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => self.first = Some(frame),
-            Poll::Ready(Some(Err(error))) => self.broken = Some(error.into()),
-            Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-        }
-        Poll::Ready(())
-    }
-
-    /// Why the origin broke off before the client got anything, if it did.
-    pub(crate) fn broke(&mut self) -> Option<BodyError> {
-        let error = self.broken.take()?;
-        self.fail(error.code());
-        Some(error)
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.done {
-            return Poll::Ready(None);
-        }
-        if let Some(error) = self.broke() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        if let Some(open) = &self.open
-            && let Some(watch) = open.watch()
-        {
-            // A body that always has more to give would never be seen to wait.
-            if let Some(end) = watch.live().must_end() {
-                return Poll::Ready(Some(Err(self.cut(end))));
-            }
-            if watch.live().draft_due() {
-                open.draft();
-            }
-        }
-        let frame = match self.first.take() {
-            Some(frame) => Some(Ok(frame)),
-            None => match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => return self.poll_cut(cx),
-            },
-        };
-        match frame {
-            None => {
-                let rest = self.rest();
-                self.finish();
-                Poll::Ready(rest.map(Ok))
-            }
-            Some(Err(error)) => {
-                // hyper drops what it has not written when a body fails: a turn lets that leave.
-                self.broken = Some(error.into());
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Some(Ok(frame)) => Poll::Ready(self.pass(frame).map(Ok)),
-        }
-    }
-
-    fn pass(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
-        let frame = match frame.into_data() {
-            Ok(data) => {
-                let data = match &mut self.tee {
-                    Some(tee) => tee.read(data, self.body.is_end_stream()),
-                    None => data,
-                };
-                if let Some(open) = &mut self.open {
-                    open.record().download += data.len() as u64;
-                    if let Some(watch) = open.watch() {
-                        watch.due(self.idle);
-                    }
-                }
-                Frame::data(data)
-            }
-            Err(frame) => {
-                let mut trailers: HeaderMap = frame.into_trailers().unwrap_or_default();
-                super::headers::clean_trailers(&mut trailers);
-                let rest = self.rest();
-                self.finish();
-                if rest.is_some() {
-                    return rest;
-                }
-                if !self.trailers || trailers.is_empty() {
-                    return None;
-                }
-                return Some(Frame::trailers(trailers));
-            }
-        };
-        if self.body.is_end_stream() {
-            self.finish();
-        }
-        Some(frame)
-    }
-
-    /// Nothing to read yet: is there a reason to stop waiting?
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(watch) = self.open.as_ref().and_then(OpenRecord::watch) else {
-            return Poll::Pending;
-        };
-        let end = ready!(watch.live().poll_cut(cx));
-        Poll::Ready(Some(Err(self.cut(end))))
-    }
-
-    fn cut(&mut self, end: End) -> BodyError {
-        let code = end.code();
-        self.fail(code);
-        BodyError::Cut(code)
-    }
-
-    /// What was held back of a model's answer, at its end. There are no trailers behind it.
-    fn rest(&mut self) -> Option<Frame<Bytes>> {
-        let rest = self.tee.as_mut().map(|tee| tee.rest()).unwrap_or_default();
-        (!rest.is_empty()).then(|| Frame::data(rest))
-    }
-
-    /// What was read along is noted before the record closes.
-    fn settle(&mut self) {
-        if let (Some(tee), Some(open)) = (self.tee.take(), &mut self.open) {
-            tee.note(open.record());
-        }
-    }
-
-    fn finish(&mut self) {
-        self.done = true;
-        self.settle();
-        let sent_all = self
-            .open
-            .as_ref()
-            .and_then(OpenRecord::watch)
-            .is_none_or(|watch| watch.live().sent_all.load(Ordering::Relaxed));
-        if let Some(lease) = self.lease.take()
-            && sent_all
-        {
-            lease.pool.give_back(lease.key, lease.connection);
-        }
-        self.upload = None;
-        if let Some(open) = self.open.take() {
-            open.close(Outcome::Passed);
-        }
-    }
-
-    fn fail(&mut self, code: Code) {
-        self.done = true;
-        self.settle();
-        self.lease = None;
-        self.upload = None;
-        if let Some(open) = self.open.take() {
-            open.fail(code);
-        }
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        if !self.done && self.at_end() {
-            self.finish();
-        }
-        self.settle();
-    }
-}
-
-impl Body for DownBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().down {
-            Down::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Down::Stream(streaming) => streaming.poll(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.down {
-            Down::Whole(bytes) => bytes.is_none(),
-            Down::Stream(streaming) => streaming.at_end(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.down {
-            Down::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
-            Down::Stream(streaming) if streaming.tee.as_ref().is_some_and(|t| t.scrubs()) => {
-                SizeHint::default()
-            }
-            Down::Stream(streaming) => match (&streaming.first, streaming.body.size_hint().exact())
-            {
-                (Some(first), Some(rest)) => {
-                    let first = first.data_ref().map_or(0, len);
-                    SizeHint::with_exact(first + rest)
-                }
-                (None, Some(rest)) => SizeHint::with_exact(rest),
-                (_, None) => SizeHint::default(),
-            },
-        }
     }
 }
