@@ -1,16 +1,20 @@
 //! A WebSocket after its handshake: bytes both ways, and where the rules judge messages, each
-//! text message of the client judged before it leaves.
+//! text message of the client judged before it leaves. Where the origin got a credential, what it
+//! says is scrubbed of it.
 
 use super::gate::Connection;
 use super::inject::Messages;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::target::Target;
-use super::websocket::{Decoder, Event, FrameError, Opcode, Place, Side, encode, encode_close};
+use super::websocket::{
+    Decoder, Event, FrameError, Opcode, Place, Scrubbed, Side, encode, encode_close,
+};
 use crate::addr::{Path, Shown};
 use crate::policy::body::ws_graphql;
 use crate::policy::{Ask, Body, Client, Code, Intent, Ticket, TicketUse, Verdict};
 use crate::record::{By, Outcome};
+use crate::secret::Needles;
 use bytes::{Buf, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use hyper::upgrade::Upgraded;
@@ -163,7 +167,7 @@ impl Judge {
 pub(crate) async fn relay(
     (client, origin): (Io, Io),
     mut open: OpenRecord,
-    judge: Option<Judge>,
+    (judge, needles): (Option<Judge>, Option<Arc<Needles>>),
     idle: Duration,
 ) {
     let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
@@ -186,7 +190,13 @@ pub(crate) async fn relay(
                 None => copied(&mut ends.from_client, &mut ends.to_origin, &mut up).await,
             }
         });
-        let mut downward = pin!(copied(&mut ends.from_origin, &mut ends.to_client, &mut down));
+        let mut downward = pin!(async {
+            let (from, to) = (&mut ends.from_origin, &mut ends.to_client);
+            match needles {
+                Some(needles) => scrubbed(from, to, needles, &mut down).await,
+                None => copied(from, to, &mut down).await,
+            }
+        });
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
             if let Poll::Ready(end) = live.poll_cut(cx) {
@@ -370,6 +380,33 @@ where
             return stop;
         }
         way.buffer = BytesMut::new();
+    }
+}
+
+/// What an origin that got a credential says, without it.
+async fn scrubbed<R, W>(from: &mut R, to: &mut W, needles: Arc<Needles>, way: &mut Way<'_>) -> Stop
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut frames = Scrubbed::new(needles);
+    loop {
+        if let Some(stop) = way.read(from).await {
+            drop(to.shutdown().await);
+            return stop;
+        }
+        frames.push(&std::mem::take(&mut way.buffer));
+        loop {
+            let frame = match frames.next() {
+                Err(error) => return Stop::Malformed(error),
+                Ok(None) => break,
+                Ok(Some(frame)) => frame,
+            };
+            way.buffer.extend_from_slice(&frame);
+            if let Err(stop) = way.write(to, frame.len()).await {
+                return stop;
+            }
+        }
     }
 }
 

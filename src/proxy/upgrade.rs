@@ -128,7 +128,8 @@ async fn shake(
     head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     head.headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
     head.headers.insert("sec-websocket-key", key.clone());
-    if permit.judges_messages() || plan.is_some_and(Plan::fills_messages) {
+    let scrubs = plan.is_some_and(|plan| plan.needles().is_some());
+    if permit.judges_messages() || scrubs || plan.is_some_and(Plan::fills_messages) {
         // A compressed message could not be judged, nor looked through.
         head.headers.remove("sec-websocket-extensions");
     }
@@ -204,6 +205,7 @@ fn switch(
         watch.in_all(open.started(), None);
     }
     open.record().status = Some(answer.status().as_u16());
+    let needles = plan.as_ref().and_then(Plan::needles).cloned();
     let messages = plan.and_then(Plan::into_messages);
     let judge = (permit.judges_messages() || messages.is_some()).then(|| {
         Judge::new(connection, &exchange.target, &mut open, protocol)
@@ -217,8 +219,8 @@ fn switch(
         let both = async { tokio::try_join!(handshake.on, upstream) };
         match tokio::time::timeout(grace, both).await {
             Ok(Ok((client, origin))) => {
-                messages::relay((TokioIo::new(client), TokioIo::new(origin)), open, judge, idle)
-                    .await;
+                let both = (TokioIo::new(client), TokioIo::new(origin));
+                messages::relay(both, open, (judge, needles), idle).await;
             }
             Ok(Err(_)) | Err(_) => open.fail(Code::ClientGone),
         }

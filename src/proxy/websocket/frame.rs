@@ -164,10 +164,19 @@ pub(super) fn apply(mask: Option<[u8; 4]>, payload: &mut [u8]) {
 /// (RFC 6455 §5.3); without, as a server does. A control frame's payload is at most
 /// [`MAX_CONTROL`] bytes.
 pub fn encode(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Bytes {
-    debug_assert!(!opcode.is_control() || payload.len() <= MAX_CONTROL);
+    encode_frame((opcode, true), payload, mask)
+}
+
+/// One frame, the last of its message or not. `mask` as in [`encode`].
+pub(super) fn encode_frame(
+    (opcode, fin): (Opcode, bool),
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+) -> Bytes {
+    debug_assert!(!opcode.is_control() || (fin && payload.len() <= MAX_CONTROL));
     let mut frame = BytesMut::with_capacity(MAX_HEADER + payload.len());
     let bit = if mask.is_some() { 0x80 } else { 0 };
-    frame.put_u8(0x80 | opcode.code());
+    frame.put_u8(if fin { 0x80 } else { 0 } | opcode.code());
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(length @ ..126), _) => frame.put_u8(bit | length),
         (_, Ok(length)) => {
