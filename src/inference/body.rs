@@ -5,6 +5,7 @@
 //! be checked and the other used: a member twice, or a second spelling of its name that a reader
 //! without regard to case takes for it.
 
+use super::call::LONGEST_MODEL;
 use super::shape::Shape;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{self, MapAccess, Visitor};
@@ -38,6 +39,9 @@ pub enum BodyError {
     /// The model is not a string.
     #[error("`{0}` must be a string")]
     NotText(&'static str),
+    /// The model's name is longer than any model has.
+    #[error("`{0}` is longer than 256 bytes")]
+    TooLong(&'static str),
     /// The model stands there twice, in one spelling or two.
     #[error("`{0}` stands twice in the body: it must be there once, in lower case")]
     Twice(&'static str),
@@ -52,10 +56,16 @@ impl Body {
         let start = text.as_ptr() as usize;
         let found = |member: Member<'_>, key| member.found(start, key);
         let model = found(members.model, "model")?;
+        if model.as_ref().is_some_and(|model| model.text.len() > LONGEST_MODEL) {
+            return Err(BodyError::TooLong("model"));
+        }
         let name = match shape {
             Shape::Ollama => found(members.name, "name")?,
             Shape::OpenAi | Shape::Anthropic | Shape::Gemini => None,
         };
+        if name.as_ref().is_some_and(|name| name.text.len() > LONGEST_MODEL) {
+            return Err(BodyError::TooLong("name"));
+        }
         let streams = members.stream.value.and_then(|raw| raw.get().parse().ok());
         if members.stream.count > 1 {
             return Err(BodyError::Twice("stream"));

@@ -13,6 +13,9 @@ pub struct Call<'a> {
     pub operation: Operation<'a>,
 }
 
+/// The longest name of a model, in bytes: it is kept for as long as its usage is, and recorded.
+pub(super) const LONGEST_MODEL: usize = 256;
+
 /// What is asked of a model or of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
@@ -155,7 +158,7 @@ fn gemini<'a>(method: &Method, rest: &'a str, before: &'static str) -> Option<Op
 /// A model's name as it is meant: escapes undone.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
-    (!decoded.is_empty()).then_some(decoded)
+    (!decoded.is_empty() && decoded.len() <= LONGEST_MODEL).then_some(decoded)
 }
 
 impl Operation<'_> {

@@ -127,7 +127,7 @@ impl Meter {
     /// What it cost, as far as it was read.
     pub fn tokens(&self) -> Tokens {
         let counts = &self.counts;
-        let beside: u64 = counts.input_beside.iter().sum();
+        let beside = counts.input_beside.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
         let input = counts.input.map(|input| input.saturating_add(beside));
         let output = match counts.output {
             Some(output) => Some(output.saturating_add(counts.output_beside)),

@@ -146,7 +146,12 @@ impl Routes {
         })?;
         let mut attempts = vec![Attempt { route: first, model }];
         for route in first.fallback.iter().filter_map(|at| self.routes.get(*at)) {
+            // One without models of its own stands in for those that it is for, and no others: who
+            // makes the first fail does not get round that.
+            let fits = |pattern: &Arc<str>| meant.as_ref().is_some_and(|m| matches(pattern, m));
+            let own = !matches!(route.models, Models::Any);
             if route.provider.speaks(shape)
+                && (own || route.matches.as_ref().is_none_or(fits))
                 && let Ok(model) = route.takes(meant.as_ref())
             {
                 attempts.push(Attempt { route, model });
@@ -272,6 +277,17 @@ mod tests {
         assert_eq!(plan(Shape::OpenAi, Some("fast"))[1], "local gpt-5.4-mini");
         assert_eq!(plan(Shape::OpenAi, None), ["main[1] gpt-5.4-mini", "local -"]);
         assert_eq!(plan(Shape::Ollama, Some("qwen3")), ["local qwen3"]);
+    }
+
+    #[test]
+    fn a_stand_in_takes_no_model_that_it_is_not_for() {
+        let mut routes = main();
+        routes.routes[2].matches = Some("cheap*".into());
+        let asked = |routes: &Routes, model| routes.plan(Shape::OpenAi, Some(model)).unwrap().len();
+        assert_eq!((asked(&routes, "very-expensive"), asked(&routes, "gpt")), (1, 1));
+        routes.routes[2].models = Models::Pinned("cheap-1".into());
+        let plan = routes.plan(Shape::OpenAi, Some("very-expensive")).unwrap();
+        assert_eq!(plan[1].model.as_deref(), Some("cheap-1"));
     }
 
     #[test]

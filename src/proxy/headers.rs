@@ -24,18 +24,6 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// A method in disguise would be judged as another than the origin acts on.
-static OVERRIDES: [HeaderName; 4] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-method"),
-];
-
-/// Fields that make an origin act on another path or host than was judged.
-static REWRITES: [HeaderName; 2] =
-    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
-
 /// What `Connection` can't name away (RFC 9110 §7.6.1 forbids naming what is for all recipients).
 static STAYS: [HeaderName; 6] = [
     header::HOST,
@@ -74,7 +62,8 @@ impl Marks {
     const FRAMING: u32 = 1 << 8;
     /// `TE`.
     const TE: u32 = 1 << 9;
-    /// A method or path in disguise.
+    /// A method in disguise, which would be judged as another than the origin acts on, or a field
+    /// that makes an origin act on another path than was judged.
     const DISGUISE: u32 = 1 << 10;
     /// The gateway's own namespace.
     const OWN: u32 = 1 << 11;
@@ -87,6 +76,13 @@ impl Marks {
 
     fn has(self, marks: u32) -> bool {
         self.0 & marks != 0
+    }
+
+    /// What a name asks for where `_` is read as `-`: of that only what is in disguise, or the
+    /// gateway's own.
+    #[cold]
+    fn name_dashed(name: &str) -> u32 {
+        Self::name(&name.replace('_', "-")) & (Self::DISGUISE | Self::OWN)
     }
 
     fn name(name: &str) -> u32 {
@@ -109,6 +105,8 @@ impl Marks {
             | "x-original-url"
             | "x-rewrite-url" => Self::DISGUISE,
             _ if name.starts_with(OWN_PREFIX) => Self::OWN,
+            // To CGI and its heirs the two are one.
+            _ if name.contains('_') => Self::name_dashed(name),
             _ => 0,
         }
     }
@@ -227,12 +225,10 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trailers: bool) {
     let trailers = trailers && marks.has(Marks::TE) && lists(headers, &header::TE, "trailers");
     marks.remove_hops(headers);
     if marks.has(Marks::DISGUISE) {
-        for name in OVERRIDES.iter().chain(&REWRITES) {
-            headers.remove(name);
-        }
+        clean_marked(headers, Marks::DISGUISE);
     }
     if marks.has(Marks::OWN) {
-        clean_own(headers);
+        clean_marked(headers, Marks::OWN);
     }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -269,7 +265,7 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     }
     marks.remove_hops(headers);
     if marks.has(Marks::OWN) {
-        clean_own(headers);
+        clean_marked(headers, Marks::OWN);
     }
 }
 
@@ -282,17 +278,17 @@ pub(crate) fn decoded(headers: &HeaderMap) -> bool {
 
 /// Removes from trailers what no trailer may say.
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
-    let disguises = OVERRIDES.iter().chain(&REWRITES);
-    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS).chain(disguises) {
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
         trailers.remove(name);
     }
-    clean_own(trailers);
+    clean_marked(trailers, Marks::DISGUISE | Marks::OWN);
 }
 
-fn clean_own(headers: &mut HeaderMap) {
-    let own: Vec<HeaderName> =
-        headers.keys().filter(|n| n.as_str().starts_with(OWN_PREFIX)).cloned().collect();
-    for name in own {
+/// Removes what has one of `marks`.
+fn clean_marked(headers: &mut HeaderMap, marks: u32) {
+    let marked = |name: &&HeaderName| Marks::name(name.as_str()) & marks != 0;
+    let names: Vec<HeaderName> = headers.keys().filter(marked).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -342,8 +338,27 @@ mod tests {
         for (place, name) in HOP_BY_HOP.iter().enumerate() {
             assert_eq!(Marks::name(name.as_str()) & Marks::HOP, 1 << place, "{name}");
         }
-        for name in OVERRIDES.iter().chain(&REWRITES) {
-            assert_eq!(Marks::name(name.as_str()), Marks::DISGUISE, "{name}");
+    }
+
+    #[test]
+    fn a_disguise_goes_in_either_spelling_of_its_name() {
+        for name in [
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-original-method",
+            "x-original-url",
+            "x-rewrite-url",
+            "x_http_method_override",
+            "x-original_url",
+            "x_portcullis_id",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));
+            headers.insert("x_mine", HeaderValue::from_static("1"));
+            headers.insert("content_length", HeaderValue::from_static("1"));
+            clean_request(&mut headers, false);
+            assert_eq!(headers.len(), 2, "{name}");
         }
     }
 

@@ -7,7 +7,7 @@ use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code, OwnedBody};
 use crate::record::Facts;
 use bytes::{Bytes, BytesMut};
 use http::header;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::time::Duration;
 
@@ -91,6 +91,32 @@ pub(crate) fn recorded(body: &OwnedBody) -> Option<Facts> {
     }
 }
 
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ungathered {
+    /// It has more bytes than are read.
+    TooLong,
+    /// The client's connection, or its framing.
+    Broken,
+}
+
+/// All of a body, as one piece: what came in a million chunks takes no more room than its bytes.
+pub(crate) async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Ungathered> {
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        return Err(Ungathered::TooLong);
+    }
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Ungathered::Broken)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > limit - all.len() {
+            return Err(Ungathered::TooLong);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
+}
+
 /// Reads `body` as far as `asked.need` allows and understands it.
 pub(crate) async fn read(
     asked: Asked<'_>,
@@ -99,24 +125,23 @@ pub(crate) async fn read(
 ) -> Result<JudgedBody, Refusal> {
     let limit = asked.need.limit;
     let Some(incoming) = body.take() else { return Ok(JudgedBody::default()) };
-    let collected = tokio::time::timeout(within, Limited::new(incoming, limit).collect()).await;
-    let bytes = match collected {
+    let bytes = match tokio::time::timeout(within, gather(incoming, limit)).await {
         Err(_) => {
             let detail = "the body, which must be read to judge it, did not come in time";
             return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
         }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+        Ok(Err(Ungathered::TooLong)) => {
             let detail = format!(
                 "the body must be read to judge it and has more than {limit} bytes; \
                  the operator can raise `buffer` in the gateway's config"
             );
             return Err(Refusal::unjudged(Code::JudgedBodyTooLarge, detail).closing());
         }
-        Ok(Err(_)) => {
+        Ok(Err(Ungathered::Broken)) => {
             let detail = "the client's body ended before its end";
             return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
         }
-        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Ok(bytes)) => bytes,
     };
     let facts = Some(Box::new(understand(&asked, &bytes)));
     Ok(JudgedBody { bytes: Some(bytes), facts })
@@ -134,18 +159,19 @@ pub(crate) async fn whole(
     };
     let Some(rest) = rest else { return Ok(all.freeze()) };
     let room = limit.0.saturating_sub(all.len());
-    match tokio::time::timeout(within, Limited::new(rest, room).collect()).await {
+    match tokio::time::timeout(within, gather(rest, room)).await {
         Err(_) => {
             let detail = format!("the body did not come in time, and {}", limit.1);
             Err(Refusal::unjudged(Code::BodyTimeout, detail).closing())
         }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long(limit)),
-        Ok(Err(_)) => {
+        Ok(Err(Ungathered::TooLong)) => Err(too_long(limit)),
+        Ok(Err(Ungathered::Broken)) => {
             let detail = "the client's body ended before its end";
             Err(Refusal::unjudged(Code::BadFraming, detail).closing())
         }
-        Ok(Ok(collected)) => {
-            all.extend_from_slice(&collected.to_bytes());
+        Ok(Ok(bytes)) if all.is_empty() => Ok(bytes),
+        Ok(Ok(bytes)) => {
+            all.extend_from_slice(&bytes);
             Ok(all.freeze())
         }
     }
@@ -162,8 +188,7 @@ pub(crate) fn too_long((limit, why): (usize, &str)) -> Refusal {
 
 fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedBody {
     let headers = &asked.head.headers;
-    let coding = headers.get(header::CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if !super::scrub::coding(headers).is_ok_and(super::scrub::Coding::is_identity) {
         return OwnedBody::Invalid("the body is compressed, so it can't be judged");
     }
     match asked.need.protocol {

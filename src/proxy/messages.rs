@@ -14,7 +14,7 @@ use crate::addr::{Path, Shown};
 use crate::policy::body::ws_graphql;
 use crate::policy::{Ask, Body, Client, Code, Intent, Ticket, TicketUse, Verdict};
 use crate::record::{By, Outcome};
-use crate::secret::Needles;
+use crate::secret::Watchlist;
 use bytes::{Buf, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use hyper::upgrade::Upgraded;
@@ -167,13 +167,15 @@ impl Judge {
 pub(crate) async fn relay(
     (client, origin): (Io, Io),
     mut open: OpenRecord,
-    (judge, needles): (Option<Judge>, Option<Arc<Needles>>),
+    (judge, known): (Option<Judge>, Option<Watchlist>),
     idle: Duration,
 ) {
-    let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
-    if let Some(watch) = open.watch() {
+    let Some(live) = open.watch().map(|watch| {
         watch.due(idle);
-    }
+        watch.live().clone()
+    }) else {
+        return;
+    };
     let (from_client, to_client) = tokio::io::split(client);
     let (from_origin, to_origin) = tokio::io::split(origin);
     let mut ends = Ends { from_client, to_client, from_origin, to_origin };
@@ -183,43 +185,20 @@ pub(crate) async fn relay(
         Way::new((&live, idle), &live.download, (Code::UpstreamClosed, Code::ClientGone));
     let stop = {
         let mut upward = pin!(async {
+            let (from, to) = (&mut ends.from_client, &mut ends.to_origin);
             match &judge {
-                Some(judge) => {
-                    judged(&mut ends.from_client, &mut ends.to_origin, judge, &mut up).await
-                }
-                None => copied(&mut ends.from_client, &mut ends.to_origin, &mut up).await,
+                Some(judge) => judged(from, to, judge, &mut up).await,
+                None => copied(from, to, &mut up).await,
             }
         });
         let mut downward = pin!(async {
             let (from, to) = (&mut ends.from_origin, &mut ends.to_client);
-            match needles {
-                Some(needles) => scrubbed(from, to, needles, &mut down).await,
+            match known {
+                Some(known) => scrubbed(from, to, known, &mut down).await,
                 None => copied(from, to, &mut down).await,
             }
         });
-        let (mut up_done, mut down_done) = (false, false);
-        poll_fn(|cx| {
-            if let Poll::Ready(end) = live.poll_cut(cx) {
-                return Poll::Ready(Err(end));
-            }
-            if live.draft_due() {
-                open.draft();
-            }
-            if !up_done && let Poll::Ready(stop) = upward.as_mut().poll(cx) {
-                match stop {
-                    Stop::End => up_done = true,
-                    stop => return Poll::Ready(Ok(stop)),
-                }
-            }
-            if !down_done && let Poll::Ready(stop) = downward.as_mut().poll(cx) {
-                match stop {
-                    Stop::End => down_done = true,
-                    stop => return Poll::Ready(Ok(stop)),
-                }
-            }
-            if up_done && down_done { Poll::Ready(Ok(Stop::End)) } else { Poll::Pending }
-        })
-        .await
+        both((&live, &mut open), upward.as_mut(), downward.as_mut()).await
     };
     let closed = up.place.closed && down.place.closed;
     let (code, outcome, close) = meaning(stop, closed);
@@ -234,6 +213,37 @@ pub(crate) async fn relay(
         }
     }
     open.close(outcome);
+}
+
+/// Runs both directions until each has come to its end, or one of them or the clock ends both.
+async fn both(
+    (live, open): (&Live, &mut OpenRecord),
+    mut upward: Pin<&mut impl Future<Output = Stop>>,
+    mut downward: Pin<&mut impl Future<Output = Stop>>,
+) -> Result<Stop, End> {
+    let (mut up_done, mut down_done) = (false, false);
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = live.poll_cut(cx) {
+            return Poll::Ready(Err(end));
+        }
+        if live.draft_due() {
+            open.draft();
+        }
+        if !up_done && let Poll::Ready(stop) = upward.as_mut().poll(cx) {
+            match stop {
+                Stop::End => up_done = true,
+                stop => return Poll::Ready(Ok(stop)),
+            }
+        }
+        if !down_done && let Poll::Ready(stop) = downward.as_mut().poll(cx) {
+            match stop {
+                Stop::End => down_done = true,
+                stop => return Poll::Ready(Ok(stop)),
+            }
+        }
+        if up_done && down_done { Poll::Ready(Ok(Stop::End)) } else { Poll::Pending }
+    })
+    .await
 }
 
 impl Ends {
@@ -384,12 +394,12 @@ where
 }
 
 /// What an origin that got a credential says, without it.
-async fn scrubbed<R, W>(from: &mut R, to: &mut W, needles: Arc<Needles>, way: &mut Way<'_>) -> Stop
+async fn scrubbed<R, W>(from: &mut R, to: &mut W, known: Watchlist, way: &mut Way<'_>) -> Stop
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut frames = Scrubbed::new(needles);
+    let mut frames = Scrubbed::new(known);
     loop {
         if let Some(stop) = way.read(from).await {
             drop(to.shutdown().await);

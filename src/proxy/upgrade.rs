@@ -182,7 +182,7 @@ fn switch(
     let accept = fields.get("sec-websocket-accept").cloned();
     headers::clean_response(&mut fields);
     if let Some(needles) = plan.as_ref().and_then(Plan::needles) {
-        scrub::fields(&mut fields, needles);
+        scrub::fields(&mut fields, &needles.needles());
     }
     let mut answer = Response::new(DownBody::empty());
     if handshake.http2 {

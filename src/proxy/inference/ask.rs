@@ -120,7 +120,16 @@ impl Asked<'_> {
         Ok(Outgoing {
             method: head.method.clone(),
             path: target(path)?,
-            fields: fields(provider, &head.headers),
+            fields: {
+                let mut fields = fields(provider, &head.headers);
+                if self.body.is_some() {
+                    // As it was read here: in another type, or another charset, it might name
+                    // another model.
+                    fields
+                        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                }
+                fields
+            },
             body,
         })
     }
@@ -350,12 +359,7 @@ fn refused(
 /// Masks the key in an answer's fields; what says how long the body is goes, because a mask may
 /// be longer or shorter than a key.
 pub(super) fn scrub_fields(fields: &mut HeaderMap, held: &Held) {
-    let needles = held.needles();
-    for value in fields.values_mut() {
-        if let std::borrow::Cow::Owned(masked) = needles.mask(value.as_bytes()) {
-            *value = HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("***"));
-        }
-    }
+    super::super::scrub::fields(fields, held.needles());
     fields.remove(header::CONTENT_LENGTH);
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::sandbox::Sandbox;
 use crate::addr::Host;
-use crate::inference::{Ledger, Provider, Route, Routes, Spent, Tokens, Usage};
+use crate::inference::{Budget, Ledger, Provider, Route, Routes, Spent, Tokens, Usage};
 use crate::policy::{Permit, RouteRule};
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Responses whose route is remembered.
 const KEPT: usize = 4096;
@@ -24,6 +25,25 @@ pub struct Calls {
     ledger: Mutex<Ledger>,
     kept: Mutex<VecDeque<(Box<str>, Arc<str>)>>,
     lists: Mutex<BTreeMap<Arc<str>, Listed>>,
+    rooms: Rooms,
+}
+
+/// The bodies of a sandbox's calls that wait for the beginning of their answers, in KiB.
+const ROOMS: usize = 128 * 1024;
+
+/// Room for bodies.
+#[derive(Debug)]
+struct Rooms(Arc<Semaphore>);
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOMS)))
+    }
+}
+
+/// How many rooms `bytes` take.
+pub(crate) fn rooms(bytes: usize) -> usize {
+    bytes.div_ceil(1024).clamp(1, ROOMS)
 }
 
 /// A provider's models, and when they were read.
@@ -54,9 +74,18 @@ pub(crate) struct Account {
     route: Arc<str>,
     model: Arc<str>,
     opened: bool,
+    /// A provider is asked, and has neither answered nor failed.
+    due: bool,
 }
 
 impl Calls {
+    /// Room for a body of at most `bytes`; waits until there is.
+    pub(crate) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let count = u32::try_from(rooms(bytes)).unwrap_or(u32::MAX);
+        let room = self.rooms.0.clone().acquire_many_owned(count).await;
+        room.expect("it is never closed")
+    }
+
     /// Puts `routes` in force; whether they are others than before.
     pub(crate) fn set(&self, routes: Option<Arc<Routes>>) -> bool {
         let same = match (&*self.routed.load(), &routes) {
@@ -171,16 +200,18 @@ impl Account {
         let calls = sandbox.calls();
         let budget = calls.routes().map(|routes| routes.budget).unwrap_or_default();
         let reserved = if paid { bytes.div_ceil(4) } else { 0 };
-        if paid {
-            lock(&calls.ledger).admit(budget, reserved, SystemTime::now())?;
-        }
+        // What costs no tokens is a call all the same.
+        let tokens_per_day = budget.tokens_per_day.filter(|_| paid);
+        let budget = Budget { tokens_per_day, ..budget };
+        lock(&calls.ledger).admit(budget, reserved, SystemTime::now())?;
         let none: Arc<str> = Arc::from("-");
         let sandbox = sandbox.clone();
-        Ok(Self { sandbox, reserved, route: none.clone(), model: none, opened: paid })
+        Ok(Self { sandbox, reserved, route: none.clone(), model: none, opened: paid, due: false })
     }
 
     /// Notes who is asked.
     pub(crate) fn on(&mut self, route: &Arc<str>, model: Option<&Arc<str>>) {
+        self.due = self.opened;
         self.route = route.clone();
         if let Some(model) = model {
             self.model = model.clone();
@@ -188,14 +219,16 @@ impl Account {
     }
 
     /// The call failed.
-    pub(crate) fn failed(self) {
+    pub(crate) fn failed(mut self) {
+        self.due = false;
         if self.opened {
             lock(&self.sandbox.calls().ledger).usage(&self.route, &self.model).failed += 1;
         }
     }
 
     /// The call cost `tokens`; the first came after `first`, the last after `total`.
-    pub(crate) fn answered(self, tokens: Tokens, (first, total): (Option<Duration>, Duration)) {
+    pub(crate) fn answered(mut self, tokens: Tokens, (first, total): (Option<Duration>, Duration)) {
+        self.due = false;
         let mut ledger = lock(&self.sandbox.calls().ledger);
         ledger.spend(tokens);
         let usage = ledger.usage(&self.route, &self.model);
@@ -217,8 +250,19 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if self.reserved > 0 {
-            lock(&self.sandbox.calls().ledger).release(self.reserved);
+        if self.reserved == 0 {
+            return;
+        }
+        let mut ledger = lock(&self.sandbox.calls().ledger);
+        ledger.release(self.reserved);
+        if self.due {
+            // Who leaves before the answer has had what was asked for read all the same.
+            let tokens = Tokens { input: self.reserved, output: 0, estimated: true };
+            ledger.spend(tokens);
+            let usage = ledger.usage(&self.route, &self.model);
+            usage.failed += 1;
+            usage.input = usage.input.saturating_add(tokens.input);
+            usage.estimated += 1;
         }
     }
 }

@@ -26,8 +26,10 @@ pub(crate) use tee::Tee;
 use super::body::{DownBody, Streaming};
 use super::gate::Connection;
 use super::headers;
+use super::judged::{self, Ungathered};
 use super::refuse::{Form, Refusal};
 use super::request::{self, Exchange};
+use super::scrub;
 use crate::addr::Host;
 use crate::inference::{
     Attempt, Body, BodyError, Call, HOST, Meter, Operation, RouteError, SERVED, Shape, Spent,
@@ -41,9 +43,9 @@ use calls::{Account, Routed};
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The largest body of a call that is read, in bytes: what the providers take at most.
 const LARGEST: usize = 32 << 20;
@@ -115,11 +117,13 @@ async fn answer(
     if let Operation::Models { one } = &call.operation {
         return listing::answer(exchange, connection, (&routed, call.shape), one.as_deref()).await;
     }
-    let body = match call.operation {
+    // The room that the body takes, until its answer begins.
+    let (body, _room) = match call.operation {
         Operation::Body { .. } | Operation::Path { .. } => {
-            Some(read(exchange, connection, call.shape).await?)
+            let (body, room) = read(exchange, connection, call.shape).await?;
+            (Some(body), Some(room))
         }
-        Operation::Kept { .. } | Operation::Models { .. } => None,
+        Operation::Kept { .. } | Operation::Models { .. } => (None, None),
     };
     let asked = Asked { routed, call, line, body };
     let attempts = asked.plan(connection)?;
@@ -134,9 +138,8 @@ async fn read(
     exchange: &mut Exchange,
     connection: &Connection,
     shape: Shape,
-) -> Result<Body, Refusal> {
-    let coding = exchange.head.headers.get(header::CONTENT_ENCODING);
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+) -> Result<(Body, OwnedSemaphorePermit), Refusal> {
+    if !scrub::coding(&exchange.head.headers).is_ok_and(scrub::Coding::is_identity) {
         let detail = "the body is compressed, so its model can't be read: send it as it is";
         return Err(Refusal::unjudged(Code::BadModelCall, detail));
     }
@@ -146,26 +149,36 @@ async fn read(
         return Err(Refusal::unjudged(Code::BadModelCall, BodyError::NotAnObject.to_string()));
     };
     let within = connection.gate.settings.timeouts.first_byte;
-    let bytes = match tokio::time::timeout(within, Limited::new(incoming, limit).collect()).await {
+    let most = http_body::Body::size_hint(&incoming)
+        .upper()
+        .map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
+    let reading = async {
+        let room = connection.sandbox.calls().room(most).await;
+        (judged::gather(incoming, limit).await, room)
+    };
+    let (bytes, mut room) = match tokio::time::timeout(within, reading).await {
         Err(_) => {
             let detail = "the body did not come in time";
             return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
         }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+        Ok((Err(Ungathered::TooLong), _)) => {
             let detail = format!("the body has more than {limit} bytes");
             return Err(Refusal::unjudged(Code::ModelCallTooLarge, detail).closing());
         }
-        Ok(Err(_)) => {
+        Ok((Err(Ungathered::Broken), _)) => {
             let detail = "the client's body ended before its end";
             return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
         }
-        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok((Ok(bytes), room)) => (bytes, room),
     };
-    Body::read(bytes, shape).map_err(|error| {
+    // What it turned out not to need.
+    drop(room.split(room.num_permits().saturating_sub(calls::rooms(bytes.len()))));
+    let body = Body::read(bytes, shape).map_err(|error| {
         // It was read to its end: the connection can be kept.
         let refusal = Refusal::unjudged(Code::BadModelCall, error.to_string());
         Refusal { close: false, ..refusal }
-    })
+    })?;
+    Ok((body, room))
 }
 
 impl Asked<'_> {
@@ -269,8 +282,8 @@ async fn respond(
         let detail = "the provider's answer is not a plain HTTP response";
         return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
     }
-    let coding = head.headers.get(header::CONTENT_ENCODING);
-    if held.is_some() && coding.is_some_and(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    let plain = scrub::coding(&head.headers).is_ok_and(scrub::Coding::is_identity);
+    if held.is_some() && !plain {
         let detail = "the provider's answer is compressed without having been asked to be";
         return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
     }
@@ -290,7 +303,7 @@ async fn respond(
     let tee = Tee::new(meter, held.as_deref(), (account, exchange.open.started()));
     let timeouts = &asked.routed.routes.timeouts;
     let mut streaming = Box::new(Streaming {
-        body: super::scrub::Answer::plain(body),
+        body: scrub::Answer::plain(body),
         first: None,
         broken: None,
         open: None,

@@ -12,7 +12,7 @@ use super::{Bound, Injector};
 use crate::policy::{Code, Permit};
 use crate::proxy::refuse::Refusal;
 use crate::proxy::scrub::{self, Answer};
-use crate::secret::{Needles, Secret};
+use crate::secret::{Secret, Watchlist};
 use crate::upstream::{Reached, Route};
 use crate::vault::Held;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     pub(super) injector: Arc<Injector>,
     pub(super) chosen: Vec<Chosen>,
     /// What the answer is scrubbed of; `None` where nothing that could come back goes there.
-    pub(super) needles: Option<Arc<Needles>>,
+    pub(super) needles: Option<Watchlist>,
     /// The body that goes up, where it had to be read.
     pub(super) body: Option<Body>,
 }
@@ -94,7 +94,7 @@ impl Plan {
     }
 
     /// What the answer is scrubbed of.
-    pub(crate) fn needles(&self) -> Option<&Arc<Needles>> {
+    pub(crate) fn needles(&self) -> Option<&Watchlist> {
         self.needles.as_ref()
     }
 

@@ -56,8 +56,8 @@ impl Exchange {
         }
         let (needed, echoes) = (draft.needed, draft.echoes);
         let chosen = self.values(injector, &needed).await?;
-        let needles =
-            echoes.then(|| injector.vault.needles()).filter(|needles| !needles.is_empty());
+        // Also where nothing is known yet: a value may be read while the answer comes.
+        let needles = echoes.then(|| injector.vault.watchlist());
         let plan = Plan { injector: injector.clone(), chosen, needles, body };
         self.open.record().credential = plan.names();
         Ok(Some(plan))

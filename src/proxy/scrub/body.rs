@@ -1,13 +1,12 @@
 //! An answer's body: as it comes, or decoded and scrubbed on the way.
 
 use super::decode::{Coding, DecodeError, Decoder};
-use crate::secret::{Needles, Scrubber};
+use crate::secret::{Scrubber, Watchlist};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// The most that is decoded at a time, in bytes that came.
@@ -38,7 +37,7 @@ pub(crate) enum Unread {
 pub(crate) struct Scrubbed {
     body: Incoming,
     decoder: Option<Decoder>,
-    needles: Arc<Needles>,
+    known: Watchlist,
     scrubber: Scrubber,
     /// What came and was not decoded yet.
     came: Bytes,
@@ -55,12 +54,12 @@ enum At {
 }
 
 impl Answer {
-    pub(super) fn scrubbed(body: Incoming, coding: Coding, needles: Arc<Needles>) -> Self {
+    pub(super) fn scrubbed(body: Incoming, coding: Coding, known: Watchlist) -> Self {
         Self::Scrubbed(Box::new(Scrubbed {
             body,
             decoder: Decoder::new(coding),
-            scrubber: Scrubber::new(needles.clone()),
-            needles,
+            scrubber: Scrubber::new(known.needles()),
+            known,
             came: Bytes::new(),
             more: false,
             at: At::Data,
@@ -111,6 +110,7 @@ impl Scrubbed {
 
     /// One step of what came, scrubbed.
     fn decode(&mut self) -> Result<Bytes, DecodeError> {
+        self.scrubber.renew(&self.known.needles());
         let Some(decoder) = &mut self.decoder else {
             return Ok(self.scrubber.push(std::mem::take(&mut self.came)));
         };
@@ -132,9 +132,11 @@ impl Scrubbed {
         if self.decoder.as_ref().is_some_and(|decoder| !decoder.may_end()) {
             return Err(DecodeError::Truncated);
         }
+        let needles = self.known.needles();
+        self.scrubber.renew(&needles);
         self.at = match trailers {
             Some(mut trailers) => {
-                super::fields(&mut trailers, &self.needles);
+                super::fields(&mut trailers, &needles);
                 At::Trailers(trailers)
             }
             None => At::End,

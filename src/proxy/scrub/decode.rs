@@ -20,12 +20,19 @@ const ZSTD_WINDOW: u32 = 23;
 
 /// A content coding that is decoded here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     Identity,
     Gzip,
     Deflate,
     Brotli,
     Zstd,
+}
+
+impl Coding {
+    /// Whether there is nothing to undo.
+    pub(crate) fn is_identity(self) -> bool {
+        self == Self::Identity
+    }
 }
 
 /// Why an answer can't be decoded.
@@ -95,7 +102,7 @@ impl Decoder {
             Coding::Identity => return None,
             Coding::Gzip => Codec::Gzip(Box::default()),
             Coding::Deflate => Codec::Deflate(Deflate::Unread(Vec::new())),
-            Coding::Brotli => Codec::Brotli(Box::new(BrotliState::new(
+            Coding::Brotli => Codec::Brotli(Box::new(BrotliState::new_strict(
                 StandardAlloc::default(),
                 StandardAlloc::default(),
                 StandardAlloc::default(),

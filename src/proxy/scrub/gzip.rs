@@ -4,7 +4,7 @@ use super::decode::{DecodeError, Step, run};
 use flate2::{Crc, Decompress};
 
 /// The longest header of a member: its extra field, name and comment.
-const HEADER: usize = 128 * 1024;
+const HEADER: usize = 8 * 1024;
 const TRAILER: usize = 8;
 
 /// Flags of a member's header.

@@ -13,13 +13,12 @@ pub(crate) use decode::DecodeError;
 
 use super::refuse::Refusal;
 use crate::policy::Code;
-use crate::secret::Needles;
-use decode::Coding;
+use crate::secret::{Needles, Watchlist};
+pub(crate) use decode::Coding;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
 use hyper::body::Incoming;
-use std::sync::Arc;
 
 /// What says something of the bytes that were sent and holds no longer once they are rewritten.
 static SPENT: [HeaderName; 5] = [
@@ -68,21 +67,21 @@ fn is_decoded(element: &str) -> bool {
     Coding::named(name.as_bytes()).is_some()
 }
 
-/// The answer without what `needles` finds.
+/// The answer without the values that are known, also those that come to be while it is under way.
 pub(crate) fn scrub(
     head: &mut Parts,
     body: Incoming,
-    needles: &Arc<Needles>,
+    known: &Watchlist,
     bodyless: bool,
 ) -> Result<Answer, Refusal> {
     let coding = coding(&head.headers)?;
-    self::head(head, needles);
+    self::head(head, &known.needles());
     if http_body::Body::is_end_stream(&body) {
         return Ok(Answer::plain(body));
     }
     if bodyless || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // Trailers may follow all the same (HTTP/2).
-        return Ok(Answer::scrubbed(body, Coding::Identity, needles.clone()));
+        return Ok(Answer::scrubbed(body, Coding::Identity, known.clone()));
     }
     for name in &SPENT {
         head.headers.remove(name);
@@ -90,7 +89,7 @@ pub(crate) fn scrub(
     for name in DIGESTS {
         head.headers.remove(name);
     }
-    Ok(Answer::scrubbed(body, coding, needles.clone()))
+    Ok(Answer::scrubbed(body, coding, known.clone()))
 }
 
 /// The status line and headers.
@@ -124,7 +123,7 @@ pub(crate) fn fields(headers: &mut HeaderMap, needles: &Needles) {
 }
 
 /// The one coding of an answer.
-fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
+pub(crate) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
     let inner = INNER.iter().flat_map(|name| headers.get_all(*name));
     let mut codings = headers
         .get_all(header::CONTENT_ENCODING)

@@ -5,16 +5,15 @@
 //! frames, and no byte that may begin one leaves before it is known that it does not.
 
 use super::frame::{FrameError, Header, MAX_CONTROL, Opcode, Side, encode, encode_frame};
-use crate::secret::{Needles, Scrubber};
+use crate::secret::{Scrubber, Watchlist};
 use bytes::{Bytes, BytesMut};
-use std::sync::Arc;
 
 /// Takes an origin's direction of a WebSocket after the handshake.
 ///
 /// Push what was read, then take frames until there is none, then read again.
 #[derive(Debug)]
 pub struct Scrubbed {
-    needles: Arc<Needles>,
+    known: Watchlist,
     input: BytesMut,
     message: Option<Message>,
     /// The data frame under way: payload to come, and whether it ends its message.
@@ -30,9 +29,9 @@ struct Message {
 }
 
 impl Scrubbed {
-    /// Frames without what `needles` finds.
-    pub fn new(needles: Arc<Needles>) -> Self {
-        Self { needles, input: BytesMut::new(), message: None, frame: None, closed: false }
+    /// Frames without the values that are known.
+    pub fn new(known: Watchlist) -> Self {
+        Self { known, input: BytesMut::new(), message: None, frame: None, closed: false }
     }
 
     /// Adds bytes as they were read.
@@ -66,7 +65,7 @@ impl Scrubbed {
             match (header.opcode, &self.message) {
                 (Opcode::Continuation, Some(_)) => {}
                 (Opcode::Text | Opcode::Binary, None) => {
-                    let scrubber = Scrubber::new(self.needles.clone());
+                    let scrubber = Scrubber::new(self.known.needles());
                     self.message = Some(Message { opcode: header.opcode, scrubber });
                 }
                 _ => return Err(FrameError::Order),
@@ -85,6 +84,7 @@ impl Scrubbed {
         let ends = left == 0 && fin;
         self.frame = (left > 0).then_some((left, fin));
         let message = self.message.as_mut()?;
+        message.scrubber.renew(&self.known.needles());
         let mut out = BytesMut::from(message.scrubber.push(chunk));
         if ends {
             out.extend_from_slice(&message.scrubber.finish());
@@ -106,10 +106,11 @@ impl Scrubbed {
         let wire = self.input.split_to(header.size + payload);
         self.closed = header.opcode == Opcode::Close;
         let payload = &wire[header.size..];
-        if !self.needles.found_in(payload) {
+        let needles = self.known.needles();
+        if !needles.found_in(payload) {
             return Some(wire.freeze());
         }
-        let mut masked = self.needles.mask(payload).into_owned();
+        let mut masked = needles.mask(payload).into_owned();
         masked.truncate(MAX_CONTROL);
         Some(encode(header.opcode, &masked, None))
     }
@@ -118,13 +119,15 @@ impl Scrubbed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::secret::{Needles, Secret};
 
     const VALUE: &str = "sk-live-0123456789abcdef";
 
     fn scrubbed() -> Scrubbed {
         let secret = Secret::read(VALUE.into()).unwrap();
-        Scrubbed::new(Arc::new(Needles::new([&secret])))
+        let known = Watchlist::default();
+        known.set(Needles::new([&secret]));
+        Scrubbed::new(known)
     }
 
     /// The messages in `wire`, each with its kind.
