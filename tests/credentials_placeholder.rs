@@ -244,6 +244,8 @@ fn messages_of_a_websocket_are_filled_where_they_are_opted_in() {
             while let Ok(Some(event)) = decoder.next() {
                 if let Event::Text { text, .. } = event {
                     tell.send(text.to_string()).unwrap();
+                    stream.write_all(&encode(Opcode::Text, text.as_bytes(), None)).unwrap();
+                    stream.flush().unwrap();
                 }
             }
         }
@@ -271,6 +273,10 @@ fn messages_of_a_websocket_are_filled_where_they_are_opted_in() {
     say(&mut tls, &format!("{{\"token\":\"{SPELLED}\"}}"));
     assert_eq!(told.recv_timeout(common::PATIENCE).unwrap(), "hello");
     assert_eq!(told.recv_timeout(common::PATIENCE).unwrap(), format!("{{\"token\":\"{TOKEN}\"}}"));
+    // What the origin says back of it is masked.
+    let mut heard = [0; 24];
+    tls.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"\x81\x05hello\x81\x0f{\"token\":\"***\"}");
     say(&mut tls, "openshell:resolve:env:UNKNOWN");
     let record = gateway.record(1);
     assert_eq!(

@@ -389,3 +389,32 @@ async fn an_http2_client_gets_masked_trailers() {
     assert_eq!(&body[..], b"***");
     assert_eq!(trailers.unwrap()["x-end"], "***");
 }
+
+/// Whoever stores a text at an origin and has it told back must not learn from the sizes of what
+/// comes whether it begins a value.
+#[test]
+fn the_sizes_of_what_comes_say_nothing_of_the_value() {
+    let server = Server::new(|heard: &Heard| {
+        let text = heard.target().split_once('?').unwrap().1.to_owned();
+        response("", format!("stored: {text}").as_bytes())
+    });
+    let port = server.port();
+    let gateway = started(port);
+    let raw = |text: &str| {
+        let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
+        write!(
+            tls,
+            "GET /?{text} HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let all = String::from_utf8(common::read_all(&mut tls)).unwrap();
+        let (_, body) = all.split_once("\r\n\r\n").unwrap();
+        body.replace(text, "TEXT")
+    };
+    let value = TOKEN.replace('+', "%2B");
+    for length in 1..8 {
+        let right = &value[..length];
+        let wrong = format!("{}~", &right[..length - 1]);
+        assert_eq!(raw(right), raw(&wrong), "{length} letters of it");
+    }
+}

@@ -319,6 +319,40 @@ fn an_answer_that_gives_the_key_back_comes_without_it() {
 }
 
 #[test]
+fn a_key_in_a_name_or_in_a_second_coding_does_not_pass() {
+    let provider = Provider::tls_instead(|ask, out| {
+        let fields = match ask.target.ends_with("/embeddings") {
+            true => format!("x-{KEY}: 1\r\n"),
+            false => "content-encoding: identity\r\ncontent-encoding: gzip\r\n".to_owned(),
+        };
+        whole(out, 200, &fields, &json!({})).unwrap();
+        Did::Answered
+    });
+    let gateway = gateway(&openai(&provider));
+    let got = call(&gateway, "POST", "/v1/embeddings", "", &chat_body("m", false));
+    assert_eq!(got.status, 200);
+    assert!(!got.head.contains(&KEY.to_ascii_lowercase()), "{}", got.head);
+    let got = call(&gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false));
+    assert_eq!(got.status, 502);
+}
+
+#[test]
+fn a_call_goes_up_as_the_json_that_it_was_read_as() {
+    let provider = Provider::tls();
+    let gateway = gateway(&format!("{}    models: [cheap]\n", openai(&provider)));
+    for kind in ["application/x-www-form-urlencoded", "application/json; charset=utf-7"] {
+        let fields = format!("Content-Type: {kind}\r\n");
+        let body = "{\"model\":\"cheap\",\"x\":\"&model=evil&\"}";
+        let got = call(&gateway, "POST", "/v1/chat/completions", &fields, body);
+        assert_eq!(got.status, 200, "{kind}");
+        assert_eq!(provider.last().field("content-type").unwrap(), "application/json");
+    }
+    let long = chat_body(&"m".repeat(300), false);
+    let got = call(&gateway, "POST", "/v1/chat/completions", "", &long);
+    assert_eq!((got.status, &got.json()["error"]["code"]), (400, &"bad_model_call".into()));
+}
+
+#[test]
 fn a_credential_without_a_value_is_502_with_its_name() {
     let provider = Provider::tls();
     let routes = openai(&provider).replace("credential: key", "credential: other");
