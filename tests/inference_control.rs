@@ -133,3 +133,40 @@ fn a_choice_holds_for_the_next_request_and_after_a_restart() {
     let shown = &objects(&portcullis(&gateway, "inference show -o json"))[0];
     assert_eq!((&shown["source"], &shown["tokens_per_day"]), (&json!("runtime"), &json!(1000)));
 }
+
+#[test]
+fn errors_are_counted_on_the_route_that_made_them_also_where_another_stood_in() {
+    let first = Provider::tls_instead(|_, out| {
+        whole(out, 503, "", &json!({"error":{"message":"words of the provider"}})).unwrap();
+        Did::Answered
+    });
+    let second = Provider::tls();
+    let gateway = gateway(&format!(
+        "    routes:\n      - {{ provider: openai, endpoint: \"{}\", credential: key, fallback: [second] }}\n      \
+         - {{ name: second, match: never, provider: openai, endpoint: \"{}\", credential: key, model: spare }}\n    \
+         budget: {{ tokens_per_day: 1000 }}\n",
+        first.https("/v1"),
+        second.https("/v1")
+    ));
+    let shown = || objects(&portcullis(&gateway, "inference -o json")).remove(0);
+    let fresh = shown();
+    assert_eq!(
+        (&fresh["routes"][0]["key"], &fresh["routes"][0]["errors"]),
+        (&json!("available"), &json!(0))
+    );
+    assert_eq!((asks(&gateway), asks(&gateway)), (200, 200));
+    let after = shown();
+    let (failed, stood_in) = (&after["routes"][0], &after["routes"][1]);
+    assert_eq!((&failed["errors"], &failed["key"]), (&json!(2), &json!("available")));
+    assert_eq!(failed["last_error"]["text"], "the provider answered 503 Service Unavailable");
+    assert!(failed["last_error"]["at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!((&stood_in["errors"], &stood_in["last_error"]), (&json!(0), &Value::Null));
+    assert_eq!(after["today"], json!({"requests": 2, "failed": 0, "input": 22, "output": 14}));
+    let usage = said(&portcullis(&gateway, "inference usage"));
+    assert!(usage.contains("main[0]: 2 errors, the last at "), "{usage}");
+    assert!(!usage.contains("words of the provider") && !usage.contains("second: "), "{usage}");
+    let line = "inference set openai/m --no-verify --credential key --endpoint";
+    said(&portcullis(&gateway, &format!("{line} {}", second.https("/v1"))));
+    said(&portcullis(&gateway, "inference set --config-routes"));
+    assert_eq!(shown()["routes"][0]["errors"], 0, "other routes begin anew");
+}

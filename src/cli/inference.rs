@@ -4,7 +4,7 @@
 use super::FINDING;
 use super::asking::{AskArgs, block_on, one_sandbox};
 use super::table::Table;
-use super::words::{maybe, shown};
+use super::words::{maybe, plural, shown, told};
 use crate::control::wire::{Inference, InferenceRoute, Probe, SetInference};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -175,6 +175,9 @@ fn usage(inference: &Inference) -> String {
         out += &format!(" of {limit}");
     }
     out.push('\n');
+    for route in inference.routes.iter().filter(|route| route.errors > 0) {
+        out += &errors(route);
+    }
     if inference.usage.is_empty() {
         return out;
     }
@@ -206,6 +209,14 @@ fn usage(inference: &Inference) -> String {
         ]);
     }
     out + "\n" + &table.text()
+}
+
+fn errors(route: &InferenceRoute) -> String {
+    let mut out = format!("{}: {}", shown(&route.name), plural(route.errors, "error"));
+    if let Some(last) = &route.last_error {
+        out += &format!(", the last at {}: {}", shown(&last.at), told(&last.text));
+    }
+    out + "\n"
 }
 
 fn tried(probed: &[Probe]) -> String {

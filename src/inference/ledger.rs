@@ -13,19 +13,53 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const DAY: u64 = 86_400;
 /// Routes and models that are counted apart; what comes later is counted together.
 const APART: usize = 256;
+/// Characters of an error that are kept.
+const KEPT: usize = 300;
 
 /// The accounts of one sandbox.
 #[derive(Debug)]
 pub struct Ledger {
     day: u64,
-    /// Tokens of the day.
-    spent: u64,
+    today: Today,
     /// Tokens of requests under way.
     reserved: u64,
     /// Requests that may still be made at once.
     requests: f64,
     refilled: Option<SystemTime>,
     usage: BTreeMap<(Arc<str>, Arc<str>), Usage>,
+    errors: BTreeMap<Arc<str>, Errors>,
+}
+
+/// What was spent in a day (UTC).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Today {
+    /// Calls that were answered.
+    pub requests: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Tokens read.
+    pub input: u64,
+    /// Tokens made.
+    pub output: u64,
+}
+
+impl Today {
+    /// Tokens of both kinds.
+    pub const fn tokens(self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
+/// How often a route gave no answer that a model made, and why it last did not: also where another
+/// route stood in for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors {
+    /// How often.
+    pub count: u64,
+    /// When it last was.
+    pub at: SystemTime,
+    /// Why, safe for a terminal.
+    pub text: String,
 }
 
 /// Why a request is refused for now.
@@ -72,11 +106,12 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             day: 0,
-            spent: 0,
+            today: Today::default(),
             reserved: 0,
             requests: f64::MAX,
             refilled: None,
             usage: BTreeMap::new(),
+            errors: BTreeMap::new(),
         }
     }
 }
@@ -84,13 +119,10 @@ impl Default for Ledger {
 impl Ledger {
     /// Takes one request from the budget, and reserves `tokens` for it.
     pub fn admit(&mut self, budget: Budget, tokens: u64, now: SystemTime) -> Result<(), Spent> {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if self.day != since / DAY {
-            self.day = since / DAY;
-            self.spent = 0;
-        }
+        let since = since_epoch(now);
+        self.turn(now);
         if let Some(limit) = budget.tokens_per_day
-            && self.spent.saturating_add(self.reserved) >= limit
+            && self.today.tokens().saturating_add(self.reserved) >= limit
         {
             let wait = Duration::from_secs(DAY - since % DAY);
             return Err(Spent::Tokens { limit, wait });
@@ -123,9 +155,51 @@ impl Ledger {
         self.reserved = self.reserved.saturating_sub(reserved);
     }
 
-    /// Counts what a call cost.
-    pub fn spend(&mut self, tokens: Tokens) {
-        self.spent = self.spent.saturating_add(tokens.total());
+    /// A day that has begun has nothing spent.
+    fn turn(&mut self, now: SystemTime) {
+        let day = since_epoch(now) / DAY;
+        if self.day != day {
+            self.day = day;
+            self.today = Today::default();
+        }
+    }
+
+    /// Counts a call that was answered, and what it cost.
+    pub fn answer(&mut self, tokens: Tokens, now: SystemTime) {
+        self.spend(tokens, now);
+        self.today.requests += 1;
+    }
+
+    /// Counts tokens.
+    pub fn spend(&mut self, tokens: Tokens, now: SystemTime) {
+        self.turn(now);
+        let today = &mut self.today;
+        today.input = today.input.saturating_add(tokens.input);
+        today.output = today.output.saturating_add(tokens.output);
+    }
+
+    /// Counts a call that failed.
+    pub fn fail(&mut self, route: &Arc<str>, model: &Arc<str>, now: SystemTime) {
+        self.turn(now);
+        self.today.failed += 1;
+        self.usage(route, model).failed += 1;
+    }
+
+    /// Counts an error of a route; `text` is safe for a terminal.
+    pub fn error(&mut self, route: &Arc<str>, text: &str, now: SystemTime) {
+        let count = self.errors.get(route).map_or(0, |errors| errors.count) + 1;
+        let text = text.chars().take(KEPT).collect();
+        self.errors.insert(route.clone(), Errors { count, at: now, text });
+    }
+
+    /// The errors of a route, where there were any.
+    pub fn errors(&self, route: &str) -> Option<&Errors> {
+        self.errors.get(route)
+    }
+
+    /// The routes are others: errors of the old ones say nothing of them.
+    pub fn forget_errors(&mut self) {
+        self.errors.clear();
     }
 
     /// The counts of a model on a route.
@@ -141,11 +215,14 @@ impl Ledger {
         self.usage.iter().map(|((route, model), usage)| (route, model, *usage))
     }
 
-    /// Tokens spent in the day of `now`.
-    pub fn spent_today(&self, now: SystemTime) -> u64 {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if self.day == since / DAY { self.spent } else { 0 }
+    /// What was spent in the day of `now`.
+    pub fn today(&self, now: SystemTime) -> Today {
+        if self.day == since_epoch(now) / DAY { self.today } else { Today::default() }
     }
+}
+
+fn since_epoch(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
@@ -164,12 +241,36 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.admit(TOKENS, 10, at(0)).unwrap();
         ledger.release(10);
-        ledger.spend(Tokens { input: 60, output: 40, estimated: false });
+        ledger.answer(Tokens { input: 60, output: 40, estimated: false }, at(1));
+        ledger.fail(&"r".into(), &"m".into(), at(2));
         let wait = Duration::from_secs(DAY - 5);
         assert_eq!(ledger.admit(TOKENS, 1, at(5)), Err(Spent::Tokens { limit: 100, wait }));
-        assert_eq!(ledger.spent_today(at(5)), 100);
+        let spent = Today { requests: 1, failed: 1, input: 60, output: 40 };
+        assert_eq!(ledger.today(at(5)), spent);
+        assert_eq!(ledger.today(at(DAY)), Today::default());
         assert_eq!(ledger.admit(TOKENS, 1, at(DAY)), Ok(()));
-        assert_eq!(ledger.spent_today(at(DAY)), 0);
+        assert_eq!(ledger.today(at(DAY)), Today::default());
+    }
+
+    #[test]
+    fn what_ends_after_midnight_is_of_the_new_day() {
+        let mut ledger = Ledger::default();
+        ledger.admit(TOKENS, 10, at(DAY - 1)).unwrap();
+        ledger.spend(Tokens { input: 60, output: 40, estimated: false }, at(DAY + 1));
+        assert_eq!(ledger.today(at(DAY + 2)).tokens(), 100);
+    }
+
+    #[test]
+    fn errors_are_counted_by_route_and_the_last_is_kept_not_too_long() {
+        let mut ledger = Ledger::default();
+        let route: Arc<str> = "main[0]".into();
+        ledger.error(&route, "first", at(1));
+        ledger.error(&route, &"x".repeat(5000), at(2));
+        let errors = ledger.errors("main[0]").unwrap();
+        assert_eq!((errors.count, errors.at, errors.text.len()), (2, at(2), KEPT));
+        assert_eq!(ledger.errors("main[1]"), None);
+        ledger.forget_errors();
+        assert_eq!(ledger.errors("main[0]"), None);
     }
 
     #[test]

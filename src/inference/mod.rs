@@ -22,7 +22,7 @@ mod shape;
 pub use body::{Body, BodyError};
 pub use call::{Call, Operation, SERVED, recognise};
 pub use error::error_body;
-pub use ledger::{Ledger, Spent, Usage};
+pub use ledger::{Errors, Ledger, Spent, Today, Usage};
 pub use listing::{listed, one_listed, read_listing};
 pub use meter::{Meter, Tokens};
 pub use provider::{Endpoint, EndpointError, Provider};

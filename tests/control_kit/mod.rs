@@ -195,6 +195,7 @@ impl Backend for Fake {
             routes: Vec::new(),
             aliases: BTreeMap::new(),
             spent_today: 20,
+            today: InferenceDay { requests: 2, failed: 0, input: 15, output: 5 },
             tokens_per_day: Some(100),
             requests_per_minute: None,
             usage: Vec::new(),

@@ -15,7 +15,10 @@ mod queue;
 pub use answer::{Breadth, Decided, Decision, Grant, GrantRequest, Scope, Verdict};
 pub use credentials::{Credential, CredentialBinding, CredentialCheck, CredentialFailure};
 pub use events::{Batch, Event, Listen, Row, Traffic};
-pub use models::{Inference, InferenceRoute, InferenceUsage, Probe, SetInference};
+pub use models::{
+    CredentialState, Inference, InferenceDay, InferenceFailure, InferenceRoute, InferenceUsage,
+    Probe, SetInference,
+};
 pub use policy::{Apply, Changed, EffectivePolicy, PolicyEntry, PolicyVersion, Rollback};
 pub use queue::{Body, Client, Filter, Kind, Note, Proposal, Request, State};
 

@@ -1,5 +1,6 @@
 //! What goes over the control socket about model calls.
 
+use super::CredentialFailure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct Inference {
     pub aliases: std::collections::BTreeMap<String, String>,
     /// Tokens spent in the present day (UTC).
     pub spent_today: u64,
+    /// What the present day (UTC) has seen.
+    #[serde(default)]
+    pub today: InferenceDay,
     /// The most that may be spent in a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
@@ -28,6 +32,19 @@ pub struct Inference {
     pub requests_per_minute: Option<u32>,
     /// What each model has cost since the gateway started.
     pub usage: Vec<InferenceUsage>,
+}
+
+/// What a day has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InferenceDay {
+    /// Calls that were answered.
+    pub requests: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Tokens read.
+    pub input: u64,
+    /// Tokens made.
+    pub output: u64,
 }
 
 /// One route.
@@ -45,12 +62,48 @@ pub struct InferenceRoute {
     /// The credential that pays, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// Whether that credential has a value; absent where none pays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<CredentialState>,
+    /// Why that credential's source gives no value; absent where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_error: Option<CredentialFailure>,
     /// The models: the pinned one or the listed ones; empty: any that the provider has.
     pub models: Vec<String>,
     /// The routes that stand in for it.
     pub fallback: Vec<String>,
     /// What to set in the client, one variable for each shape that it speaks.
     pub settings: Vec<String>,
+    /// How often it gave no answer that a model made, since the gateway started or the routes were
+    /// last changed: also where another route stood in for it.
+    #[serde(default)]
+    pub errors: u64,
+    /// The last of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<InferenceFailure>,
+}
+
+/// Whether a credential has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialState {
+    /// It has been read.
+    Available,
+    /// Nobody has wanted it yet: it is read with the first call.
+    Unread,
+    /// Its source fails.
+    Failing,
+    /// The gateway has no credential of this name.
+    Missing,
+}
+
+/// An error of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InferenceFailure {
+    /// When.
+    pub at: String,
+    /// What happened.
+    pub text: String,
 }
 
 /// What one model has cost.

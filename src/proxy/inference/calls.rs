@@ -3,7 +3,9 @@
 
 use super::super::sandbox::Sandbox;
 use crate::addr::Host;
-use crate::inference::{Budget, Ledger, Provider, Route, Routes, Spent, Tokens, Usage};
+use crate::inference::{
+    Budget, Errors, Ledger, Provider, Route, Routes, Spent, Today, Tokens, Usage,
+};
 use crate::policy::{Permit, RouteRule};
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -95,6 +97,7 @@ impl Calls {
         };
         if !same {
             lock(&self.lists).clear();
+            lock(&self.ledger).forget_errors();
             self.routed.store(routes.map(|routes| Arc::new(Routed::new(routes))));
         }
         !same
@@ -155,9 +158,19 @@ impl Calls {
         ledger.all().map(each).collect()
     }
 
-    /// Tokens of the present day (UTC).
-    pub fn spent_today(&self) -> u64 {
-        lock(&self.ledger).spent_today(SystemTime::now())
+    /// What was spent in the present day (UTC).
+    pub fn today(&self) -> Today {
+        lock(&self.ledger).today(SystemTime::now())
+    }
+
+    /// Counts an error of a route; `text` is safe for a terminal.
+    pub(crate) fn error(&self, route: &Arc<str>, text: &str) {
+        lock(&self.ledger).error(route, text, SystemTime::now());
+    }
+
+    /// The errors of a route, where there were any.
+    pub fn errors(&self, route: &str) -> Option<Errors> {
+        lock(&self.ledger).errors(route).cloned()
     }
 }
 
@@ -222,7 +235,8 @@ impl Account {
     pub(crate) fn failed(mut self) {
         self.due = false;
         if self.opened {
-            lock(&self.sandbox.calls().ledger).usage(&self.route, &self.model).failed += 1;
+            let mut ledger = lock(&self.sandbox.calls().ledger);
+            ledger.fail(&self.route, &self.model, SystemTime::now());
         }
     }
 
@@ -230,7 +244,7 @@ impl Account {
     pub(crate) fn answered(mut self, tokens: Tokens, (first, total): (Option<Duration>, Duration)) {
         self.due = false;
         let mut ledger = lock(&self.sandbox.calls().ledger);
-        ledger.spend(tokens);
+        ledger.answer(tokens, SystemTime::now());
         let usage = ledger.usage(&self.route, &self.model);
         usage.requests += 1;
         usage.input = usage.input.saturating_add(tokens.input);
@@ -258,9 +272,10 @@ impl Drop for Account {
         if self.due {
             // Who leaves before the answer has had what was asked for read all the same.
             let tokens = Tokens { input: self.reserved, output: 0, estimated: true };
-            ledger.spend(tokens);
+            let now = SystemTime::now();
+            ledger.spend(tokens, now);
+            ledger.fail(&self.route, &self.model, now);
             let usage = ledger.usage(&self.route, &self.model);
-            usage.failed += 1;
             usage.input = usage.input.saturating_add(tokens.input);
             usage.estimated += 1;
         }

@@ -239,18 +239,27 @@ async fn first_answer(
     asked: &Asked<'_>,
     (attempts, mut account): (&[Attempt<'_>], Account),
 ) -> Result<Response<DownBody>, Refusal> {
+    let calls = connection.sandbox.calls();
     let mut rest = attempts.iter();
     while let Some(attempt) = rest.next() {
         let last = rest.len() == 0;
-        account.on(&attempt.route.name, attempt.model.as_ref());
-        match ask::ask(exchange, connection, asked, attempt).await {
+        let route = &attempt.route.name;
+        account.on(route, attempt.model.as_ref());
+        let came = ask::ask(exchange, connection, asked, attempt).await;
+        if let Some(why) = trouble(&came) {
+            calls.error(route, &why);
+        }
+        match came {
             Ok(answered) if !last && answered.is_busy() => {
-                let (route, status) = (&attempt.route.name, answered.response.status().as_u16());
+                let status = answered.response.status().as_u16();
                 tracing::info!(%route, status, "a provider is busy or fails: the next is asked");
             }
-            Ok(answered) => return respond(exchange, asked, answered, account).await,
+            Ok(answered) => {
+                let came = respond(exchange, asked, answered, account).await;
+                return came.inspect_err(|refusal| calls.error(route, &refusal.detail));
+            }
             Err(refusal) if !last && unreached(refusal.code) => {
-                let (route, why) = (&attempt.route.name, &refusal.detail);
+                let why = &refusal.detail;
                 tracing::info!(%route, %why, "a provider is not reached: the next is asked");
             }
             Err(refusal) => {
@@ -261,6 +270,18 @@ async fn first_answer(
     }
     let detail = "no provider was left to ask";
     Err(Refusal::unjudged(Code::ConnectFailed, detail))
+}
+
+/// Why what came is no answer that a model made, where that is the route's doing.
+fn trouble(came: &Result<Answered, Refusal>) -> Option<String> {
+    match came {
+        Ok(answered) => {
+            let status = answered.response.status();
+            (!status.is_success()).then(|| format!("the provider answered {status}"))
+        }
+        Err(refusal) if refusal.code == Code::ClientGone => None,
+        Err(refusal) => Some(refusal.detail.clone()),
+    }
 }
 
 /// Whether nothing was asked yet because there was no connection.

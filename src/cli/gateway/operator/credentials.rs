@@ -7,8 +7,9 @@ use crate::control::wire::{
 };
 use crate::proxy::Sandbox;
 use crate::record::rfc3339;
-use crate::vault::Status;
+use crate::vault::{Status, VaultError};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 impl Operator {
     /// The credentials that go somewhere for a sandbox, or all of them.
@@ -54,12 +55,14 @@ fn shown(status: Status) -> Credential {
         since: status.since.map(rfc3339),
         last_used: status.last_used.map(rfc3339),
         uses: status.uses,
-        error: status.error.map(|(at, error)| CredentialFailure {
-            at: rfc3339(at),
-            text: error.cause.to_string(),
-        }),
+        error: status.error.map(failure),
         bindings: Vec::new(),
     }
+}
+
+/// Why a source last gave no value.
+pub(super) fn failure((at, error): (SystemTime, VaultError)) -> CredentialFailure {
+    CredentialFailure { at: rfc3339(at), text: error.cause.to_string() }
 }
 
 fn bindings(name: &Arc<str>, sandbox: &Sandbox, all: &mut [Credential]) {

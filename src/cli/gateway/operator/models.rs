@@ -3,18 +3,20 @@
 //! A choice made on the running gateway stands before the config, is kept in `state_dir` and
 //! survives a restart. What does not work is not put in force.
 
-use super::unknown;
+use super::{credentials, unknown};
 use crate::addr::Shown;
 use crate::config::Config;
 use crate::control::Who;
 use crate::control::wire::{
-    Inference, InferenceRoute, InferenceUsage, Probe, Problem, SetInference,
+    CredentialFailure, CredentialState, Inference, InferenceDay, InferenceFailure, InferenceRoute,
+    InferenceUsage, Probe, Problem, SetInference,
 };
 use crate::inference::{Budget, Endpoint, Models as Which, Provider, Route, Routes, Timeouts};
 use crate::proxy::inference::{Probed, Spending, probe};
 use crate::proxy::{Gate, Sandbox};
-use crate::record::Event;
+use crate::record::{Event, rfc3339};
 use crate::traffic::Recorder;
+use crate::vault::Vault;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -95,17 +97,42 @@ impl Models {
             (None, None) => "none",
         };
         let all = routes.as_deref();
+        let today = calls.today();
         Ok(Inference {
             sandbox: sandbox.to_owned(),
             name: all.map(|routes| routes.name.to_string()),
             source: source.into(),
-            routes: all.map(shown).unwrap_or_default(),
+            routes: all.map(|routes| self.shown(found, routes)).unwrap_or_default(),
             aliases: all.map(aliases).unwrap_or_default(),
-            spent_today: calls.spent_today(),
+            spent_today: today.tokens(),
+            today: InferenceDay {
+                requests: today.requests,
+                failed: today.failed,
+                input: today.input,
+                output: today.output,
+            },
             tokens_per_day: all.and_then(|routes| routes.budget.tokens_per_day),
             requests_per_minute: all.and_then(|routes| routes.budget.requests_per_minute),
             usage: calls.spending().iter().map(usage).collect(),
         })
+    }
+
+    /// The routes, each with how its credential and its provider do.
+    fn shown(&self, sandbox: &Sandbox, routes: &Routes) -> Vec<InferenceRoute> {
+        let each = |route: &Route| {
+            let mut shown = shown(routes, route);
+            if let Some(name) = &route.credential {
+                let (state, error) = paid_by(&self.gate.vault, name);
+                (shown.key, shown.key_error) = (Some(state), error);
+            }
+            if let Some(errors) = sandbox.calls().errors(&route.name) {
+                shown.errors = errors.count;
+                shown.last_error =
+                    Some(InferenceFailure { at: rfc3339(errors.at), text: errors.text });
+            }
+            shown
+        };
+        routes.routes.iter().map(each).collect()
     }
 
     /// Tries what is in force.
@@ -267,9 +294,22 @@ fn works(probed: &[Probed]) -> Result<(), Problem> {
     Err(Problem::conflict(detail))
 }
 
-fn shown(routes: &Routes) -> Vec<InferenceRoute> {
+/// How the credential of a name does.
+fn paid_by(vault: &Vault, name: &str) -> (CredentialState, Option<CredentialFailure>) {
+    let Some(credential) = vault.find(name) else { return (CredentialState::Missing, None) };
+    let status = credential.status();
+    let state = match (&status.error, &status.fingerprint) {
+        (Some(_), _) => CredentialState::Failing,
+        (None, Some(_)) => CredentialState::Available,
+        (None, None) => CredentialState::Unread,
+    };
+    (state, status.error.map(credentials::failure))
+}
+
+/// A route as the config says it.
+fn shown(routes: &Routes, route: &Route) -> InferenceRoute {
     let name = |at: &usize| routes.routes.get(*at).map(|route| route.name.to_string());
-    let each = |route: &Route| InferenceRoute {
+    InferenceRoute {
         name: route.name.to_string(),
         matches: route.matches.as_ref().map(ToString::to_string),
         provider: route.provider.to_string(),
@@ -282,8 +322,11 @@ fn shown(routes: &Routes) -> Vec<InferenceRoute> {
         },
         fallback: route.fallback.iter().filter_map(name).collect(),
         settings: route.provider.shapes().iter().map(|s| s.setting().to_owned()).collect(),
-    };
-    routes.routes.iter().map(each).collect()
+        key: None,
+        key_error: None,
+        errors: 0,
+        last_error: None,
+    }
 }
 
 fn aliases(routes: &Routes) -> BTreeMap<String, String> {
