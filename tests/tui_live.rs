@@ -241,6 +241,24 @@ fn another_size_is_drawn_at_once() {
 }
 
 #[test]
+fn the_models_are_read_again_while_their_page_is_shown() {
+    let Some(tmux) = Tmux::open(120, 60) else { return };
+    let served = serve(&tmux.socket());
+    tmux.term("");
+    tmux.wait("r41");
+    tmux.keys(&["5"]);
+    let screen = tmux.wait("7957 of 10000 tokens left");
+    assert!(screen.contains("paid by openai (available)"), "{screen}");
+    assert!(screen.contains("inference no models"), "{screen}");
+    let mute = |mute| served.fake.mute.store(mute, std::sync::atomic::Ordering::SeqCst);
+    mute(true);
+    let screen = tmux.wait("could not be read: ");
+    assert!(screen.contains("the routes are being changed"), "{screen}");
+    mute(false);
+    tmux.until("models again", |screen| !screen.contains("could not be read"));
+}
+
+#[test]
 fn somebody_attends_for_as_long_as_the_pane_is_open() {
     let Some(tmux) = Tmux::open(80, 24) else { return };
     let served = serve(&tmux.socket());

@@ -4,7 +4,7 @@ mod tui_kit;
 
 use crossterm::event::KeyCode;
 use portcullis::control::wire::Event;
-use portcullis::tui::{Link, Msg, Read, Theme};
+use portcullis::tui::{Link, Msg, Read, Refusal, Theme};
 use ratatui::style::{Color, Modifier};
 use tui_kit::{Pane, samples};
 
@@ -109,7 +109,27 @@ fn policy() {
 
 #[test]
 fn sandboxes() {
-    show("sandboxes", |pane| pane.press("5"));
+    show("sandboxes_unread", |pane| pane.press("5"));
+    show("sandboxes", models);
+    show("sandboxes_scrolled", |pane| {
+        models(pane);
+        for _ in 0..14 {
+            pane.press("j");
+        }
+    });
+    show("sandboxes_failed", |pane| {
+        models(pane);
+        let text = "the gateway did not answer within 30 seconds".into();
+        let refusal = Refusal { code: "unreachable".into(), text };
+        pane.read(Read::Inference(vec![("ci".into(), Err(refusal))]));
+        pane.press("G");
+    });
+}
+
+fn models(pane: &mut Pane) {
+    pane.press("5");
+    let one = |name: &str| (name.to_owned(), Ok(samples::inference(name)));
+    pane.read(Read::Inference(vec![one("agent"), one("ci")]));
 }
 
 #[test]

@@ -17,6 +17,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const INBOX: usize = 1024;
 /// Effects on their way out.
 const OUTBOX: usize = 64;
+/// Rounds of watching on their way out: one that waits is as good as many.
+const ROUNDS: usize = 1;
 /// The first wait before the gateway is tried again, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -31,6 +33,8 @@ pub(super) struct Gateway {
 /// The ways out.
 pub(super) struct Outbox {
     reads: Sender<Effect>,
+    /// What is read again and again: a round that takes long delays no other read.
+    watch: Sender<Effect>,
     answers: Sender<Effect>,
     answering: Tasks,
 }
@@ -44,13 +48,15 @@ impl Gateway {
     ) -> (Outbox, Receiver<Msg>) {
         let (inbox, messages) = channel(INBOX);
         let (reads, to_read) = channel(OUTBOX);
+        let (watch, to_watch) = channel(ROUNDS);
         let (answers, to_answer) = channel(OUTBOX);
         let gateway = |inbox| Self { client: client.clone(), only: only.clone(), clock, inbox };
         let (tasks, answering) = (Tasks::new(), Tasks::new());
         tasks.spawn(gateway(inbox.clone()).listen());
         tasks.spawn(gateway(inbox.clone()).work(to_read));
+        tasks.spawn(gateway(inbox.clone()).work(to_watch));
         answering.spawn(gateway(inbox).work(to_answer));
-        (Outbox { reads, answers, answering }, messages)
+        (Outbox { reads, watch, answers, answering }, messages)
     }
 
     /// Events, for as long as the pane is open.
@@ -104,6 +110,7 @@ impl Gateway {
                     let result = result.map_err(|error| refusal(&error));
                     self.tell(Msg::Done(Done::Revoked { grant, result })).await;
                 }
+                Effect::ReadInference(sandboxes) => self.look(sandboxes).await,
                 Effect::ReadRequests
                 | Effect::ReadRequest(_)
                 | Effect::ReadGrants
@@ -138,6 +145,15 @@ impl Gateway {
         }
     }
 
+    async fn look(&self, sandboxes: Vec<String>) {
+        let mut read = Vec::with_capacity(sandboxes.len());
+        for sandbox in sandboxes {
+            let result = self.client.inference(&sandbox).await;
+            read.push((sandbox, result.map_err(|error| refusal(&error))));
+        }
+        self.tell(Msg::Read(Read::Inference(read))).await;
+    }
+
     async fn read(&self, effect: Effect) -> Result<Read, ClientError> {
         let only = self.only.as_deref();
         Ok(match effect {
@@ -153,6 +169,7 @@ impl Gateway {
                 Read::Requests(self.client.requests(&filter).await?)
             }
             Effect::ReadStatus
+            | Effect::ReadInference(_)
             | Effect::Decide(_)
             | Effect::Undo(_)
             | Effect::Revoke(_)
@@ -172,8 +189,11 @@ impl Gateway {
 impl Outbox {
     /// Sends an effect on its way; what does not fit is answered with a refusal.
     pub(super) fn send(&self, effect: Effect) -> Vec<Msg> {
-        let answer = matches!(effect, Effect::Decide(_) | Effect::Undo(_) | Effect::Revoke(_));
-        let way = if answer { &self.answers } else { &self.reads };
+        let way = match &effect {
+            Effect::Decide(_) | Effect::Undo(_) | Effect::Revoke(_) => &self.answers,
+            Effect::ReadInference(_) => &self.watch,
+            _ => &self.reads,
+        };
         let Err(full) = way.try_send(effect) else { return Vec::new() };
         let refusal = Refusal {
             code: "busy".to_owned(),
@@ -189,6 +209,8 @@ impl Outbox {
                 });
                 refused.collect()
             }
+            // The round before it is still under way.
+            Effect::ReadInference(_) => Vec::new(),
             _ => vec![Msg::Read(Read::Failed(refusal))],
         }
     }

@@ -26,7 +26,9 @@ mod view;
 
 pub use clock::Now;
 pub use keys::{Action, Binding, KEYS, Key, Place, markdown};
-pub use model::{Done, Effect, Focus, Link, Model, Msg, Read, Refusal, Remark, Screen, Setting};
+pub use model::{
+    Done, Effect, Focus, Link, Model, Msg, Read, Reading, Refusal, Remark, Screen, Setting,
+};
 pub use queue::Number;
 pub use run::{Ended, Options, run};
 pub use theme::{Theme, Tone};

@@ -11,11 +11,12 @@ use super::queue::{Number, Queue};
 use super::theme::{Theme, Tone};
 use super::traffic::Traffic;
 use crate::control::wire::{
-    Decided, Decision, EffectivePolicy, Event, Grant, Request, SandboxStatus, Status, Verdict,
+    Decided, Decision, EffectivePolicy, Event, Grant, Inference, Request, SandboxStatus, Status,
+    Verdict,
 };
 use crossterm::event::{KeyEvent, MouseEvent};
 use jiff::tz::TimeZone;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long, in milliseconds, a remark stands in the footer.
 const REMARK: u64 = 6_000;
@@ -133,6 +134,17 @@ pub struct Gateway {
     pub grants: Option<Vec<Grant>>,
     /// The queue was read.
     pub queue_read: bool,
+    /// What is behind each sandbox's `inference.local`, as far as it was looked at.
+    pub inference: BTreeMap<String, Reading>,
+}
+
+/// What was read of a sandbox's model routes.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// What the gateway last said.
+    pub known: Option<Inference>,
+    /// Why it said nothing the last time, safe for a terminal.
+    pub failed: Option<String>,
 }
 
 impl Gateway {
@@ -216,6 +228,8 @@ pub enum Read {
     Status(Box<Status>),
     /// A policy.
     Policy(Box<EffectivePolicy>),
+    /// The model routes of sandboxes, or why they could not be read.
+    Inference(Vec<(String, Result<Inference, Refusal>)>),
     /// It could not be read.
     Failed(Refusal),
 }
@@ -278,6 +292,8 @@ pub enum Effect {
     ReadStatus,
     /// Read a sandbox's policy.
     ReadPolicy(String),
+    /// Read the model routes of these sandboxes.
+    ReadInference(Vec<String>),
     /// Call the user: bell and notice, with this text.
     Call(String),
     /// Hand the terminal back until the shell continues us.

@@ -184,7 +184,8 @@ impl Pane<'_> {
                 | Effect::ReadRequest(_)
                 | Effect::ReadGrants
                 | Effect::ReadStatus
-                | Effect::ReadPolicy(_) => {
+                | Effect::ReadPolicy(_)
+                | Effect::ReadInference(_) => {
                     for msg in self.outbox.send(effect) {
                         todo.extend(update(&mut self.model, msg));
                     }

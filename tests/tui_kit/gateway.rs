@@ -6,7 +6,7 @@ use portcullis::control::server::{Placed, bind, serve};
 use portcullis::control::wire::*;
 use portcullis::control::{Attendance, Backend, Change, Who};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, oneshot};
 
@@ -17,6 +17,8 @@ pub struct Fake {
     pub answers: Mutex<Vec<(String, Decision)>>,
     pub events: broadcast::Sender<Arc<Event>>,
     pub attended: Arc<AtomicU64>,
+    /// It says nothing of models.
+    pub mute: AtomicBool,
 }
 
 impl Fake {
@@ -27,6 +29,7 @@ impl Fake {
             answers: Mutex::default(),
             events: broadcast::channel(1024).0,
             attended: Arc::default(),
+            mute: AtomicBool::new(false),
         })
     }
 
@@ -147,7 +150,10 @@ impl Backend for Fake {
     }
 
     fn inference(&self, sandbox: &str) -> Result<Inference, Problem> {
-        Err(Problem::not_found(format!("{sandbox} asks no model")))
+        match self.mute.load(Ordering::SeqCst) {
+            true => Err(Self::problem(503, "unavailable", "the routes are being changed".into())),
+            false => Ok(super::samples::inference(sandbox)),
+        }
     }
 
     async fn set_inference(

@@ -184,6 +184,69 @@ pub fn status() -> Status {
     }
 }
 
+/// What one may have behind `inference.local`: two routes, one of them in trouble.
+pub fn inference(sandbox: &str) -> Inference {
+    let mut out = Inference {
+        sandbox: sandbox.into(),
+        name: None,
+        source: "none".into(),
+        routes: Vec::new(),
+        aliases: [].into(),
+        spent_today: 0,
+        today: InferenceDay::default(),
+        tokens_per_day: None,
+        requests_per_minute: None,
+        usage: Vec::new(),
+    };
+    if sandbox != "agent" {
+        return out;
+    }
+    let route = |name: &str, provider: &str, endpoint: &str| InferenceRoute {
+        name: name.into(),
+        matches: None,
+        provider: provider.into(),
+        endpoint: endpoint.into(),
+        credential: None,
+        key: None,
+        key_error: None,
+        models: Vec::new(),
+        fallback: Vec::new(),
+        settings: vec!["OPENAI_BASE_URL=https://inference.local/v1".into()],
+        errors: 0,
+        last_error: None,
+    };
+    let mut paid = route("main[0]", "openai", "https://api.openai.com/v1");
+    paid.matches = Some("gpt-*".into());
+    paid.models = vec!["gpt-5".into(), "gpt-5-mini".into()];
+    paid.fallback = vec!["main[2]".into()];
+    paid.credential = Some("openai".into());
+    paid.key = Some(CredentialState::Available);
+    paid.errors = 3;
+    paid.last_error = Some(InferenceFailure {
+        at: "2026-11-24T09:56:00.000Z".into(),
+        text: "the provider answered 503 Service Unavailable".into(),
+    });
+    let own = route("main[2]", "vllm", "http://127.0.0.1:8000/v1");
+    let mut late = route("main[1]", "anthropic", "https://api.anthropic.com");
+    late.matches = Some("claude-*".into());
+    late.credential = Some("anthropic".into());
+    late.key = Some(CredentialState::Failing);
+    late.key_error = Some(CredentialFailure {
+        at: "2026-11-24T09:59:30.000Z".into(),
+        text: "/run/keys/anthropic: not found".into(),
+    });
+    out.name = Some("main".into());
+    out.source = "config".into();
+    out.routes = vec![paid, late, own];
+    out.aliases =
+        [("fast", "gpt-5-mini"), ("smart", "gpt-5")].map(|(a, b)| (a.into(), b.into())).into();
+    out.today = InferenceDay { requests: 12, failed: 1, input: 1203, output: 840 };
+    out.spent_today = 2043;
+    out.tokens_per_day = Some(10_000);
+    out.requests_per_minute = Some(60);
+    out
+}
+
 pub fn grants() -> Vec<Grant> {
     let grant = |id: &str, covers: &str| Grant {
         grant: id.into(),

@@ -2,8 +2,8 @@
 
 use super::screens;
 use crate::addr::Shown;
-use crate::control::wire::{Event, Request, Status};
-use crate::tui::model::{Effect, Focus, Link, Model, Read, Refusal, Screen};
+use crate::control::wire::{Event, Inference, Request, Status};
+use crate::tui::model::{Effect, Focus, Link, Model, Read, Reading, Refusal, Screen};
 use crate::tui::prompt::{Fate, Prompt};
 use crate::tui::queue::Number;
 use crate::tui::theme::Tone;
@@ -75,6 +75,9 @@ fn read_all(model: &mut Model) -> Vec<Effect> {
     {
         effects.push(Effect::ReadPolicy(sandbox.clone()));
     }
+    if matches!(model.screen, Screen::Sandboxes(_)) {
+        effects.extend(screens::look_at_models(model));
+    }
     effects
 }
 
@@ -137,12 +140,27 @@ pub(super) fn read(model: &mut Model, read: Read) -> Vec<Effect> {
                 screens::rewrite(model);
             }
         }
+        Read::Inference(read) => took_inference(model, read),
         Read::Failed(Refusal { text, .. }) => model.say(Tone::Bad, text),
     }
     Vec::new()
 }
 
+/// What was known stays, beside why it could not be read anew.
+fn took_inference(model: &mut Model, read: Vec<(String, Result<Inference, Refusal>)>) {
+    for (sandbox, result) in read {
+        let reading = model.gateway.inference.entry(sandbox).or_default();
+        match result {
+            Ok(inference) => *reading = Reading { known: Some(inference), failed: None },
+            Err(refusal) => reading.failed = Some(refusal.text),
+        }
+    }
+    screens::rewrite(model);
+}
+
 fn took_status(model: &mut Model, status: Status) -> Vec<Effect> {
+    let there = |name: &String| status.sandboxes.iter().any(|sandbox| sandbox.name == *name);
+    model.gateway.inference.retain(|name, _| there(name));
     model.gateway.status = Some(status);
     screens::rewrite(model);
     // A policy screen that was opened before a sandbox was known.

@@ -17,7 +17,7 @@ use super::view;
 use crate::control::wire::{Scope, Verdict};
 use crossterm::event::{KeyEvent, MouseButton, MouseEvent, MouseEventKind};
 
-/// How often the status is read while the sandboxes are shown, in seconds.
+/// How often the status and the model routes are read while the sandboxes are shown, in seconds.
 const STATUS_EVERY: i64 = 2;
 
 /// Takes a message in.
@@ -51,7 +51,7 @@ fn tick(model: &mut Model, now: Now) -> Vec<Effect> {
     model.traffic.turn(now.wall);
     model.stale = true;
     let watched = matches!(model.screen, Screen::Sandboxes(_)) && model.link == Link::Up;
-    if watched && second % STATUS_EVERY == 0 { vec![Effect::ReadStatus] } else { Vec::new() }
+    if watched && second % STATUS_EVERY == 0 { screens::look(model) } else { Vec::new() }
 }
 
 fn key(model: &mut Model, event: KeyEvent) -> Vec<Effect> {

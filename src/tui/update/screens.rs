@@ -30,10 +30,23 @@ pub(super) fn go(model: &mut Model, pane: u8) -> Vec<Effect> {
         _ => {
             model.screen = Screen::Sandboxes(Page::default());
             rewrite(model);
-            effects.push(Effect::ReadStatus);
+            effects.extend(look(model));
         }
     }
     effects
+}
+
+/// What the screen of the sandboxes is made of is read.
+pub(super) fn look(model: &Model) -> Vec<Effect> {
+    let mut effects = vec![Effect::ReadStatus];
+    effects.extend(look_at_models(model));
+    effects
+}
+
+/// The model routes are read where there are sandboxes to show.
+pub(super) fn look_at_models(model: &Model) -> Option<Effect> {
+    let names = names(model);
+    (!names.is_empty()).then_some(Effect::ReadInference(names))
 }
 
 /// The names of the sandboxes that are shown.

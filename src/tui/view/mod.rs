@@ -7,6 +7,7 @@ mod detail;
 mod grants;
 mod help;
 mod list;
+mod models;
 mod pages;
 mod panel;
 mod pending;

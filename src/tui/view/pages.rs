@@ -1,5 +1,6 @@
 //! The policy, and the sandboxes with inference: pages that scroll.
 
+use super::models;
 use crate::addr::Shown;
 use crate::control::wire::{EffectivePolicy, PolicyEntry, SandboxStatus};
 use crate::tui::model::{Model, Policy};
@@ -106,6 +107,7 @@ pub(in crate::tui) fn sandboxes(model: &Model, width: u16) -> Vec<Strip> {
         any = true;
         lines.push(Strip::new());
         one(sandbox, width, &mut lines);
+        models::rows(model, &sandbox.name, width, &mut lines);
     }
     if !any {
         let text = match &model.gateway.status {
@@ -115,11 +117,14 @@ pub(in crate::tui) fn sandboxes(model: &Model, width: u16) -> Vec<Strip> {
         lines.push(Strip::new());
         lines.extend(Strip::of(Tone::Faint, text).wrap(width, 0));
     }
-    lines.push(Strip::new());
-    lines.push(Strip::of(Tone::Strong, "inference"));
-    let told = "Routes, models and tokens: `portcullis inference show` and `inference usage`.";
-    lines.extend(Strip::of(Tone::Plain, "  ").then(Tone::Faint, told).wrap(width, 2));
     lines
+}
+
+/// A value beside its label.
+pub(super) fn row(lines: &mut Vec<Strip>, width: usize, label: &str, value: Strip) {
+    let mut line = Strip::of(Tone::Faint, format!("  {}", cell(label, 10)));
+    line.append(value);
+    lines.extend(line.wrap(width, 12));
 }
 
 fn one(sandbox: &SandboxStatus, width: usize, lines: &mut Vec<Strip>) {
@@ -128,11 +133,7 @@ fn one(sandbox: &SandboxStatus, width: usize, lines: &mut Vec<Strip>) {
     lines.extend(
         head.then(Tone::Faint, "  unknown: ").shown(Tone::Plain, &sandbox.mode).wrap(width, 2),
     );
-    let mut row = |label: &str, value: Strip| {
-        let mut line = Strip::of(Tone::Faint, format!("  {}", cell(label, 10)));
-        line.append(value);
-        lines.extend(line.wrap(width, 12));
-    };
+    let mut row = |label: &str, value: Strip| row(lines, width, label, value);
     let list = |texts: &[String], none: &str| match texts {
         [] => none.to_owned(),
         texts => {
