@@ -9,6 +9,7 @@
 
 mod clock;
 mod cursor;
+mod frames;
 mod keys;
 mod line;
 mod link;

@@ -2,6 +2,7 @@
 //! when it is out of date, at most sixty times a second.
 
 use super::clock::Now;
+use super::frames::Frames;
 use super::link::{Gateway, Outbox};
 use super::model::{Effect, Focus, Model, Msg, Setting};
 use super::terminal::Tty;
@@ -18,8 +19,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
-/// The shortest time between two pictures.
-const FRAME: Duration = Duration::from_micros(16_600);
 /// So many messages at most are taken in before keys and the screen get their turn.
 const BATCH: usize = 256;
 /// How long answers that were given may take when the pane closes.
@@ -75,7 +74,7 @@ pub async fn run(options: Options) -> io::Result<Ended> {
     let model = Model::new(setting, clock.now());
     tty.draw(&model)?;
     let pane =
-        Pane { model, tty: &mut tty, clock, outbox: &outbox, messages, drawn: Instant::now() };
+        Pane { model, tty: &mut tty, clock, outbox: &outbox, messages, frames: Frames::new() };
     let ended = pane.run(&mut signals).await;
     drop(tty);
     outbox.close(FAREWELL).await;
@@ -88,7 +87,7 @@ struct Pane<'a> {
     clock: Clock,
     outbox: &'a Outbox,
     messages: Receiver<Msg>,
-    drawn: Instant,
+    frames: Frames,
 }
 
 /// Whether the loop goes on.
@@ -109,7 +108,7 @@ impl Pane<'_> {
                     None => Then::End(Ended::Signal(libc::SIGHUP)),
                 },
                 got = signals.next() => self.signal(got)?,
-                () = sleep_until(self.drawn + FRAME), if stale => {
+                () = sleep_until(self.frames.due()), if stale => {
                     self.draw()?;
                     Then::On
                 }
@@ -131,7 +130,7 @@ impl Pane<'_> {
 
     fn draw(&mut self) -> io::Result<()> {
         self.model.take_stale();
-        self.drawn = Instant::now();
+        self.frames.drawn(Instant::now());
         self.tty.draw(&self.model)
     }
 
