@@ -258,6 +258,30 @@ fn the_models_are_read_again_while_their_page_is_shown() {
     tmux.until("models again", |screen| !screen.contains("could not be read"));
 }
 
+/// A terminal of 8 or 16 colours knows 30 to 37 and 90 to 97, and no `38;5;`.
+#[test]
+fn whatever_the_theme_and_the_terminal_only_the_classic_colours_are_written() {
+    for (theme, term) in [("auto", "linux"), ("dark", "xterm"), ("light", "xterm-256color")] {
+        let Some(tmux) = Tmux::open(100, 30) else { return };
+        let _served = serve(&tmux.socket());
+        let raw = tmux.dir.path().join("raw");
+        tmux.run(&["pipe-pane", "-o", &format!("cat > {}", raw.display())]);
+        tmux.type_in(&format!("export TERM={term}; unset NO_COLOR; "));
+        tmux.term(&format!("--theme {theme}"));
+        tmux.wait("r41");
+        for key in ["5", "4", "1"] {
+            tmux.keys(&[key]);
+            tmux.wait(&format!("[{key} "));
+        }
+        let raw = std::fs::read(raw).unwrap();
+        let raw = String::from_utf8_lossy(&raw);
+        assert!(raw.contains("\u{1b}[0;1;36m") || raw.contains("\u{1b}[0;1;34m"), "{raw:?}");
+        for beyond in ["38;", "48;", "38:", "48:"] {
+            assert!(!raw.contains(beyond), "{theme} {term}: {raw:?}");
+        }
+    }
+}
+
 #[test]
 fn somebody_attends_for_as_long_as_the_pane_is_open() {
     let Some(tmux) = Tmux::open(80, 24) else { return };

@@ -7,6 +7,7 @@
 //! what has stood on the screen; everything foreign is shown through `addr::Shown`; closing the
 //! pane answers nothing.
 
+mod ansi;
 mod clock;
 mod cursor;
 mod frames;

@@ -3,6 +3,7 @@
 //! Owns the promise that the terminal is handed back as it was, however the pane ends: by a key, a
 //! signal, an error or a panic.
 
+use super::ansi::Ansi;
 use super::model::Model;
 use super::view;
 use crossterm::cursor::Show;
@@ -16,7 +17,6 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Position;
 use rustix::process::{Signal, getpid, kill_process};
 use std::io::{self, BufWriter, Stdout, Write};
@@ -32,7 +32,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
 /// The terminal, ours until it is dropped.
-pub(super) struct Tty(Terminal<CrosstermBackend<BufWriter<Stdout>>>);
+pub(super) struct Tty(Terminal<Ansi<BufWriter<Stdout>>>);
 
 impl Tty {
     /// Takes the terminal.
@@ -46,7 +46,7 @@ impl Tty {
         });
         take()?;
         let out = BufWriter::with_capacity(PICTURE, io::stdout());
-        Terminal::new(CrosstermBackend::new(out)).map(Self).inspect_err(|_| hand_back())
+        Terminal::new(Ansi::new(out)).map(Self).inspect_err(|_| hand_back())
     }
 
     /// Columns and rows.
