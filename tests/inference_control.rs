@@ -170,3 +170,22 @@ fn errors_are_counted_on_the_route_that_made_them_also_where_another_stood_in() 
     said(&portcullis(&gateway, "inference set --config-routes"));
     assert_eq!(shown()["routes"][0]["errors"], 0, "other routes begin anew");
 }
+
+#[test]
+fn a_credential_that_has_no_value_is_said_with_the_route_that_it_pays() {
+    let provider = Provider::tls();
+    let gateway = gateway(&pinned(&provider).replace("credential: key", "credential: other"));
+    assert_eq!(asks(&gateway), 502);
+    let shown = || objects(&portcullis(&gateway, "inference -o json")).remove(0);
+    let route = &shown()["routes"][0];
+    assert_eq!((&route["key"], &route["errors"]), (&json!("failing"), &json!(1)));
+    assert!(route["key_error"]["text"].as_str().unwrap().contains("other-key"), "{route}");
+    assert!(route["last_error"]["text"].as_str().unwrap().contains("`other`"), "{route}");
+    std::fs::write(gateway.dir.path().join("other-key"), format!("{}\n", inference_kit::KEY))
+        .unwrap();
+    assert_eq!(asks(&gateway), 200);
+    let shown = shown();
+    assert!(!shown.to_string().contains(inference_kit::KEY), "{shown}");
+    let route = &shown["routes"][0];
+    assert_eq!((&route["key"], &route["key_error"]), (&json!("available"), &Value::Null));
+}
