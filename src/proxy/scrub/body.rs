@@ -1,8 +1,9 @@
 //! An answer's body: as it comes, or decoded and scrubbed on the way.
 
 use super::decode::{Coding, DecodeError, Decoder};
+use super::messages::Messages;
 use crate::secret::{Scrubber, Watchlist};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -38,6 +39,8 @@ pub(crate) struct Scrubbed {
     body: Incoming,
     decoder: Option<Decoder>,
     known: Watchlist,
+    /// The body is one of messages, each of which leaves when it came.
+    messages: Option<Messages>,
     scrubber: Scrubber,
     /// What came and was not decoded yet.
     came: Bytes,
@@ -60,10 +63,19 @@ impl Answer {
             decoder: Decoder::new(coding),
             scrubber: Scrubber::new(known.needles()),
             known,
+            messages: None,
             came: Bytes::new(),
             more: false,
             at: At::Data,
         }))
+    }
+
+    /// The same, for a body of gRPC messages where `grpc`.
+    pub(super) fn in_messages(mut self, grpc: bool) -> Self {
+        if let Self::Scrubbed(scrubbed) = &mut self {
+            scrubbed.messages = grpc.then(Messages::default);
+        }
+        self
     }
 
     pub(crate) fn plain(body: Incoming) -> Self {
@@ -112,7 +124,8 @@ impl Scrubbed {
     fn decode(&mut self) -> Result<Bytes, DecodeError> {
         self.scrubber.renew(&self.known.needles());
         let Some(decoder) = &mut self.decoder else {
-            return Ok(self.scrubber.push(std::mem::take(&mut self.came)));
+            let came = std::mem::take(&mut self.came);
+            return Ok(self.pushed(came));
         };
         let piece = &self.came[..self.came.len().min(PIECE)];
         let mut out = Vec::new();
@@ -125,6 +138,16 @@ impl Scrubbed {
         self.came.advance(taken);
         self.more = !stuck && !out.is_empty();
         Ok(if out.is_empty() { Bytes::new() } else { self.scrubber.push(out.into()) })
+    }
+
+    /// What may leave now that `data` came as it is.
+    fn pushed(&mut self, mut data: Bytes) -> Bytes {
+        let end = self.messages.as_mut().and_then(|messages| messages.ended(&data));
+        let Some(end) = end else { return self.scrubber.push(data) };
+        let mut out = BytesMut::from(self.scrubber.push(data.split_to(end)));
+        out.extend_from_slice(&self.scrubber.finish());
+        out.extend_from_slice(&self.scrubber.push(data));
+        out.freeze()
     }
 
     /// The end of the body: what was held back, if it may end here.

@@ -7,6 +7,7 @@
 mod body;
 mod decode;
 mod gzip;
+mod messages;
 
 pub(crate) use body::{Answer, Unread};
 pub(crate) use decode::DecodeError;
@@ -89,7 +90,8 @@ pub(crate) fn scrub(
     for name in DIGESTS {
         head.headers.remove(name);
     }
-    Ok(Answer::scrubbed(body, coding, known.clone()))
+    let grpc = super::headers::is_grpc(&head.headers);
+    Ok(Answer::scrubbed(body, coding, known.clone()).in_messages(grpc))
 }
 
 /// The status line and headers.
