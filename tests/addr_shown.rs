@@ -64,7 +64,10 @@ proptest! {
     #[test]
     fn every_limit_keeps_the_registrable_domain(labels in prop::collection::vec("[a-z]{1,9}", 1..9), limit in 0usize..80) {
         let host = Host::parse(&format!("{}.com", labels.join("."))).expect("a name");
-        let kept = host.name().and_then(|n| n.registrable()).expect("under com");
+        // `cn.com` is a public suffix itself.
+        let kept = host.name().and_then(|n| n.registrable());
+        prop_assume!(kept.is_some());
+        let kept = kept.unwrap_or_default();
         prop_assert!(Shown::host(&host).limit(limit).to_string().ends_with(kept));
     }
 }
