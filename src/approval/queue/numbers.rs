@@ -58,6 +58,11 @@ impl Numbers {
         self.wanted.notified().await;
     }
 
+    /// More are wanted, also if nobody takes one.
+    pub fn want(&self) {
+        self.wanted.notify_one();
+    }
+
     /// Ends when more entries can be numbered.
     pub fn more(&self) -> Notified<'_> {
         self.more.notified()

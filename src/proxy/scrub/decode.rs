@@ -235,3 +235,24 @@ impl fmt::Debug for Decoder {
         f.debug_struct("Decoder").field("came", &self.came).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_the_standard_does_not_know_is_refused() {
+        // RFC 7932 §9.1 ends at 24 bits; "large window" goes on to 30, a GiB for each answer.
+        for (large, taken) in [(false, true), (true, false)] {
+            let params = brotli::enc::BrotliEncoderParams {
+                large_window: large,
+                lgwin: if large { 28 } else { 22 },
+                ..Default::default()
+            };
+            let mut wire = Vec::new();
+            brotli::BrotliCompress(&mut &b"hello"[..], &mut wire, &params).unwrap();
+            let mut decoder = Decoder::new(Coding::Brotli).unwrap();
+            assert_eq!(decoder.step(&wire, &mut Vec::new()).is_ok(), taken, "large: {large}");
+        }
+    }
+}

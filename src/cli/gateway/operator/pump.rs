@@ -99,7 +99,11 @@ pub(in crate::cli::gateway) async fn reserve(operator: Arc<Operator>, tasks: Tas
             }
         }
         if failed {
-            tokio::time::sleep(RESERVED_AGAIN).await;
+            // Who waits for a number does not ask for it twice: it is tried again unasked.
+            tokio::select! {
+                () = tokio::time::sleep(RESERVED_AGAIN) => numbers.want(),
+                () = tasks.drained() => return,
+            }
         }
     }
 }
