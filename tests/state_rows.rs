@@ -2,7 +2,7 @@
 //! a database that is not ours is left as it is.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use portcullis::state::{Decision, Grant, NewPolicy, State, StateError};
+use portcullis::state::{Decision, Grant, ModelDay, NewPolicy, Response, State, StateError};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -184,7 +184,7 @@ async fn a_newer_database_is_refused_and_left_as_it_is() {
     drop(db);
     let before = std::fs::read(dir.db()).unwrap();
     let error = State::open(&dir.db()).unwrap_err().to_string();
-    assert!(error.contains("newer version (99; this build knows up to 1)"), "{error}");
+    assert!(error.contains("newer version (99; this build knows up to 2)"), "{error}");
     assert!(error.contains("fix: run the newer portcullis"), "{error}");
     assert_eq!(std::fs::read(dir.db()).unwrap(), before);
 }
@@ -251,4 +251,51 @@ async fn a_caller_who_leaves_takes_nothing_back() {
         .await;
     }
     assert_eq!(state.grants().await.unwrap(), [grant(1, "agent")]);
+}
+
+#[tokio::test]
+async fn what_models_cost_and_made_is_there_after_a_restart() {
+    let dir = Dir::new();
+    let day = |sandbox: &str, day, input| ModelDay {
+        sandbox: sandbox.into(),
+        day,
+        requests: 1,
+        failed: 2,
+        input,
+        output: u64::MAX,
+    };
+    let made = |id: usize| Response {
+        sandbox: "a".into(),
+        id: format!("resp_{id}"),
+        route: "main".into(),
+    };
+    let state = dir.open();
+    state.save_models(vec![day("a", 1, 5), day("b", 1, 6)], vec![made(0)]).await.unwrap();
+    state.save_models(vec![day("a", 2, 7)], vec![]).await.unwrap();
+    state.save_models(vec![], (1..5000).map(made).collect()).await.unwrap();
+    state.close().await;
+    let state = dir.open();
+    let mut days = state.model_days().await.unwrap();
+    days.sort_by(|a, b| a.sandbox.cmp(&b.sandbox));
+    // A sum past all counting is the largest that can be kept.
+    let kept = |day: ModelDay| ModelDay { output: i64::MAX.unsigned_abs(), ..day };
+    assert_eq!(days, [kept(day("a", 2, 7)), kept(day("b", 1, 6))]);
+    let responses = state.responses().await.unwrap();
+    assert_eq!((responses.len(), &responses[4095]), (4096, &made(4999)));
+    assert_eq!(responses[0], made(904));
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_is_brought_up_and_keeps_what_is_in_it() {
+    let dir = Dir::new();
+    let state = dir.open();
+    state.save_grant(grant(1, "a")).await.unwrap();
+    state.close().await;
+    let db = rusqlite::Connection::open(dir.db()).unwrap();
+    db.execute_batch("DROP TABLE model_days; DROP TABLE responses; PRAGMA user_version = 1")
+        .unwrap();
+    drop(db);
+    let state = dir.open();
+    assert_eq!(state.grants().await.unwrap(), [grant(1, "a")]);
+    assert_eq!(state.model_days().await.unwrap(), []);
 }

@@ -5,10 +5,11 @@
 //! be checked and the other used: a member twice, or a second spelling of its name that a reader
 //! without regard to case takes for it.
 
-use super::call::LONGEST_MODEL;
+use super::call::{LONGEST_MODEL, Work};
 use super::shape::Shape;
+use super::terms::Terms;
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -22,6 +23,7 @@ pub struct Body {
     /// Ollama's older name for the member `model`.
     name: Option<Found>,
     streams: Option<bool>,
+    terms: Terms,
 }
 
 #[derive(Clone, Debug)]
@@ -51,8 +53,11 @@ impl Body {
     /// Reads `bytes`, which came in `shape`.
     pub fn read(bytes: Bytes, shape: Shape) -> Result<Self, BodyError> {
         let text = std::str::from_utf8(&bytes).map_err(|_| BodyError::NotAnObject)?;
-        let members: Members<'_> =
-            serde_json::from_str(text).map_err(|_| BodyError::NotAnObject)?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let members = Reader(shape)
+            .deserialize(&mut reader)
+            .and_then(|members| reader.end().map(|()| members))
+            .map_err(|_| BodyError::NotAnObject)?;
         let start = text.as_ptr() as usize;
         let found = |member: Member<'_>, key| member.found(start, key);
         let model = found(members.model, "model")?;
@@ -70,7 +75,8 @@ impl Body {
         if members.stream.count > 1 {
             return Err(BodyError::Twice("stream"));
         }
-        Ok(Self { bytes, model, name, streams })
+        let terms = members.terms;
+        Ok(Self { bytes, model, name, streams, terms })
     }
 
     /// The model it names.
@@ -81,6 +87,21 @@ impl Body {
     /// Whether it asks for a stream, where it says so.
     pub fn streams(&self) -> Option<bool> {
         self.streams
+    }
+
+    /// The most that a model may write for it, in tokens: what it states, or what is usual.
+    pub fn output(&self, work: Work) -> u64 {
+        self.terms.output(work)
+    }
+
+    /// Whether it is worked on whoever waits for it.
+    pub fn in_background(&self) -> bool {
+        self.terms.background
+    }
+
+    /// The id of the response that it goes on from.
+    pub fn follows(&self) -> Option<&str> {
+        self.terms.follows.as_deref()
     }
 
     /// The bytes as they came.
@@ -161,6 +182,7 @@ struct Members<'a> {
     model: Member<'a>,
     name: Member<'a>,
     stream: Member<'a>,
+    terms: Terms,
 }
 
 /// A member, and how often a spelling of its name stands there.
@@ -190,34 +212,39 @@ impl<'a> Member<'a> {
     }
 }
 
-impl<'de> de::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: de::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Reader;
+/// Reads the members of a body in a shape.
+struct Reader(Shape);
 
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members<'de>;
+impl<'de> DeserializeSeed<'de> for Reader {
+    type Value = Members<'de>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
+    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        d.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Members::default();
-                while let Some(Key(key)) = map.next_key()? {
-                    let value: &'de RawValue = map.next_value()?;
-                    if key.eq_ignore_ascii_case("model") {
-                        members.model.note(key == "model", value);
-                    } else if key.eq_ignore_ascii_case("name") {
-                        members.name.note(key == "name", value);
-                    } else if key.eq_ignore_ascii_case("stream") {
-                        members.stream.note(key == "stream", value);
-                    }
-                }
-                Ok(members)
+impl<'de> Visitor<'de> for Reader {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let value: &'de RawValue = map.next_value()?;
+            if key.eq_ignore_ascii_case("model") {
+                members.model.note(key == "model", value);
+            } else if key.eq_ignore_ascii_case("name") {
+                members.name.note(key == "name", value);
+            } else if key.eq_ignore_ascii_case("stream") {
+                members.stream.note(key == "stream", value);
+            } else {
+                members.terms.note(self.0, &key, value);
             }
         }
-
-        d.deserialize_map(Reader)
+        Ok(members)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which request is which call: method and path, and nothing else.
 
+use super::made::Made;
 use super::shape::Shape;
 use http::{HeaderMap, Method};
 use std::borrow::Cow;
@@ -20,12 +21,7 @@ pub(super) const LONGEST_MODEL: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// A call whose model stands in its JSON body.
-    Body {
-        /// It makes or reads tokens that are paid for; counting and describing do not.
-        paid: bool,
-        /// It answers with a response that can be asked for later.
-        kept: bool,
-    },
+    Body(Work),
     /// A call whose model stands in its path, percent-decoded.
     Path {
         /// The model.
@@ -45,6 +41,19 @@ pub enum Operation<'a> {
         /// The one that is asked for.
         one: Option<Cow<'a, str>>,
     },
+}
+
+/// What a call makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Text, and what it is paid for.
+    Text,
+    /// Text in a response that can be asked for later.
+    Response,
+    /// Numbers: what is read is paid for.
+    Embedding,
+    /// A count or a description: nothing is paid for.
+    Free,
 }
 
 /// What is served, for the answer to what is not.
@@ -71,9 +80,6 @@ pub const SERVED: &[&str] = &[
     "POST /api/show",
 ];
 
-const PAID: Operation<'_> = Operation::Body { paid: true, kept: false };
-const FREE: Operation<'_> = Operation::Body { paid: false, kept: false };
-
 /// The call that `method` on `path` is, if it is one that is served. `path` is canonical.
 pub fn recognise<'a>(method: &Method, path: &'a str, headers: &HeaderMap) -> Option<Call<'a>> {
     let read = *method == Method::GET;
@@ -83,8 +89,9 @@ pub fn recognise<'a>(method: &Method, path: &'a str, headers: &HeaderMap) -> Opt
         (Shape::Gemini, gemini(method, rest, "/v1beta/models/")?)
     } else if let Some(rest) = path.strip_prefix("/api/") {
         let operation = match rest {
-            "chat" | "generate" | "embed" if *method == Method::POST => PAID,
-            "show" if *method == Method::POST => FREE,
+            "chat" | "generate" if *method == Method::POST => Operation::Body(Work::Text),
+            "embed" if *method == Method::POST => Operation::Body(Work::Embedding),
+            "show" if *method == Method::POST => Operation::Body(Work::Free),
             "tags" if read => Operation::Models { one: None },
             _ => return None,
         };
@@ -92,8 +99,12 @@ pub fn recognise<'a>(method: &Method, path: &'a str, headers: &HeaderMap) -> Opt
     } else {
         let rest = path.strip_prefix("/v1/")?;
         match rest {
-            "messages" if *method == Method::POST => (Shape::Anthropic, PAID),
-            "messages/count_tokens" if *method == Method::POST => (Shape::Anthropic, FREE),
+            "messages" if *method == Method::POST => {
+                (Shape::Anthropic, Operation::Body(Work::Text))
+            }
+            "messages/count_tokens" if *method == Method::POST => {
+                (Shape::Anthropic, Operation::Body(Work::Free))
+            }
             _ if rest.starts_with("models/") && rest.contains(':') && !read => {
                 (Shape::Gemini, gemini(method, rest, "/v1/models/")?)
             }
@@ -111,8 +122,9 @@ pub fn recognise<'a>(method: &Method, path: &'a str, headers: &HeaderMap) -> Opt
 fn openai<'a>(method: &Method, rest: &'a str) -> Option<Operation<'a>> {
     if *method == Method::POST {
         match rest {
-            "chat/completions" | "completions" | "embeddings" => return Some(PAID),
-            "responses" => return Some(Operation::Body { paid: true, kept: true }),
+            "chat/completions" | "completions" => return Some(Operation::Body(Work::Text)),
+            "embeddings" => return Some(Operation::Body(Work::Embedding)),
+            "responses" => return Some(Operation::Body(Work::Response)),
             _ => {}
         }
     }
@@ -124,9 +136,7 @@ fn openai<'a>(method: &Method, rest: &'a str) -> Option<Operation<'a>> {
             Some("input_items") => *method == Method::GET,
             Some(_) => false,
         };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        return (served && !id.is_empty() && id.bytes().all(plain))
-            .then_some(Operation::Kept { id });
+        return (served && Made::is_id(id)).then_some(Operation::Kept { id });
     }
     if *method != Method::GET {
         return None;
@@ -162,12 +172,12 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
 }
 
 impl Operation<'_> {
-    /// Whether tokens are paid for it.
-    pub fn paid(&self) -> bool {
+    /// What it makes.
+    pub fn work(&self) -> Work {
         match self {
-            Self::Body { paid, .. } => *paid,
-            Self::Path { .. } => true,
-            Self::Kept { .. } | Self::Models { .. } => false,
+            Self::Body(work) => *work,
+            Self::Path { .. } => Work::Text,
+            Self::Kept { .. } | Self::Models { .. } => Work::Free,
         }
     }
 }

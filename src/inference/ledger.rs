@@ -1,8 +1,8 @@
 //! What a sandbox has spent: its budget, and the counts that `inference usage` prints.
 //!
-//! Time is an argument. A request reserves what its prompt is thought to cost when it is let
-//! through, so that many at once do not overdraw the day together; what it did cost is known at
-//! its end.
+//! Time is an argument. A call reserves what it may cost when it is let through, prompt and answer,
+//! so that many at once do not overdraw the day together; what it did cost is known at its end. A
+//! call alone is let through while anything is left: the day is overdrawn by one call at most.
 
 use super::meter::Tokens;
 use super::routes::Budget;
@@ -28,6 +28,21 @@ pub struct Ledger {
     refilled: Option<SystemTime>,
     usage: BTreeMap<(Arc<str>, Arc<str>), Usage>,
     errors: BTreeMap<Arc<str>, Errors>,
+    /// The day has changed since it was last taken to be kept.
+    changed: bool,
+}
+
+/// What was counted for a call whose cost nobody knows yet: it is worked on in the background.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Its route.
+    pub route: Arc<str>,
+    /// Its model.
+    pub model: Arc<str>,
+    /// What was counted.
+    pub counted: Tokens,
+    /// When.
+    pub at: SystemTime,
 }
 
 /// What was spent in a day (UTC).
@@ -73,6 +88,15 @@ pub enum Spent {
         /// How long until there are more.
         wait: Duration,
     },
+    /// What is left is held by calls under way.
+    #[error(
+        "what is left of the sandbox's budget of {limit} tokens for today (UTC) is held by its \
+         calls under way: try again when one has ended"
+    )]
+    Held {
+        /// The budget.
+        limit: u64,
+    },
     /// Too many requests within a minute.
     #[error("the sandbox's budget of {limit} model calls a minute is used up")]
     Requests {
@@ -112,6 +136,7 @@ impl Default for Ledger {
             refilled: None,
             usage: BTreeMap::new(),
             errors: BTreeMap::new(),
+            changed: false,
         }
     }
 }
@@ -121,11 +146,16 @@ impl Ledger {
     pub fn admit(&mut self, budget: Budget, tokens: u64, now: SystemTime) -> Result<(), Spent> {
         let since = since_epoch(now);
         self.turn(now);
-        if let Some(limit) = budget.tokens_per_day
-            && self.today.tokens().saturating_add(self.reserved) >= limit
-        {
-            let wait = Duration::from_secs(DAY - since % DAY);
-            return Err(Spent::Tokens { limit, wait });
+        if let Some(limit) = budget.tokens_per_day {
+            let spent = self.today.tokens();
+            if spent >= limit {
+                let wait = Duration::from_secs(DAY - since % DAY);
+                return Err(Spent::Tokens { limit, wait });
+            }
+            let sum = spent.saturating_add(self.reserved).saturating_add(tokens);
+            if self.reserved > 0 && sum > limit {
+                return Err(Spent::Held { limit });
+            }
         }
         if let Some(limit) = budget.requests_per_minute {
             self.take_request(limit, now)?;
@@ -162,6 +192,17 @@ impl Ledger {
             self.day = day;
             self.today = Today::default();
         }
+        self.changed = true;
+    }
+
+    /// The day of `now`, with what an earlier gateway counted in it.
+    pub fn restore(&mut self, day: u64, today: Today) {
+        (self.day, self.today) = (day, today);
+    }
+
+    /// The day (since 1970) and what was spent in it, where that changed since this was last asked.
+    pub fn changed(&mut self) -> Option<(u64, Today)> {
+        std::mem::take(&mut self.changed).then_some((self.day, self.today))
     }
 
     /// Counts a call that was answered, and what it cost.
@@ -176,6 +217,26 @@ impl Ledger {
         let today = &mut self.today;
         today.input = today.input.saturating_add(tokens.input);
         today.output = today.output.saturating_add(tokens.output);
+    }
+
+    /// Puts what a call did cost in the place of what was counted for it.
+    pub fn settle(&mut self, owed: &Owed, cost: Tokens, now: SystemTime) {
+        self.turn(now);
+        let Tokens { input, output, .. } = owed.counted;
+        // What was counted yesterday stays there.
+        if since_epoch(owed.at) / DAY == self.day {
+            self.today.input = self.today.input.saturating_sub(input);
+            self.today.output = self.today.output.saturating_sub(output);
+            self.spend(cost, now);
+        } else {
+            let more = |cost: u64, counted: u64| cost.saturating_sub(counted);
+            let (input, output) = (more(cost.input, input), more(cost.output, output));
+            self.spend(Tokens { input, output, estimated: false }, now);
+        }
+        let usage = self.usage(&owed.route, &owed.model);
+        usage.input = usage.input.saturating_sub(input).saturating_add(cost.input);
+        usage.output = usage.output.saturating_sub(output).saturating_add(cost.output);
+        usage.estimated = usage.estimated.saturating_sub(1);
     }
 
     /// Counts a call that failed.
@@ -274,13 +335,63 @@ mod tests {
     }
 
     #[test]
-    fn requests_under_way_hold_what_they_may_cost() {
+    fn calls_under_way_hold_what_they_may_cost() {
         let mut ledger = Ledger::default();
         ledger.admit(TOKENS, 60, at(0)).unwrap();
-        ledger.admit(TOKENS, 60, at(0)).unwrap();
-        assert!(ledger.admit(TOKENS, 60, at(0)).is_err());
+        assert_eq!(ledger.admit(TOKENS, 60, at(0)), Err(Spent::Held { limit: 100 }));
+        ledger.admit(TOKENS, 40, at(0)).unwrap();
+        assert_eq!(ledger.admit(TOKENS, 1, at(0)), Err(Spent::Held { limit: 100 }));
         ledger.release(60);
         assert_eq!(ledger.admit(TOKENS, 60, at(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_call_alone_may_use_what_is_left_whatever_it_says_it_may_cost() {
+        let mut ledger = Ledger::default();
+        ledger.admit(TOKENS, u64::MAX, at(0)).unwrap();
+        assert_eq!(ledger.admit(TOKENS, 0, at(0)), Err(Spent::Held { limit: 100 }));
+        ledger.release(u64::MAX);
+        ledger.spend(Tokens { input: 99, output: 0, estimated: false }, at(0));
+        ledger.admit(TOKENS, 5000, at(0)).unwrap();
+    }
+
+    #[test]
+    fn what_was_counted_beforehand_is_replaced_by_what_it_cost() {
+        let counted = Tokens { input: 10, output: 4096, estimated: true };
+        let cost = Tokens { input: 12, output: 5, estimated: false };
+        let (route, model): (Arc<str>, Arc<str>) = ("r".into(), "m".into());
+        let owed = Owed { route: route.clone(), model: model.clone(), counted, at: at(5) };
+        let mut ledger = Ledger::default();
+        ledger.spend(counted, at(5));
+        let usage = ledger.usage(&route, &model);
+        (usage.input, usage.output, usage.estimated) = (10, 4096, 1);
+        ledger.settle(&owed, cost, at(6));
+        assert_eq!(ledger.today(at(6)).tokens(), 17);
+        let usage = *ledger.usage(&route, &model);
+        assert_eq!((usage.input, usage.output, usage.estimated), (12, 5, 0));
+        // After midnight only what is more is counted, and nothing is given back.
+        let mut ledger = Ledger::default();
+        ledger.spend(counted, at(5));
+        ledger.settle(&owed, cost, at(DAY));
+        assert_eq!(ledger.today(at(DAY)).tokens(), 2);
+    }
+
+    #[test]
+    fn a_day_that_was_kept_goes_on() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.changed(), None);
+        ledger.spend(Tokens { input: 60, output: 39, estimated: false }, at(1));
+        let (day, today) = ledger.changed().unwrap();
+        assert_eq!((day, ledger.changed()), (20_000, None));
+        let mut next = Ledger::default();
+        next.restore(day, today);
+        assert_eq!(next.changed(), None);
+        assert_eq!(next.today(at(2)).tokens(), 99);
+        next.spend(Tokens { input: 1, output: 0, estimated: false }, at(2));
+        assert!(next.admit(TOKENS, 1, at(3)).is_err());
+        let mut tomorrow = Ledger::default();
+        tomorrow.restore(day, today);
+        assert_eq!(tomorrow.admit(TOKENS, 1, at(DAY)), Ok(()));
     }
 
     #[test]

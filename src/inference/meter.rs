@@ -2,8 +2,11 @@
 //!
 //! The bytes are never held back or changed, and a meter's size does not grow with the answer.
 //! Where a provider does not say (OpenAI's streams without `stream_options.include_usage`, any
-//! stream that breaks off), the count is an estimate from bytes and says so.
+//! stream that breaks off, an answer that is no JSON), the count is an estimate from bytes and says
+//! so.
 
+use super::call::Work;
+use super::made::Made;
 use super::scan::{Fact, Place, Scan};
 
 /// Bytes of text a token: what an estimate divides by.
@@ -33,6 +36,9 @@ pub struct Meter {
     framing: Framing,
     scan: Scan,
     counts: Counts,
+    work: Work,
+    /// Bytes of the request.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -72,14 +78,14 @@ struct Counts {
     opening: u64,
     /// Bytes of text in the answer.
     text: u64,
-    /// Bytes of the request.
-    asked: u64,
+    /// Bytes of the answer.
+    seen: u64,
     id: Option<Box<str>>,
 }
 
 impl Meter {
-    /// A meter for an answer of this `Content-Type` to a request of `asked` bytes.
-    pub fn new(content_type: Option<&str>, asked: u64) -> Self {
+    /// A meter for an answer of this `Content-Type` to a request of `asked` bytes for `work`.
+    pub fn new(content_type: Option<&str>, (work, asked): (Work, u64)) -> Self {
         let kind = content_type.and_then(|kind| kind.split(';').next()).unwrap_or("").trim();
         let framing = if kind.eq_ignore_ascii_case("text/event-stream") {
             Framing::Events(Line::Start(0))
@@ -88,7 +94,7 @@ impl Meter {
         } else {
             Framing::Whole
         };
-        Self { framing, scan: Scan::new(), counts: Counts { asked, ..Counts::default() } }
+        Self { framing, scan: Scan::new(), counts: Counts::default(), work, asked }
     }
 
     /// Whether the answer comes in events or lines.
@@ -98,7 +104,8 @@ impl Meter {
 
     /// Reads on.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Self { framing, scan, counts } = self;
+        let Self { framing, scan, counts, .. } = self;
+        counts.seen += bytes.len() as u64;
         let mut found = |fact: Fact<'_>| counts.note(fact);
         match framing {
             Framing::Whole => scan.feed(bytes, &mut found),
@@ -119,9 +126,9 @@ impl Meter {
         self.counts.text > 0 || self.counts.output.is_some_and(|n| n > 0)
     }
 
-    /// The id of the response, where the shape gives it one that can be asked for later.
+    /// The id of the response, where it can be asked for later.
     pub fn response_id(&self) -> Option<&str> {
-        self.counts.id.as_deref()
+        self.counts.id.as_deref().filter(|_| self.work == Work::Response)
     }
 
     /// What it cost, as far as it was read.
@@ -131,12 +138,13 @@ impl Meter {
         let input = counts.input.map(|input| input.saturating_add(beside));
         let output = match counts.output {
             Some(output) => Some(output.saturating_add(counts.output_beside)),
+            None if self.work == Work::Embedding => Some(0),
             None if counts.text == 0 && input.is_some() && counts.opening == 0 => Some(0),
             None => None,
         };
         Tokens {
-            input: input.unwrap_or(counts.asked.div_ceil(BYTES)),
-            output: output.unwrap_or(counts.opening.max(counts.text.div_ceil(BYTES))),
+            input: input.unwrap_or(self.asked.div_ceil(BYTES)),
+            output: output.unwrap_or_else(|| counts.estimate()),
             estimated: input.is_none() || output.is_none(),
         }
     }
@@ -183,12 +191,20 @@ fn events(line: &mut Line, bytes: &[u8], scan: &mut Scan, found: &mut impl FnMut
 }
 
 impl Counts {
+    /// What the text of an answer may have cost. One that shows none is counted as a whole: it is
+    /// in a form that is not read here.
+    fn estimate(&self) -> u64 {
+        let text = if self.text == 0 && self.input.is_none() { self.seen } else { self.text };
+        self.opening.max(text.div_ceil(BYTES))
+    }
+
     fn note(&mut self, fact: Fact<'_>) {
         match fact {
             Fact::Text(bytes) => self.text += bytes as u64,
             Fact::Id(id) => {
-                if self.id.is_none() && id.starts_with(b"resp_") {
-                    self.id = std::str::from_utf8(id).ok().map(Into::into);
+                if self.id.is_none() {
+                    let id = std::str::from_utf8(id).ok().filter(|id| Made::is_id(id));
+                    self.id = id.map(Into::into);
                 }
             }
             Fact::Number(Place::Root, name, number) => match name {
@@ -222,7 +238,7 @@ mod tests {
     use super::*;
 
     fn read(kind: &str, chunks: &[&str]) -> Meter {
-        let mut meter = Meter::new(Some(kind), 400);
+        let mut meter = Meter::new(Some(kind), (Work::Response, 400));
         for chunk in chunks {
             meter.feed(chunk.as_bytes());
         }
@@ -304,6 +320,16 @@ mod tests {
         let answer = "{\"data\":[{\"embedding\":[0.1,2]}],\"usage\":{\"prompt_tokens\":8,\
                       \"total_tokens\":8}}";
         assert_eq!(read("application/json", &[answer]).tokens(), said(8, 0));
+        let mut unsaid = Meter::new(None, (Work::Embedding, 400));
+        unsaid.feed(br#"{"data":[{"embedding":[0.1,2]}]}"#);
+        assert_eq!(unsaid.tokens(), Tokens { input: 100, output: 0, estimated: true });
+    }
+
+    #[test]
+    fn an_answer_in_a_form_that_is_not_read_is_counted_as_a_whole() {
+        let bytes = "\u{8}\u{1}".repeat(2000);
+        let counted = read("application/x-protobuf", &[&bytes]).tokens();
+        assert_eq!(counted, Tokens { input: 100, output: 1000, estimated: true });
     }
 
     #[test]

@@ -248,6 +248,8 @@ codes! {
     ModelCallTooLarge = "model_call_too_large", LimitExceeded, 413;
     /// The sandbox's tokens for the day are used up.
     TokenBudget = "token_budget", LimitExceeded, 429;
+    /// What is left of the sandbox's tokens for the day is held by its calls under way.
+    TokensHeld = "tokens_held", LimitExceeded, 429;
     /// Too many model calls from the sandbox within a minute.
     CallBudget = "call_budget", LimitExceeded, 429;
 }

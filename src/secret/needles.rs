@@ -1,7 +1,7 @@
 //! What values are found by: all spellings of all of them in one automaton.
 //!
-//! A text is looked through twice where it holds a `%`: as it stands, and with its percent escapes
-//! undone, because any byte of a value may be escaped, in either case.
+//! A text is looked through twice where it holds escapes: as it stands, and with percent escapes and
+//! JSON's `\\u00XX` undone, because any byte of a value may be escaped, in either case.
 
 use super::forms;
 use super::value::Secret;
@@ -29,7 +29,10 @@ struct Automaton {
     any_case: AhoCorasick,
 }
 
-/// A text with its percent escapes undone, and where each of its bytes stood.
+/// How many bytes the longest escape takes.
+const LONGEST_ESCAPE: usize = 6;
+
+/// A text with its escapes undone, and where each of its bytes stood.
 struct Undone {
     text: Vec<u8>,
     /// Where each byte of `text` begins in the raw text; one more than there are bytes.
@@ -50,7 +53,7 @@ impl Needles {
             .match_kind(MatchKind::Standard)
             .build(all.iter().map(|form| form.as_slice()))
             .expect("values have at most 16 KiB, far from what an automaton can't hold");
-        let held = (3 * search.max_pattern_len()).next_power_of_two().max(LEAST_HELD);
+        let held = (LONGEST_ESCAPE * search.max_pattern_len()).next_power_of_two().max(LEAST_HELD);
         let any_case = AhoCorasickBuilder::new()
             .ascii_case_insensitive(true)
             .build(texts)
@@ -72,7 +75,7 @@ impl Needles {
     pub fn found_in(&self, text: &[u8]) -> bool {
         let Some(found_by) = &self.found_by else { return false };
         found_by.search.is_match(text)
-            || (text.contains(&b'%') && found_by.search.is_match(&Undone::of(text).text))
+            || (escaped(text) && found_by.search.is_match(&Undone::of(text).text))
     }
 
     /// Whether a value itself stands in `text`, in letters of any case: the name of a header goes
@@ -112,7 +115,7 @@ impl Needles {
         let mut found = Vec::new();
         if let Some(found_by) = &self.found_by {
             found_by.push(text, &mut found, |range| range);
-            if text.contains(&b'%') {
+            if escaped(text) {
                 let undone = Undone::of(text);
                 found_by.push(&undone.text, &mut found, |r| undone.at[r.start]..undone.at[r.end]);
             }
@@ -156,40 +159,39 @@ impl Undone {
         let mut i = 0;
         while let Some(&b) = raw.get(i) {
             at.push(i);
-            match escape(&raw[i..]) {
-                Some(byte) => {
-                    text.push(byte);
-                    i += 3;
-                }
-                None => {
-                    text.push(b);
-                    i += 1;
-                }
-            }
+            let (byte, width) = escape(&raw[i..]).unwrap_or((b, 1));
+            text.push(byte);
+            i += width;
         }
         at.push(raw.len());
         Self { text, at }
     }
 }
 
-/// The byte that the escape at the start of `bytes` stands for.
-fn escape(bytes: &[u8]) -> Option<u8> {
+/// Whether there may be escapes in `text`.
+fn escaped(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'%', b'\\', text).any(|at| escape(&text[at..]).is_some())
+}
+
+/// The byte that the escape at the start of `bytes` stands for, and how many bytes the escape has.
+fn escape(bytes: &[u8]) -> Option<(u8, usize)> {
     let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     match bytes {
-        [b'%', high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
+        [b'%', high, low, ..] => Some((digit(*high)? << 4 | digit(*low)?, 3)),
+        // A character past ASCII is more than one byte of a value.
+        [b'\\', b'u', b'0', b'0', high @ b'0'..=b'7', low, ..] => {
+            Some((digit(*high)? << 4 | digit(*low)?, LONGEST_ESCAPE))
+        }
         _ => None,
     }
 }
 
-/// `at`, or where the escape begins that it stands inside of. Escapes never overlap: a `%` is no
-/// hexadecimal digit.
+/// `at`, or where the escape begins that it stands inside of. Escapes never overlap: what one
+/// begins with is no hexadecimal digit.
 fn border(text: &[u8], at: usize) -> usize {
-    let inside = |back: &usize| {
-        let Some(start) = at.checked_sub(*back) else { return false };
-        let rest = &text[start..text.len().min(start + 3)];
-        rest[0] == b'%' && rest[1..].iter().all(u8::is_ascii_hexdigit)
-    };
-    [1, 2].iter().find(|back| inside(back)).map_or(at, |back| at - back)
+    let inside =
+        |start: &usize| escape(&text[*start..]).is_some_and(|(_, width)| *start + width > at);
+    (at.saturating_sub(LONGEST_ESCAPE - 1)..at).find(inside).unwrap_or(at)
 }
 
 /// Ranges in order, with those that overlap made one.
@@ -230,6 +232,9 @@ mod tests {
             ("k=s3cr3t%2fva%2bue%3d%3D", "k=***"),
             ("%73%33cr3t/va+ue=%3d", "***"),
             (r#"{"k":"s3cr3t\/va+ue=="}"#, r#"{"k":"***"}"#),
+            (r#"{"k":"s3cr3t/va\u002Bue\u003d="}"#, r#"{"k":"***"}"#),
+            (r#"{"k":"\u0073\u0033cr3t\u002fva%2bue=="}"#, r#"{"k":"***"}"#),
+            (r#"\u0173cr3t/va+ue=="#, r#"\u0173cr3t/va+ue=="#),
             ("nothing to see", "nothing to see"),
             ("s3cr3t/va+ue=", "s3cr3t/va+ue="),
         ] {
@@ -265,6 +270,8 @@ mod tests {
         assert_eq!(long.len() - needles.pending(long.as_bytes()), LEAST_HELD);
         let escaped = "%78".repeat(5000);
         assert_eq!((escaped.len() - needles.pending(escaped.as_bytes())) % 3, 0);
+        let escaped = r"\u0078".repeat(5000);
+        assert_eq!((escaped.len() - needles.pending(escaped.as_bytes())) % 6, 0);
     }
 
     #[test]

@@ -160,6 +160,9 @@ mod tests {
             [b'%', a, b, ..] if hex(a).is_some() && hex(b).is_some() => {
                 (u8::try_from(hex(a).unwrap() * 16 + hex(b).unwrap()).unwrap(), 3)
             }
+            [b'\\', b'u', b'0', b'0', a @ b'0'..=b'7', b, ..] if hex(b).is_some() => {
+                (u8::try_from(hex(a).unwrap() * 16 + hex(b).unwrap()).unwrap(), 6)
+            }
             _ => (text[i], 1),
         };
         // Where an escape begins is a matter of reading from the start.
@@ -205,7 +208,7 @@ mod tests {
 
     /// Text that is full of values, halves of values and escapes.
     fn text(values: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
-        let piece = (0..values.len(), 0..8_u8, 0..20_usize).prop_map(move |(which, how, cut)| {
+        let piece = (0..values.len(), 0..10_u8, 0..20_usize).prop_map(move |(which, how, cut)| {
             use base64::Engine;
             let value = values[which].as_bytes();
             let cut = cut.min(value.len());
@@ -224,6 +227,14 @@ mod tests {
                     base64::engine::general_purpose::STANDARD.encode(whole).into_bytes()
                 }
                 6 => b"%2"[..cut % 3].to_vec(),
+                7 => b"\\u002"[..cut % 6].to_vec(),
+                8 => {
+                    let mut out = value[..cut].to_vec();
+                    out.extend(
+                        value[cut..].iter().flat_map(|b| format!("\\u{b:04x}").into_bytes()),
+                    );
+                    out
+                }
                 _ => b"x".repeat(cut),
             }
         });

@@ -1,5 +1,5 @@
 //! What outlives the gateway: session grants, decisions, versions of policies, numbers that were
-//! given out. One SQLite file, `state.db`, of the operator alone (0600).
+//! given out, what models cost today. One SQLite file, `state.db`, of the operator alone (0600).
 //!
 //! Owns the file and the one thread that touches it. It knows rows of plain values and texts, not
 //! what they mean. Every call is answered when its rows are on the disk, [`State::log_decision`]
@@ -11,7 +11,7 @@ mod rows;
 mod sql;
 mod thread;
 
-pub use rows::{Decision, Grant, NewPolicy, Policy};
+pub use rows::{Decision, Grant, ModelDay, NewPolicy, Policy, Response};
 
 use rusqlite::Connection;
 use std::fmt;
@@ -180,6 +180,22 @@ impl State {
     pub async fn pinned(&self, sandbox: &str) -> Answer<Option<u64>> {
         let sandbox = sandbox.to_owned();
         self.call(move |db| sql::pinned(db, &sandbox)).await
+    }
+
+    /// Keeps what models cost, a sandbox's last day alone, and the responses that were made: the
+    /// newest 4,096 of each sandbox.
+    pub async fn save_models(&self, days: Vec<ModelDay>, responses: Vec<Response>) -> Answer<()> {
+        self.call(move |db| sql::save_models(db, &days, &responses)).await
+    }
+
+    /// What models cost, each sandbox's last day.
+    pub async fn model_days(&self) -> Answer<Vec<ModelDay>> {
+        self.call(|db| sql::model_days(db)).await
+    }
+
+    /// The responses that are kept, the oldest first.
+    pub async fn responses(&self) -> Answer<Vec<Response>> {
+        self.call(|db| sql::responses(db)).await
     }
 
     async fn call<T: Send + 'static>(

@@ -13,7 +13,8 @@ const APPLICATION: u32 = 0x706f_7274;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Each brings the database one version up; a version that was released never changes.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE grants (
         id         INTEGER PRIMARY KEY,
         sandbox    TEXT NOT NULL,
@@ -49,7 +50,25 @@ const MIGRATIONS: &[&str] = &["
         pinned  INTEGER,
         FOREIGN KEY (sandbox, pinned) REFERENCES policies (sandbox, version)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE model_days (
+        sandbox  TEXT PRIMARY KEY,
+        day      INTEGER NOT NULL,
+        requests INTEGER NOT NULL,
+        failed   INTEGER NOT NULL,
+        input    INTEGER NOT NULL,
+        output   INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE responses (
+        n       INTEGER PRIMARY KEY,
+        sandbox TEXT NOT NULL,
+        id      TEXT NOT NULL,
+        route   TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX responses_of ON responses (sandbox, n);
+",
+];
 
 /// Opens and migrates.
 pub(super) fn open(path: &Path) -> Result<Connection, StateError> {

@@ -63,3 +63,31 @@ pub struct Policy {
     /// Its layers with their texts, as JSON.
     pub layers: String,
 }
+
+/// What the models of a sandbox cost in its last day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelDay {
+    /// Whose it is.
+    pub sandbox: String,
+    /// The day, counted from 1970 (UTC).
+    pub day: u64,
+    /// Calls that were answered.
+    pub requests: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Tokens read.
+    pub input: u64,
+    /// Tokens made.
+    pub output: u64,
+}
+
+/// A model's response that may be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Whose it is.
+    pub sandbox: String,
+    /// Its id at the provider.
+    pub id: String,
+    /// The route that made it.
+    pub route: String,
+}

@@ -1,12 +1,15 @@
 //! The statements. Each function is one transaction.
 
-use super::rows::{Decision, Grant, NewPolicy, Policy};
+use super::rows::{Decision, Grant, ModelDay, NewPolicy, Policy, Response};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 /// How many decisions are kept.
 const DECISIONS: i64 = 100_000;
 /// How many versions of a sandbox's policy are kept.
 const VERSIONS: u64 = 200;
+
+/// How many responses of a sandbox are kept.
+const RESPONSES: u32 = 4096;
 
 /// What `policies` selects.
 const POLICY: &str = "SELECT version, sandbox, at_ms, digest, why, by, layers FROM policies";
@@ -143,6 +146,58 @@ pub(super) fn set_pinned(
 pub(super) fn pinned(db: &Connection, sandbox: &str) -> rusqlite::Result<Option<u64>> {
     let sql = "SELECT pinned FROM sandboxes WHERE sandbox = ?1 AND pinned IS NOT NULL";
     db.query_row(sql, [sandbox], |row| unsigned(row, 0)).optional()
+}
+
+pub(super) fn save_models(
+    db: &mut Connection,
+    days: &[ModelDay],
+    responses: &[Response],
+) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let sql = "INSERT OR REPLACE INTO model_days (sandbox, day, requests, failed, input, output) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    // A count that is past all counting is as large as can be.
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    for ModelDay { sandbox, day, requests, failed, input, output } in days {
+        let [day, requests, failed] = [day, requests, failed].map(|n| number(*n));
+        let [input, output] = [input, output].map(|n| number(*n));
+        transaction.execute(sql, params![sandbox, day, requests, failed, input, output])?;
+    }
+    let sql = "INSERT INTO responses (sandbox, id, route) VALUES (?1, ?2, ?3)";
+    for Response { sandbox, id, route } in responses {
+        transaction.execute(sql, params![sandbox, id, route])?;
+    }
+    let sql = "DELETE FROM responses WHERE sandbox = ?1 AND n <= \
+               (SELECT n FROM responses WHERE sandbox = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)";
+    let mut pruned: Vec<&str> = responses.iter().map(|one| one.sandbox.as_str()).collect();
+    pruned.sort_unstable();
+    pruned.dedup();
+    for sandbox in pruned {
+        transaction.execute(sql, params![sandbox, RESPONSES])?;
+    }
+    transaction.commit()
+}
+
+pub(super) fn model_days(db: &Connection) -> rusqlite::Result<Vec<ModelDay>> {
+    let sql = "SELECT sandbox, day, requests, failed, input, output FROM model_days";
+    let read = |row: &Row<'_>| {
+        Ok(ModelDay {
+            sandbox: row.get(0)?,
+            day: unsigned(row, 1)?,
+            requests: unsigned(row, 2)?,
+            failed: unsigned(row, 3)?,
+            input: unsigned(row, 4)?,
+            output: unsigned(row, 5)?,
+        })
+    };
+    db.prepare(sql)?.query_map([], read)?.collect()
+}
+
+pub(super) fn responses(db: &Connection) -> rusqlite::Result<Vec<Response>> {
+    let sql = "SELECT sandbox, id, route FROM responses ORDER BY n";
+    let read =
+        |row: &Row<'_>| Ok(Response { sandbox: row.get(0)?, id: row.get(1)?, route: row.get(2)? });
+    db.prepare(sql)?.query_map([], read)?.collect()
 }
 
 /// SQLite's integers are signed.

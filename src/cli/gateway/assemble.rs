@@ -2,7 +2,7 @@
 
 use super::earlier::{Earlier, Sinks};
 use super::lock::StateLock;
-use super::operator::{Facts, Models, Operator, SandboxFacts};
+use super::operator::{Accounts, Facts, Models, Operator, SandboxFacts};
 use super::policies::{self, Why};
 use super::run::Running;
 use crate::config::{
@@ -71,6 +71,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         sandbox.show_agent(policies::agent_view(&compiled.0));
         sandboxes.insert(name, sandbox);
     }
+    super::operator::restore(&policies.state, &sandboxes).await?;
     let listeners = bind(config, &sandboxes, &recorder)?;
     let metrics = config.metrics.map(metrics_listener).transpose()?;
     let control = crate::control::server::bind(&said.socket)?;
@@ -116,6 +117,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         tally: told.tally.clone(),
         gauges: gate.gauges.clone(),
         models,
+        accounts: Arc::new(Accounts::new(policies.state.clone(), sandboxes.clone())),
     });
     Ok(Running {
         loaded: loaded.clone(),

@@ -235,6 +235,7 @@ impl Running {
         let tasks = self.gate.tasks.clone();
         tasks.spawn(operator::pump(self.operator.clone(), notify, tasks.clone()));
         tasks.spawn(operator::reserve(self.operator.clone(), tasks.clone()));
+        tasks.spawn(self.operator.accounts.clone().keep(tasks.clone()));
         let listener = tokio::net::UnixListener::from_std(self.control.0.try_clone()?)?;
         let (backend, feed) = (self.operator.clone(), self.feed.clone());
         let ends = tasks.clone();
@@ -281,6 +282,9 @@ impl Running {
             }
         }
         self.workers.drain(self.loaded.config.timeout.drain, signals.stop()).await;
+        if let Err(error) = self.operator.accounts.save().await {
+            tracing::error!(%error, "what models cost since the last second is not kept");
+        }
         if self.recorder.event(Event::GatewayStop).is_err() {
             tracing::error!("the stop could not be recorded");
         }

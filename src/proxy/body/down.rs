@@ -207,15 +207,15 @@ impl Streaming {
     }
 
     /// What was read along is noted before the record closes.
-    fn settle(&mut self) {
+    fn settle(&mut self, broke: Option<Code>) {
         if let (Some(tee), Some(open)) = (self.tee.take(), &mut self.open) {
-            tee.note(open.record());
+            tee.note(open.record(), broke);
         }
     }
 
     fn finish(&mut self) {
         self.done = true;
-        self.settle();
+        self.settle(None);
         let sent_all = self
             .open
             .as_ref()
@@ -234,7 +234,7 @@ impl Streaming {
 
     fn fail(&mut self, code: Code) {
         self.done = true;
-        self.settle();
+        self.settle(Some(code));
         self.lease = None;
         self.upload = None;
         if let Some(open) = self.open.take() {
@@ -248,7 +248,7 @@ impl Drop for Streaming {
         if !self.done && self.at_end() {
             self.finish();
         }
-        self.settle();
+        self.settle(None);
     }
 }
 

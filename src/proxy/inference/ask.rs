@@ -114,7 +114,7 @@ impl Asked<'_> {
             (_, None) => (self.line.path().to_owned(), Bytes::new()),
         };
         let mut path = provider.path(&attempt.route.endpoint, self.call.shape, &path);
-        if let Some(query) = self.line.query().and_then(kept) {
+        if let Some(query) = kept(self.line.query().unwrap_or_default())? {
             path = format!("{path}?{query}");
         }
         Ok(Outgoing {
@@ -141,11 +141,16 @@ pub(super) fn target(path: String) -> Result<PathAndQuery, Refusal> {
         .map_err(|_| Refusal::unjudged(Code::BadTarget, "the target can't be forwarded"))
 }
 
-/// The part of a query that goes up.
-fn kept(query: &str) -> Option<String> {
+/// The part of a query that goes up. What an answer cost is read from JSON and from events of it.
+fn kept(query: &str) -> Result<Option<String>, Refusal> {
     let name = |pair: &&str| QUERY.contains(&pair.split('=').next().unwrap_or(pair));
     let pairs: Vec<&str> = query.split('&').filter(name).collect();
-    (!pairs.is_empty()).then(|| pairs.join("&"))
+    let strange = |pair: &&str| pair.starts_with("alt") && !matches!(*pair, "alt=sse" | "alt=json");
+    if pairs.iter().any(strange) {
+        let detail = "answers come as JSON or as events of it: write alt=json or alt=sse";
+        return Err(Refusal::unjudged(Code::BadModelCall, detail));
+    }
+    Ok((!pairs.is_empty()).then(|| pairs.join("&")))
 }
 
 /// The client's fields that `provider` gets.

@@ -1,22 +1,17 @@
 //! What a sandbox has behind its `inference.local`: its routes, its accounts, and the responses
 //! that it may ask for again.
 
-use super::super::sandbox::Sandbox;
 use crate::addr::Host;
-use crate::inference::{
-    Budget, Errors, Ledger, Provider, Route, Routes, Spent, Today, Tokens, Usage,
-};
+use crate::inference::{Errors, Ledger, Made, Provider, Route, Routes, Today, Usage};
 use crate::policy::{Permit, RouteRule};
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Responses whose route is remembered.
-const KEPT: usize = 4096;
 /// How long a provider's list of models is good for.
 const LISTED_FOR: Duration = Duration::from_secs(300);
 
@@ -24,8 +19,8 @@ const LISTED_FOR: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub struct Calls {
     routed: ArcSwapOption<Routed>,
-    ledger: Mutex<Ledger>,
-    kept: Mutex<VecDeque<(Box<str>, Arc<str>)>>,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) made: Mutex<Made>,
     lists: Mutex<BTreeMap<Arc<str>, Listed>>,
     rooms: Rooms,
 }
@@ -58,6 +53,15 @@ pub(crate) struct Routed {
     rules: Vec<RouteRule>,
 }
 
+/// What is to be kept of a sandbox's accounts, so that a restart forgets nothing.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// The day (since 1970) and what was spent in it.
+    pub day: Option<(u64, Today)>,
+    /// Responses that were made: id and route.
+    pub made: Vec<(Box<str>, Arc<str>)>,
+}
+
 /// What a model has cost a sandbox since the gateway started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spending {
@@ -67,17 +71,6 @@ pub struct Spending {
     pub model: Arc<str>,
     /// The counts.
     pub usage: Usage,
-}
-
-/// One call's entry in the ledger: opened when it is let through, settled once.
-pub(crate) struct Account {
-    sandbox: Arc<Sandbox>,
-    reserved: u64,
-    route: Arc<str>,
-    model: Arc<str>,
-    opened: bool,
-    /// A provider is asked, and has neither answered nor failed.
-    due: bool,
 }
 
 impl Calls {
@@ -120,19 +113,25 @@ impl Calls {
         Some(routed.rules.get(at)?.judge(epoch))
     }
 
-    /// Remembers which route made a response.
-    pub(crate) fn keep(&self, id: &str, route: &Arc<str>) {
-        let mut kept = lock(&self.kept);
-        if kept.len() >= KEPT {
-            kept.pop_front();
-        }
-        kept.push_back((id.into(), route.clone()));
+    /// Which route made a response.
+    pub(crate) fn made_by(&self, id: &str) -> Option<Arc<str>> {
+        lock(&self.made).route(id).cloned()
     }
 
-    /// Which route made a response.
-    pub(crate) fn kept(&self, id: &str) -> Option<Arc<str>> {
-        let kept = lock(&self.kept);
-        kept.iter().rev().find(|(each, _)| **each == *id).map(|(_, route)| route.clone())
+    /// What has changed in the accounts since this was last asked, to be kept.
+    pub fn changed(&self) -> Changed {
+        Changed { day: lock(&self.ledger).changed(), made: lock(&self.made).fresh() }
+    }
+
+    /// Goes on from what an earlier gateway kept, the oldest response first.
+    pub fn restore(&self, day: Option<(u64, Today)>, made: &[(Box<str>, Arc<str>)]) {
+        if let Some((day, today)) = day {
+            lock(&self.ledger).restore(day, today);
+        }
+        let mut known = lock(&self.made);
+        for (id, route) in made {
+            known.restore(id, route);
+        }
     }
 
     /// A provider's models, where they were read a short while ago.
@@ -207,87 +206,6 @@ fn opened(route: &Route) -> Vec<IpNet> {
     }
 }
 
-impl Account {
-    /// Opens an account for a call of `bytes`, within the budget.
-    pub(crate) fn open(sandbox: &Arc<Sandbox>, paid: bool, bytes: u64) -> Result<Self, Spent> {
-        let calls = sandbox.calls();
-        let budget = calls.routes().map(|routes| routes.budget).unwrap_or_default();
-        let reserved = if paid { bytes.div_ceil(4) } else { 0 };
-        // What costs no tokens is a call all the same.
-        let tokens_per_day = budget.tokens_per_day.filter(|_| paid);
-        let budget = Budget { tokens_per_day, ..budget };
-        lock(&calls.ledger).admit(budget, reserved, SystemTime::now())?;
-        let none: Arc<str> = Arc::from("-");
-        let sandbox = sandbox.clone();
-        Ok(Self { sandbox, reserved, route: none.clone(), model: none, opened: paid, due: false })
-    }
-
-    /// Notes who is asked.
-    pub(crate) fn on(&mut self, route: &Arc<str>, model: Option<&Arc<str>>) {
-        self.due = self.opened;
-        self.route = route.clone();
-        if let Some(model) = model {
-            self.model = model.clone();
-        }
-    }
-
-    /// The call failed.
-    pub(crate) fn failed(mut self) {
-        self.due = false;
-        if self.opened {
-            let mut ledger = lock(&self.sandbox.calls().ledger);
-            ledger.fail(&self.route, &self.model, SystemTime::now());
-        }
-    }
-
-    /// The call cost `tokens`; the first came after `first`, the last after `total`.
-    pub(crate) fn answered(mut self, tokens: Tokens, (first, total): (Option<Duration>, Duration)) {
-        self.due = false;
-        let mut ledger = lock(&self.sandbox.calls().ledger);
-        ledger.answer(tokens, SystemTime::now());
-        let usage = ledger.usage(&self.route, &self.model);
-        usage.requests += 1;
-        usage.input = usage.input.saturating_add(tokens.input);
-        usage.output = usage.output.saturating_add(tokens.output);
-        usage.estimated += u64::from(tokens.estimated);
-        if let Some(first) = first {
-            usage.first_token += first;
-            usage.making += total.saturating_sub(first);
-        }
-    }
-
-    /// A response that may be asked for again was made.
-    pub(crate) fn keep(&self, id: &str) {
-        self.sandbox.calls().keep(id, &self.route);
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        if self.reserved == 0 {
-            return;
-        }
-        let mut ledger = lock(&self.sandbox.calls().ledger);
-        ledger.release(self.reserved);
-        if self.due {
-            // Who leaves before the answer has had what was asked for read all the same.
-            let tokens = Tokens { input: self.reserved, output: 0, estimated: true };
-            let now = SystemTime::now();
-            ledger.spend(tokens, now);
-            ledger.fail(&self.route, &self.model, now);
-            let usage = ledger.usage(&self.route, &self.model);
-            usage.input = usage.input.saturating_add(tokens.input);
-            usage.estimated += 1;
-        }
-    }
-}
-
-impl std::fmt::Debug for Account {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account").field("route", &self.route).finish_non_exhaustive()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

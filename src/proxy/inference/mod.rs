@@ -6,6 +6,7 @@
 //! listing   the models that may be used
 //! probe     real requests of the gateway's own, to say what works
 //! calls     a sandbox's routes, its accounts, what it asked for later
+//! account   one call's entry in the accounts
 //! tee       an answer on its way: counted, scrubbed of the credential, otherwise as it came
 //! ```
 //!
@@ -13,13 +14,14 @@
 //! instead of a policy; pinned and guarded (I2); one record (I5); judged again when the routes
 //! change (I7). The name is never resolved. A credential enters after the permit (I4).
 
+mod account;
 mod ask;
 mod calls;
 mod listing;
 mod probe;
 mod tee;
 
-pub use calls::{Calls, Spending};
+pub use calls::{Calls, Changed, Spending};
 pub use probe::{Probed, probe};
 pub(crate) use tee::Tee;
 
@@ -32,23 +34,28 @@ use super::request::{self, Exchange};
 use super::scrub;
 use crate::addr::Host;
 use crate::inference::{
-    Attempt, Body, BodyError, Call, HOST, Meter, Operation, RouteError, SERVED, Shape, Spent,
-    recognise,
+    Attempt, Body, BodyError, Call, HOST, Meter, Operation, Route, RouteError, SERVED, Shape,
+    Spent, recognise,
 };
 use crate::policy::{Code, ErrorKind};
 use crate::record::Judged;
+use account::Account;
 use ask::Answered;
 use bytes::Bytes;
-use calls::{Account, Routed};
+use calls::Routed;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, Version};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The largest body of a call that is read, in bytes: what the providers take at most.
 const LARGEST: usize = 32 << 20;
+
+/// When what is left of a budget may be free again: nobody knows how long calls take.
+const HELD: Duration = Duration::from_secs(5);
 
 /// Fields of an answer that say whose account it is, or belong to the provider's site.
 static NOT_THE_CLIENTS: [HeaderName; 4] = [
@@ -119,7 +126,7 @@ async fn answer(
     }
     // The room that the body takes, until its answer begins.
     let (body, _room) = match call.operation {
-        Operation::Body { .. } | Operation::Path { .. } => {
+        Operation::Body(_) | Operation::Path { .. } => {
             let (body, room) = read(exchange, connection, call.shape).await?;
             (Some(body), Some(room))
         }
@@ -127,9 +134,7 @@ async fn answer(
     };
     let asked = Asked { routed, call, line, body };
     let attempts = asked.plan(connection)?;
-    let paid = asked.call.operation.paid();
-    let bytes = asked.body.as_ref().map_or(0, Body::len) as u64;
-    let account = Account::open(&connection.sandbox, paid, bytes)?;
+    let account = Account::open(&connection.sandbox, &asked.call, asked.body.as_ref())?;
     first_answer(exchange, connection, &asked, (&attempts, account)).await
 }
 
@@ -187,24 +192,40 @@ impl Asked<'_> {
         let routes = &self.routed.routes;
         let model = match &self.call.operation {
             Operation::Path { model, .. } => Some(&**model),
-            Operation::Body { .. } => self.body.as_ref().and_then(Body::model),
+            Operation::Body(_) => self.body.as_ref().and_then(Body::model),
             Operation::Kept { id } => {
-                let kept = connection.sandbox.calls().kept(id);
-                let mut keepers = routes.keepers();
-                let found = match kept {
-                    Some(route) => routes.keepers().find(|keeper| keeper.name == route),
-                    // After a restart: where only one can have it.
-                    None => keepers.next().filter(|_| keepers.next().is_none()),
-                };
-                let route = found.ok_or_else(|| {
-                    let detail = "no response of this id was made through this gateway";
-                    Refusal::unjudged(Code::NotServed, detail)
-                })?;
+                let route = self.maker(connection, id)?;
                 return Ok(vec![Attempt { route, model: None }]);
             }
             Operation::Models { .. } => None,
         };
-        Ok(routes.plan(self.call.shape, model)?)
+        let mut attempts = routes.plan(self.call.shape, model)?;
+        if let Some(id) = self.body.as_ref().and_then(Body::follows) {
+            // It goes on where it was, or not at all.
+            let maker = self.maker(connection, id)?;
+            attempts.retain(|attempt| attempt.route.name == maker.name);
+            if attempts.is_empty() {
+                let maker = &maker.name;
+                let detail = format!(
+                    "the response before this one was made by the route {maker}, which does not \
+                     take this model"
+                );
+                return Err(Refusal { close: false, ..Refusal::unjudged(Code::NotServed, detail) });
+            }
+        }
+        Ok(attempts)
+    }
+
+    /// The route that made a response. One that this sandbox did not make is nobody's: it may be
+    /// another sandbox's, paid with the same key.
+    fn maker(&self, connection: &Connection, id: &str) -> Result<&Route, Refusal> {
+        let made_by = connection.sandbox.calls().made_by(id);
+        let found =
+            self.routed.routes.keepers().find(|route| made_by.as_ref() == Some(&route.name));
+        found.ok_or_else(|| {
+            let detail = "no response of this id was made by this sandbox, or its route is gone";
+            Refusal { close: false, ..Refusal::unjudged(Code::NotServed, detail) }
+        })
     }
 }
 
@@ -223,6 +244,7 @@ impl From<Spent> for Refusal {
     fn from(spent: Spent) -> Self {
         let (code, wait) = match spent {
             Spent::Tokens { wait, .. } => (Code::TokenBudget, wait),
+            Spent::Held { .. } => (Code::TokensHeld, HELD),
             Spent::Requests { wait, .. } => (Code::CallBudget, wait),
         };
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -277,11 +299,23 @@ fn trouble(came: &Result<Answered, Refusal>) -> Option<String> {
     match came {
         Ok(answered) => {
             let status = answered.response.status();
-            (!status.is_success()).then(|| format!("the provider answered {status}"))
+            (!status.is_success() && !by_the_client(status))
+                .then(|| format!("the provider answered {status}"))
         }
         Err(refusal) if refusal.code == Code::ClientGone => None,
         Err(refusal) => Some(refusal.detail.clone()),
     }
+}
+
+/// Whether a status says that the client asked wrongly.
+fn by_the_client(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 /// Whether nothing was asked yet because there was no connection.
@@ -319,8 +353,8 @@ async fn respond(
     head.extensions = http::Extensions::new();
     let bytes = asked.body.as_ref().map_or(0, Body::len) as u64;
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let meter =
-        (head.status.is_success() && asked.call.operation.paid()).then(|| Meter::new(kind, bytes));
+    let metered = account.metered(bytes).filter(|_| head.status.is_success());
+    let meter = metered.map(|metered| Meter::new(kind, metered));
     let tee = Tee::new(meter, held.as_deref(), (account, exchange.open.started()));
     let timeouts = &asked.routed.routes.timeouts;
     let mut streaming = Box::new(Streaming {

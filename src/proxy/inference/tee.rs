@@ -3,8 +3,9 @@
 //! Bytes leave when they come; only what may be the beginning of the credential waits for the
 //! next ones.
 
-use super::calls::Account;
+use super::account::{Account, Took};
 use crate::inference::Meter;
+use crate::policy::{Code, ErrorKind};
 use crate::record::Record;
 use crate::secret::Scrubber;
 use crate::vault::Held;
@@ -71,8 +72,8 @@ impl Tee {
         self.scrubber.as_ref().is_some_and(|scrubber| scrubber.held() > 0)
     }
 
-    /// Notes what the answer cost.
-    pub(crate) fn note(self, record: &mut Record) {
+    /// Notes what the answer cost, and why it broke off if it did.
+    pub(crate) fn note(self, record: &mut Record, broke: Option<Code>) {
         let Self { meter, account, started, first, .. } = self;
         let Some(meter) = meter else { return account.failed() };
         let tokens = meter.tokens();
@@ -80,9 +81,23 @@ impl Tee {
             call.tokens = Some(tokens);
             call.ttft = first;
         }
-        if let Some(id) = meter.response_id() {
-            account.keep(id);
+        match broke {
+            Some(code) => account.broke(tokens, by_the_provider(code)),
+            None => {
+                let took = Took { first, total: started.elapsed() };
+                account.answered(tokens, meter.response_id(), took);
+            }
         }
-        account.answered(tokens, (first, started.elapsed()));
+    }
+}
+
+/// What is said of a provider whose answer broke off for this reason.
+fn by_the_provider(code: Code) -> Option<&'static str> {
+    match code.error()? {
+        ErrorKind::UpstreamTls
+        | ErrorKind::UpstreamUnreachable
+        | ErrorKind::UpstreamTimeout
+        | ErrorKind::UpstreamProtocol => Some("the answer broke off"),
+        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 //! `view` shows, `answers` decides, `pump` tells what has changed and sweeps, `seen` knows which
 //! hosts are new. Changes of policy are orders to the loop that also reloads files.
 
+mod accounts;
 mod answers;
 mod credentials;
 mod models;
@@ -11,6 +12,7 @@ mod seen;
 mod tally;
 mod view;
 
+pub(super) use accounts::{Accounts, restore};
 pub(super) use answers::{Kept, refused};
 pub(super) use models::Models;
 pub(super) use pump::{BLOCK, pump, reserve};
@@ -51,6 +53,7 @@ pub(super) struct Operator {
     pub(super) tally: Arc<Tally>,
     pub(super) gauges: Arc<crate::metrics::Gauges>,
     pub(super) models: Models,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 /// What does not change while the gateway runs.

@@ -1,0 +1,186 @@
+//! One call's entry in the accounts of its sandbox: opened when it is let through, settled once.
+
+use super::super::sandbox::Sandbox;
+use super::calls::lock;
+use crate::inference::{Body, Call, Operation, Owed, Spent, Tokens, Work};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Bytes of a request a token.
+const BYTES: u64 = 4;
+
+/// An open entry.
+pub(crate) struct Account {
+    sandbox: Arc<Sandbox>,
+    work: Work,
+    /// What it is thought to read and to write, in tokens.
+    thought: Tokens,
+    background: bool,
+    /// The earlier response that is asked for, whose cost is not known yet.
+    settles: Option<Box<str>>,
+    route: Arc<str>,
+    model: Arc<str>,
+    /// A provider is asked, and has neither answered nor failed.
+    due: bool,
+}
+
+/// How long an answer took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    /// To its first token, where there was one.
+    pub(super) first: Option<Duration>,
+    /// To its end.
+    pub(super) total: Duration,
+}
+
+impl Account {
+    /// Opens an account for a call, within the budget.
+    pub(super) fn open(
+        sandbox: &Arc<Sandbox>,
+        call: &Call<'_>,
+        body: Option<&Body>,
+    ) -> Result<Self, Spent> {
+        let calls = sandbox.calls();
+        let work = call.operation.work();
+        let thought = match body {
+            Some(body) if work != Work::Free => Tokens {
+                input: (body.len() as u64).div_ceil(BYTES),
+                output: body.output(work),
+                estimated: true,
+            },
+            _ => Tokens::default(),
+        };
+        let settles = match &call.operation {
+            Operation::Kept { id } if lock(&calls.made).owes(id) => Some((*id).into()),
+            _ => None,
+        };
+        let mut budget = calls.routes().map(|routes| routes.budget).unwrap_or_default();
+        if work == Work::Free {
+            // What costs no tokens is a call all the same.
+            budget.tokens_per_day = None;
+        }
+        lock(&calls.ledger).admit(budget, thought.total(), SystemTime::now())?;
+        let none: Arc<str> = Arc::from("-");
+        Ok(Self {
+            sandbox: sandbox.clone(),
+            work,
+            thought,
+            background: work == Work::Response && body.is_some_and(Body::in_background),
+            settles,
+            route: none.clone(),
+            model: none,
+            due: false,
+        })
+    }
+
+    /// What is to be read off the answer: what for, and the bytes of the request.
+    pub(super) fn metered(&self, asked: u64) -> Option<(Work, u64)> {
+        match self.work {
+            Work::Free => self.settles.is_some().then_some((Work::Response, asked)),
+            work => Some((work, asked)),
+        }
+    }
+
+    /// Notes who is asked.
+    pub(super) fn on(&mut self, route: &Arc<str>, model: Option<&Arc<str>>) {
+        self.due = self.work != Work::Free;
+        self.route = route.clone();
+        if let Some(model) = model {
+            self.model = model.clone();
+        }
+    }
+
+    /// The call failed.
+    pub(super) fn failed(mut self) {
+        self.due = false;
+        if self.work != Work::Free {
+            let mut ledger = lock(&self.sandbox.calls().ledger);
+            ledger.fail(&self.route, &self.model, SystemTime::now());
+        }
+    }
+
+    /// The answer broke off: what came of it cost `tokens`.
+    pub(super) fn broke(mut self, tokens: Tokens, why: Option<&str>) {
+        self.due = false;
+        if self.work == Work::Free {
+            return;
+        }
+        let tokens = if self.background { self.thought } else { tokens };
+        let mut ledger = lock(&self.sandbox.calls().ledger);
+        let now = SystemTime::now();
+        ledger.spend(tokens, now);
+        ledger.fail(&self.route, &self.model, now);
+        if let Some(why) = why {
+            ledger.error(&self.route, why, now);
+        }
+        let usage = ledger.usage(&self.route, &self.model);
+        usage.input = usage.input.saturating_add(tokens.input);
+        usage.output = usage.output.saturating_add(tokens.output);
+        usage.estimated += u64::from(tokens.estimated);
+    }
+
+    /// The call cost `tokens`, as far as the answer says, and made the response `id`.
+    pub(super) fn answered(mut self, tokens: Tokens, id: Option<&str>, took: Took) {
+        self.due = false;
+        let (calls, now) = (self.sandbox.calls(), SystemTime::now());
+        if self.work == Work::Free {
+            if let Some(id) = &self.settles
+                && !tokens.estimated
+                && let Some(owed) = lock(&calls.made).settle(id)
+            {
+                lock(&calls.ledger).settle(&owed, tokens, now);
+            }
+            return;
+        }
+        // What is worked on in the background says its cost when it is asked for: until then, and
+        // if that never is, all that it may cost counts.
+        let unknown = self.background && tokens.estimated;
+        let tokens = if unknown { self.thought } else { tokens };
+        let mut ledger = lock(&calls.ledger);
+        ledger.answer(tokens, now);
+        let usage = ledger.usage(&self.route, &self.model);
+        usage.requests += 1;
+        usage.input = usage.input.saturating_add(tokens.input);
+        usage.output = usage.output.saturating_add(tokens.output);
+        usage.estimated += u64::from(tokens.estimated);
+        if let Some(first) = took.first {
+            usage.first_token += first;
+            usage.making += took.total.saturating_sub(first);
+        }
+        drop(ledger);
+        if let Some(id) = id {
+            let (route, model) = (self.route.clone(), self.model.clone());
+            let owed = unknown.then_some(Owed { route, model, counted: tokens, at: now });
+            lock(&calls.made).note(id, &self.route, owed);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.work == Work::Free {
+            return;
+        }
+        let mut ledger = lock(&self.sandbox.calls().ledger);
+        ledger.release(self.thought.total());
+        if self.due {
+            // Who leaves before the answer has had what was asked for read all the same. In the
+            // background it is answered too.
+            let output = if self.background { self.thought.output } else { 0 };
+            let tokens = Tokens { output, ..self.thought };
+            let now = SystemTime::now();
+            ledger.spend(tokens, now);
+            ledger.fail(&self.route, &self.model, now);
+            let usage = ledger.usage(&self.route, &self.model);
+            usage.input = usage.input.saturating_add(tokens.input);
+            usage.output = usage.output.saturating_add(tokens.output);
+            usage.estimated += 1;
+        }
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("route", &self.route).finish_non_exhaustive()
+    }
+}
