@@ -88,6 +88,23 @@ fn assert_scrubbed(text: &str, what: &str) {
 }
 
 #[test]
+fn a_host_that_got_another_sandboxs_credential_does_not_tell_it() {
+    let server = Server::new(|_| response("", echo().as_bytes()));
+    let port = server.port();
+    let gateway = setup(port, &[BEARER])
+        .sandbox("  other:\n    policy: [policy.yaml]\n    approval: { mode: deny }\n")
+        .listen("  - { address: \"127.0.0.1:0\", sandbox: other }\n")
+        .start();
+    let (head, body) = ask(&gateway, "origin.test", port, "GET /\r\n");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_scrubbed(&String::from_utf8(body).unwrap(), "echoed to another sandbox");
+    assert_eq!(server.last().all("authorization"), [""; 0]);
+    // A host that got none is left alone.
+    let (_, body) = ask(&gateway, "other.test", port, "GET /\r\n");
+    assert_eq!(String::from_utf8(body).unwrap(), echo());
+}
+
+#[test]
 fn an_echo_in_the_body_is_masked_however_it_is_coded_and_cut() {
     let server = Server::new(|heard: &Heard| {
         let query = heard.target().split_once('?').unwrap().1.replace("%20", " ");

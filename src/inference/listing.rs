@@ -1,7 +1,11 @@
 //! Lists of models: written in each shape, and read from each provider.
 
+use super::call::LONGEST_MODEL;
 use super::shape::Shape;
 use serde_json::{Value, json};
+
+/// The most models of a provider that are listed: no provider has as many.
+const MOST: usize = 4096;
 
 /// The list of `models`, each with who has it, in `shape`.
 pub fn listed(shape: Shape, models: &[(String, &'static str)]) -> Value {
@@ -55,7 +59,8 @@ pub fn read_listing(shape: Shape, body: &[u8]) -> Option<Vec<String>> {
         let id = model.get(key)?.as_str()?;
         Some(id.strip_prefix("models/").unwrap_or(id).to_owned())
     };
-    Some(list.as_array()?.iter().filter_map(id).collect())
+    let usable = |id: &String| (1..=LONGEST_MODEL).contains(&id.len());
+    Some(list.as_array()?.iter().filter_map(id).filter(usable).take(MOST).collect())
 }
 
 #[cfg(test)]
@@ -70,5 +75,14 @@ mod tests {
             assert_eq!(read_listing(shape, text.as_bytes()).unwrap(), ["a/b", "c"], "{shape:?}");
         }
         assert_eq!(read_listing(Shape::OpenAi, b"{\"error\":1}"), None);
+    }
+
+    #[test]
+    fn a_list_without_end_is_not_read_to_its_end() {
+        let models = vec![("m".to_owned(), "openai"); 2 * MOST];
+        let text = listed(Shape::OpenAi, &models).to_string();
+        assert_eq!(read_listing(Shape::OpenAi, text.as_bytes()).unwrap().len(), MOST);
+        let text = listed(Shape::OpenAi, &[("m".repeat(257), "openai")]).to_string();
+        assert!(read_listing(Shape::OpenAi, text.as_bytes()).unwrap().is_empty());
     }
 }

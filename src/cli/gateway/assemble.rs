@@ -5,6 +5,7 @@ use super::lock::StateLock;
 use super::operator::{Accounts, Facts, Models, Operator, SandboxFacts};
 use super::policies::{self, Why};
 use super::run::Running;
+use crate::addr::Host;
 use crate::config::{
     ApprovalMode, Config, CredentialSource, Identity, ListenAddress, ListenMode, Loaded, NoProxy,
     Resolve,
@@ -187,7 +188,25 @@ pub(super) fn injector(config: &Config, name: &str, vault: &Arc<Vault>) -> Optio
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let buffers =
         Buffers { placeholder: size(config.buffer.placeholder), sigv4: size(config.buffer.sigv4) };
-    Injector::new(&config.inject, &config.sandboxes.get(name)?.credentials, vault, buffers)
+    let attached = &config.sandboxes.get(name)?.credentials;
+    Injector::new(&config.inject, attached, credentialed(config, attached), (vault, buffers))
+}
+
+/// The hosts that get credentials beside those in `attached`, from other sandboxes or from routes
+/// to models: they could tell one sandbox what they got of another.
+fn credentialed(config: &Config, attached: &[Arc<str>]) -> Vec<Host> {
+    let others = |name: &Arc<str>| {
+        !attached.contains(name) && config.sandboxes.values().any(|s| s.credentials.contains(name))
+    };
+    let bound = config.inject.iter().filter(|binding| others(&binding.credential));
+    let bound = bound.filter(|binding| binding.goes_up_whole()).map(|b| b.host.clone());
+    let routes = config.inference.values().flat_map(|routes| &routes.routes);
+    let paid = routes.filter(|route| route.credential.is_some());
+    let mut hosts: Vec<Host> =
+        bound.chain(paid.map(|route| route.endpoint.authority.host.clone())).collect();
+    hosts.sort_by_key(ToString::to_string);
+    hosts.dedup();
+    hosts
 }
 
 fn facts(loaded: &Loaded, said: &Said) -> Facts {

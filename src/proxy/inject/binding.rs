@@ -168,7 +168,7 @@ impl Binding {
     }
 
     /// Whether the value itself goes up. Of a key that signs it does not, so nobody can echo it.
-    pub(super) fn goes_up_whole(&self) -> bool {
+    pub fn goes_up_whole(&self) -> bool {
         !matches!(self.place, Place::Sigv4 { .. })
     }
 }

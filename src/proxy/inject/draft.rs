@@ -22,7 +22,7 @@ pub(super) struct Asked<'a> {
 /// The bindings that a request meets, and those that it needs, by their place in the injector.
 pub(super) struct Draft<'i> {
     injector: &'i Injector,
-    /// Something that goes up whole is bound to the host.
+    /// Something that goes up whole is bound to the host, here or in another sandbox.
     pub(super) echoes: bool,
     met: Vec<usize>,
     pub(super) needed: Vec<usize>,
@@ -37,7 +37,8 @@ enum Slot<'a> {
 
 impl<'i> Draft<'i> {
     pub(super) fn new(injector: &'i Injector, asked: &Asked<'_>) -> Self {
-        let mut draft = Self { injector, echoes: false, met: Vec::new(), needed: Vec::new() };
+        let echoes = injector.elsewhere.contains(&asked.target.host);
+        let mut draft = Self { injector, echoes, met: Vec::new(), needed: Vec::new() };
         let mut slots: Vec<Slot<'_>> = Vec::new();
         for (at, bound) in injector.bound.iter().enumerate() {
             let binding = &bound.binding;

@@ -3,8 +3,8 @@
 //! [`Binding`]s say where a credential goes. An [`Injector`] holds those of one sandbox. Between
 //! the permit and the head that goes up stands one place: first a [`Plan`] is made, before anything
 //! is dialled, which refuses what must not go on and fetches the values; then the plan is carried
-//! out on the head, for a connection that it fits. A sandbox without credentials has no injector
-//! and pays nothing.
+//! out on the head, for a connection that it fits. Where there are no credentials there is no
+//! injector, and nothing is paid.
 //!
 //! Invariants: a value goes only to the host, port, path and method that it is bound to, over
 //! verified TLS, on a permit of the policy; the client's own copies go first; what carries a value
@@ -24,6 +24,7 @@ pub use binding::{Binding, Place, Spot, Within};
 pub(crate) use place::same;
 pub(crate) use plan::{Messages, Outbound, Plan};
 
+use crate::addr::Host;
 use crate::secret::Placeholders;
 use crate::vault::{Credential, Vault};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,8 @@ pub struct Buffers {
 #[derive(Debug)]
 pub struct Injector {
     bound: Box<[Bound]>,
+    /// Hosts that get credentials which are not this sandbox's.
+    elsewhere: Box<[Host]>,
     words: Option<Placeholders>,
     vault: Arc<Vault>,
     buffers: Buffers,
@@ -64,13 +67,14 @@ impl Injector {
         self.bound.iter().map(|bound| &bound.binding)
     }
 
-    /// The injector of a sandbox to which the credentials in `attached` are attached; `None` where
-    /// nothing is bound to it.
+    /// The injector of a sandbox to which the credentials in `attached` are attached. What comes from
+    /// the hosts `elsewhere`, which get credentials of others, is scrubbed too. `None` where nothing
+    /// is bound and no host gets any.
     pub fn new(
         bindings: &[Binding],
         attached: &[Arc<str>],
-        vault: &Arc<Vault>,
-        buffers: Buffers,
+        elsewhere: Vec<Host>,
+        (vault, buffers): (&Arc<Vault>, Buffers),
     ) -> Option<Arc<Self>> {
         let mut texts: Vec<Box<str>> = Vec::new();
         let mut bound = Vec::new();
@@ -89,12 +93,20 @@ impl Injector {
             };
             bound.push(Bound { binding: binding.clone(), credential, word });
         }
-        if bound.is_empty() {
+        if bound.is_empty() && elsewhere.is_empty() {
             return None;
         }
+        let elsewhere = elsewhere.into();
         let words =
             (!texts.is_empty()).then(|| Placeholders::new(texts.iter().map(|text| &**text)));
         let told = Mutex::default();
-        Some(Arc::new(Self { bound: bound.into(), words, vault: vault.clone(), buffers, told }))
+        Some(Arc::new(Self {
+            bound: bound.into(),
+            elsewhere,
+            words,
+            vault: vault.clone(),
+            buffers,
+            told,
+        }))
     }
 }
