@@ -65,14 +65,28 @@ fn known(
 
 /// Settles `inject`.
 pub(super) fn settle(reading: &Reading<'_>, raw: &RawConfig) -> Result<Vec<Binding>, ConfigError> {
-    raw.inject.iter().map(|each| binding(reading, raw, each)).collect()
+    let each = |each: &At<RawInject>| {
+        known(reading, raw, &each.value.credential)?;
+        let binding = binding(reading, each)?;
+        let fixed = raw.upstream.hosts.keys().any(|name| {
+            let named = |own| Host::parse(name).is_ok_and(|host| host.name() == Some(own));
+            binding.host.name().is_some_and(named)
+        });
+        if fixed && binding.addresses.is_none() {
+            let what = format!(
+                "`upstream.hosts` says where {} is, and the binding does not list the address",
+                Shown::host(&binding.host)
+            );
+            let fix = "list where the credential may go: addresses: [127.0.0.1]";
+            return Err(reading.fault(each.value.host.place, what, fix));
+        }
+        Ok(binding)
+    };
+    raw.inject.iter().map(each).collect()
 }
 
-fn binding(
-    reading: &Reading<'_>,
-    raw: &RawConfig,
-    each: &At<RawInject>,
-) -> Result<Binding, ConfigError> {
+/// What one entry means by itself: whether its credential exists is not looked at.
+pub(super) fn binding(reading: &Reading<'_>, each: &At<RawInject>) -> Result<Binding, ConfigError> {
     let own = &each.value;
     let host = host(reading, &own.host)?;
     let port = match &own.port {
@@ -81,18 +95,6 @@ fn binding(
             reading.fault(port.place, "0 is not a port", "write the port, or leave it out: 443")
         })?,
     };
-    let fixed = raw.upstream.hosts.keys().any(|name| {
-        host.name().is_some_and(|own| Host::parse(name).is_ok_and(|h| h.name() == Some(own)))
-    });
-    let addresses = own.addresses.as_ref().map(|nets| nets.iter().map(|net| net.0).collect());
-    if fixed && addresses.is_none() {
-        let what = format!(
-            "`upstream.hosts` says where {} is, and the binding does not list the address",
-            Shown::host(&host)
-        );
-        let fix = "list where the credential may go: addresses: [127.0.0.1]";
-        return Err(reading.fault(own.host.place, what, fix));
-    }
     let place = place(reading, each)?;
     let websocket = own.websocket.unwrap_or(false);
     if let inject::Place::Placeholder { within, .. } = &place
@@ -103,12 +105,12 @@ fn binding(
         return Err(reading.fault(each.place, what, "add websocket: true"));
     }
     Ok(Binding {
-        credential: known(reading, raw, &own.credential)?,
+        credential: own.credential.value.as_str().into(),
         host,
         port,
         methods: methods(reading, own.methods.as_ref())?,
         path: path(reading, own.path.as_ref())?,
-        addresses,
+        addresses: own.addresses.as_ref().map(|nets| nets.iter().map(|net| net.0).collect()),
         websocket,
         place,
     })

@@ -3,6 +3,7 @@
 //! The file is read once, here; policy files are named and not opened.
 
 use super::error::ConfigError;
+use super::preset_credential;
 use super::raw::RawConfig;
 use super::settings::{Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listener, PresetUse};
 use super::settle::{self, Reading, add_preset, named_preset, tier_presets};
@@ -37,6 +38,8 @@ pub struct Flags {
     pub metrics: Option<SocketAddr>,
     /// `PROVIDER[/MODEL]`: what is behind the sandbox's `inference.local`.
     pub inference: Option<String>,
+    /// Presets whose credential the sandbox may use, from its usual variable.
+    pub credentials: Vec<String>,
 }
 
 /// A config and what is to be said about it.
@@ -113,7 +116,8 @@ fn yaml_fault(path: &Path, text: &str, error: &serde_saphyr::Error) -> Fault {
 }
 
 fn finish(mut config: Config, flags: &Flags, around: &Surroundings) -> Result<Loaded, ConfigError> {
-    lay_over(&mut config, flags, around)?;
+    let mut notices = lay_over(&mut config, flags, around)?;
+    notices.extend(self::notices(&config));
     let mut files: Vec<PathBuf> = Vec::new();
     for file in config.sandboxes.values().flat_map(|sandbox| &sandbox.policies) {
         if !files.contains(file) {
@@ -121,10 +125,15 @@ fn finish(mut config: Config, flags: &Flags, around: &Surroundings) -> Result<Lo
         }
     }
     files.extend(config.all_approved());
-    Ok(Loaded { notices: notices(&config), config, files })
+    Ok(Loaded { config, notices, files })
 }
 
-fn lay_over(config: &mut Config, flags: &Flags, around: &Surroundings) -> Result<(), ConfigError> {
+/// Gives what the operator should know of it.
+fn lay_over(
+    config: &mut Config,
+    flags: &Flags,
+    around: &Surroundings,
+) -> Result<Vec<Notice>, ConfigError> {
     if let Some(metrics) = flags.metrics {
         config.metrics = Some(metrics);
     }
@@ -134,13 +143,14 @@ fn lay_over(config: &mut Config, flags: &Flags, around: &Surroundings) -> Result
     let speaks = !flags.policies.is_empty()
         || !flags.presets.is_empty()
         || flags.tier.is_some()
-        || flags.inference.is_some();
+        || flags.inference.is_some()
+        || !flags.credentials.is_empty();
     if !speaks {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let Some(sandbox) = config.sandboxes.get_mut(DEFAULT_SANDBOX) else {
         return Err(ConfigError::Flag {
-            flag: "--policy, --preset, --tier, --inference",
+            flag: "--policy, --preset, --tier, --inference, --credential",
             what: "they speak of the sandbox `default`, and the config has none".into(),
             fix: "name the policy in the config's sandbox, or add --listen ADDR".into(),
         });
@@ -165,7 +175,23 @@ fn lay_over(config: &mut Config, flags: &Flags, around: &Surroundings) -> Result
     for file in &flags.policies {
         sandbox.policies.push(around.current_dir.join(file));
     }
-    Ok(())
+    credentials(config, &flags.credentials, around)
+}
+
+/// `--credential`: what a preset carries, each once.
+fn credentials(
+    config: &mut Config,
+    names: &[String],
+    around: &Surroundings,
+) -> Result<Vec<Notice>, ConfigError> {
+    let mut notices = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        if !names[..number].contains(name) {
+            let notice = preset_credential::lay_over(config, name, around);
+            notices.extend(notice.map_err(flag("--credential"))?.map(Notice));
+        }
+    }
+    Ok(notices)
 }
 
 /// `--inference`: a route that is paid with the key in its provider's usual variable.

@@ -13,6 +13,7 @@ mod inject;
 mod listen;
 mod load;
 mod policies;
+pub mod preset_credential;
 mod raw;
 mod settings;
 mod settle;

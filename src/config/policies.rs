@@ -60,6 +60,11 @@ impl Config {
         Ok(layers)
     }
 
+    /// Where `credentials set` stores values, one a file.
+    pub fn secrets(&self) -> PathBuf {
+        self.state_dir.join("secrets")
+    }
+
     /// The file that answers for good are written to.
     pub fn approved(&self, sandbox: &str) -> PathBuf {
         self.state_dir.join("approved").join(format!("{sandbox}.yaml"))

@@ -7,6 +7,7 @@ use super::inference::RawInference;
 use super::source::At;
 use super::units::{Net, Size, Span};
 use crate::policy::document::Globs;
+use crate::policy::preset::Access;
 use schemars::JsonSchema;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
@@ -149,6 +150,15 @@ pub(super) enum RawAccess {
     ReadOnly,
     /// Reading and writing.
     ReadWrite,
+}
+
+impl RawAccess {
+    pub(super) fn meant(self) -> Access {
+        match self {
+            Self::ReadOnly => Access::ReadOnly,
+            Self::ReadWrite => Access::ReadWrite,
+        }
+    }
 }
 
 /// Whether the process behind a connection must be known.

@@ -223,11 +223,7 @@ pub(super) fn named_preset(name: &str, access: Access) -> Result<PresetUse, (Str
 }
 
 fn preset_use(raw: &RawPreset) -> Result<PresetUse, (String, String)> {
-    let access = match raw.access {
-        None | Some(RawAccess::ReadOnly) => Access::ReadOnly,
-        Some(RawAccess::ReadWrite) => Access::ReadWrite,
-    };
-    named_preset(&raw.name, access)
+    named_preset(&raw.name, raw.access.map_or(Access::ReadOnly, RawAccess::meant))
 }
 
 /// Adds a preset; of one that is there already, the nearer mention decides the access.

@@ -2,12 +2,13 @@
 //!
 //! Read once from the process, or given by a test: nothing else in `config` looks around.
 
+use super::preset_credential;
 use crate::inference::Provider;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The surroundings of a config.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// `$HOME`.
     pub home: Option<PathBuf>,
@@ -21,7 +22,8 @@ pub struct Surroundings {
     pub current_dir: PathBuf,
     /// The gateway's effective uid.
     pub euid: u32,
-    /// The variables that are set of those in which providers' keys usually are.
+    /// The variables that are set of those in which providers' keys and presets' credentials
+    /// usually are.
     pub keys: BTreeSet<String>,
 }
 
@@ -38,11 +40,9 @@ impl Surroundings {
             runtime_dir: dir("XDG_RUNTIME_DIR"),
             current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             euid: rustix::process::geteuid().as_raw(),
-            keys: Provider::ALL
-                .iter()
-                .flat_map(|provider| provider.variables())
+            keys: usual_variables()
                 .filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-                .map(|name| (*name).to_owned())
+                .map(str::to_owned)
                 .collect(),
         }
     }
@@ -72,4 +72,11 @@ impl Surroundings {
             None => Some(self.current_dir.join(base).join(text)),
         }
     }
+}
+
+/// The variables that flags take values from.
+fn usual_variables() -> impl Iterator<Item = &'static str> {
+    let keys = Provider::ALL.iter().flat_map(|provider| provider.variables()).copied();
+    let carried = preset_credential::all().iter().flat_map(|carried| &carried.variables);
+    keys.chain(carried.map(String::as_str))
 }

@@ -27,6 +27,7 @@ use std::process::ExitCode;
     portcullis gateway                                         127.0.0.1:3128, everything unknown\n  \
     portcullis gateway --policy policy.yaml --preset pypi\n  \
     portcullis gateway --inference anthropic                   models at https://inference.local\n  \
+    portcullis gateway --preset github --credential github     with the token in $GH_TOKEN\n  \
     portcullis gateway --preset github=read-write --listen 127.0.0.1:8080\n  \
     portcullis gateway --config /etc/portcullis/config.yaml --log-format json")]
 pub struct GatewayArgs {
@@ -49,6 +50,10 @@ pub struct GatewayArgs {
     /// provider's usual variable.
     #[arg(long, value_name = "PROVIDER[/MODEL]", env = "PORTCULLIS_INFERENCE")]
     pub inference: Option<String>,
+    /// A preset whose credential is put into what it allows, from the service's usual variable or
+    /// from `portcullis credentials set PRESET`; may be repeated.
+    #[arg(long, value_name = "PRESET", env = "PORTCULLIS_CREDENTIAL", value_delimiter = ',')]
+    pub credential: Vec<String>,
     /// The loopback address to listen on [default: 127.0.0.1:3128].
     #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -90,6 +95,7 @@ pub fn settings(args: &GatewayArgs) -> anyhow::Result<Loaded> {
         state_dir: None,
         metrics: args.metrics,
         inference: args.inference.clone(),
+        credentials: args.credential.clone(),
     })?)
 }
 
