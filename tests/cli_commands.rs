@@ -197,6 +197,16 @@ fn presets_are_listed_and_shown() {
     assert_eq!(json.out.lines().count(), 5);
     let show = run(home.path(), &["preset", "show", "pypi"]);
     assert!(show.out.contains("files.pythonhosted.org"), "{}", show.out);
+    // What a credential can be of use for is said where it is, and the file stays a policy.
+    assert!(!show.out.contains("--credential"), "{}", show.out);
+    let carries = run(home.path(), &["preset", "show", "pypi", "--access", "read-write"]);
+    assert!(carries.out.contains("# `gateway --credential pypi` puts UV_PUBLISH_TOKEN or"));
+    let github = run(home.path(), &["preset", "show", "github"]).out;
+    assert!(github.contains("#     - { credential: github, host: api.github.com"), "{github}");
+    std::fs::write(home.path().join("github.yaml"), github).unwrap();
+    assert_eq!(run(home.path(), &["policy", "check", "github.yaml"]).status, 0);
+    let github = json.out.lines().find(|line| line.contains("\"github\"")).unwrap();
+    assert!(github.contains("\"credential\":[\"GH_TOKEN\",\"GITHUB_TOKEN\"]"), "{github}");
     assert_eq!(run(home.path(), &["preset", "show", "nope"]).status, 2);
     assert_eq!(run(home.path(), &["preset", "show", "debian", "--access", "read-write"]).status, 2);
 }

@@ -7,7 +7,7 @@ use super::settings::ConfigArgs;
 use super::table::Table;
 use super::words::{distance, shown};
 use crate::addr::Shown;
-use crate::config::{Flags, is_credential_name};
+use crate::config::{Flags, is_credential_name, preset_credential};
 use crate::control::wire::{Credential, CredentialCheck};
 use crate::secret::{MAX_BYTES, Secret};
 use anyhow::{Context, bail};
@@ -160,11 +160,15 @@ fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
     stdin.lock().take(limit as u64).read_to_end(&mut bytes).context("standard input")?;
     let secret = Secret::read(std::mem::take(&mut *bytes)).context("standard input")?;
-    let dir = args.config.load(Flags::default())?.config.state_dir.join("secrets");
+    let dir = args.config.load(Flags::default())?.config.secrets();
     let path = dir.join(&args.name);
     store(&dir, &path, &secret).with_context(|| path.display().to_string())?;
+    let flag = match preset_credential::find(&args.name) {
+        Some(_) => format!("gateway --credential {name}, or "),
+        None => String::new(),
+    };
     output::print(&format!(
-        "stored in {path}\nuse it: credentials: {{ {name}: {{ file: \"{path}\" }} }}\n",
+        "stored in {path}\nuse it: {flag}credentials: {{ {name}: {{ file: \"{path}\" }} }}\n",
         path = Shown::new(&path.to_string_lossy())
     ))
 }

@@ -1,6 +1,7 @@
 //! `portcullis preset list|show`: the presets that are built in.
 
 use super::output::{self, Format, FormatArgs};
+use crate::config::preset_credential;
 use crate::policy::preset::{self, Access, Preset};
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ pub(super) enum PresetCommand {
         #[command(flatten)]
         format: FormatArgs,
     },
-    /// A preset's policy file.
+    /// A preset's policy file, and in comments the credential that it can carry.
     #[command(after_help = "Examples:\n  \
         portcullis preset show pypi\n  \
         portcullis preset show github --access read-write > github.yaml")]
@@ -65,9 +66,11 @@ fn list(format: Format) -> anyhow::Result<ExitCode> {
                 format!("{:<8} {:<22} {}\n", preset.name, accesses.join(", "), preset.description())
             }
             Format::Json => {
+                let carried = preset_credential::find(preset.name);
                 let line = serde_json::json!({
                     "name": preset.name,
                     "access": accesses,
+                    "credential": carried.map(|carried| &carried.variables),
                     "description": preset.description(),
                 });
                 format!("{line}\n")
@@ -90,6 +93,11 @@ fn show(name: &str, access: Access) -> anyhow::Result<ExitCode> {
             out.push_str("---\n");
         }
         out.push_str(text);
+    }
+    let carried = preset_credential::find(preset.name);
+    if let Some(carried) = carried.filter(|carried| carried.access <= access) {
+        out.push('\n');
+        out.push_str(&carried.as_comment());
     }
     output::print(&out)
 }

@@ -1,9 +1,10 @@
 //! What the operator sees when the gateway starts: what it read, where it listens, what to paste.
 
 use super::run::Running;
+use crate::addr::Shown;
 use crate::cli::output;
 use crate::cli::settings::SocketArgs;
-use crate::config::{ApprovalMode, Loaded};
+use crate::config::{ApprovalMode, Config, Loaded};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -35,6 +36,7 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
     writeln!(text, "  CA bundle  {}", running.bundle.display())?;
     writeln!(text, "  records    {}", config.state_dir.join("traffic").display())?;
     text.push_str(&models(running));
+    text.push_str(&credentials(config));
     let flags = paste_flags(loaded, file);
     writeln!(
         text,
@@ -68,6 +70,26 @@ fn models(running: &Running) -> String {
         providers.dedup();
         let providers = providers.join(", ");
         let _ = writeln!(text, "  models     https://inference.local for {name}: {providers}");
+    }
+    text
+}
+
+/// Which credentials each sandbox may use, where they come from and where they go.
+fn credentials(config: &Config) -> String {
+    let mut text = String::new();
+    for (sandbox, settings) in &config.sandboxes {
+        for name in &settings.credentials {
+            let Some(source) = config.credentials.get(name) else { continue };
+            let mut hosts: Vec<String> = Vec::new();
+            for binding in config.inject.iter().filter(|binding| binding.credential == *name) {
+                let host = Shown::host(&binding.host).to_string();
+                if !hosts.contains(&host) {
+                    hosts.push(host);
+                }
+            }
+            let goes = if hosts.is_empty() { "nowhere".to_owned() } else { hosts.join(", ") };
+            let _ = writeln!(text, "  credential {name} ({source}) for {sandbox}: to {goes}");
+        }
     }
     text
 }
