@@ -72,7 +72,7 @@ fn a_wrong_flag_is_refused_with_the_fix() {
         ("", "gihtub", &[][..], "no preset of this build is named `gihtub`", "cargo, github, npm"),
         ("", "debian", &[], "the preset `debian` carries no credential", "cargo, github, npm"),
         ("", "github", &["NPM_TOKEN"], "none of GH_TOKEN, GITHUB_TOKEN is set", "export GH_TOKEN="),
-        ("", "github", &[], "it has no value", "portcullis credentials set github"),
+        ("", "github", &[], "`github` has no value", "portcullis credentials set github"),
         ("", "cargo", &[], "CARGO_REGISTRY_TOKEN is not set", "export CARGO_REGISTRY_TOKEN="),
         (own, "github", &["GH_TOKEN"], "a credential `github` of its own", "credentials: [github]"),
         (hosts, "github", &["GH_TOKEN"], "says where github.com is", "preset show github"),
@@ -127,11 +127,14 @@ fn no_policy_file_says_where_a_credential_goes() {
     assert!(preset_credential::find("github").is_some());
 }
 
-/// A parent proxy behind which GitHub's hosts are, and what they heard, each with its authority.
-fn github() -> (Origin, Arc<Mutex<Vec<(String, Heard)>>>) {
+/// What hosts heard, each with its authority.
+type AllHeard = Arc<Mutex<Vec<(String, Heard)>>>;
+
+/// A parent proxy behind which GitHub's hosts are, and what they heard.
+fn github() -> (Origin, AllHeard) {
     let names = ["api.github.com", "github.com", "raw.githubusercontent.com"];
     let config = common::server_config(&names, &["http/1.1"]);
-    let heard: Arc<Mutex<Vec<(String, Heard)>>> = Arc::default();
+    let heard = AllHeard::default();
     let all = heard.clone();
     let parent = Origin::plain(move |mut recorded| {
         let head = read_head(&mut recorded);

@@ -115,10 +115,11 @@ impl PresetCredential {
         if stored.is_file() {
             return Ok(Source::File(stored));
         }
-        let what = match &*self.variables {
-            [one] => format!("it has no value: {one} is not set"),
-            several => format!("it has no value: none of {} is set", several.join(", ")),
+        let unset = match &*self.variables {
+            [one] => format!("{one} is not set"),
+            several => format!("none of {} is set", several.join(", ")),
         };
+        let what = format!("`{}` has no value: {unset}", self.name);
         let fix = format!(
             "export {}=…, and start the gateway from there; or store it: portcullis credentials set {} < FILE",
             self.variables[0], self.name
