@@ -146,7 +146,7 @@ fn runs(shown: &Shown) -> bool {
         return command.starts_with("cargo run --release -- ") && !shown.output.is_empty();
     }
     let first = command.split_whitespace().next().unwrap();
-    first.ends_with("portcullis") || first == "eval" || TOOLS.contains(&first)
+    first.ends_with("portcullis") || ["eval", "export"].contains(&first) || TOOLS.contains(&first)
 }
 
 fn missing(command: &str) -> Option<&'static str> {
@@ -206,6 +206,11 @@ fn the_control_api_page_does_what_it_says() {
 }
 
 #[test]
+fn the_credentials_page_does_what_it_says() {
+    assert_eq!(follow("docs/credentials.md", &mut Shell::new()), 3);
+}
+
+#[test]
 fn the_openshell_page_does_what_it_says() {
     assert_eq!(follow("docs/from-openshell.md", &mut Shell::new()), 1);
 }
@@ -227,6 +232,7 @@ fn no_page_with_commands_is_left_out() {
     let followed = [
         "README.md",
         "docs/control-api.md",
+        "docs/credentials.md",
         "docs/from-openshell.md",
         "docs/operators.md",
         "docs/policy-authors.md",
