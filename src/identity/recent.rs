@@ -7,7 +7,7 @@
 
 use super::processes::{Link, Pinned};
 use crate::policy::Process;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ const KNOWN: usize = 4;
 const UIDS: usize = 64;
 /// Descriptors looked at below and above those that were sockets of ours before.
 const AROUND: u32 = 4;
-/// The widest range of descriptors that is looked through.
-const WIDEST: u32 = 96;
+/// Descriptors of a process that are remembered.
+const PLACES: usize = 96;
 
 #[derive(Debug, Default)]
 pub(super) struct Recent(Mutex<HashMap<u32, Vec<Known>>>);
@@ -29,8 +29,9 @@ pub(super) struct Recent(Mutex<HashMap<u32, Vec<Known>>>);
 #[derive(Debug)]
 struct Known {
     fds: OwnedFd,
-    low: u32,
-    high: u32,
+    /// Descriptors that were sockets of ours, the one seen longest ago first. A new socket gets a
+    /// descriptor that has become free, and that is more often one of the first.
+    places: VecDeque<u32>,
     process: Arc<Process>,
     since: Instant,
 }
@@ -40,13 +41,8 @@ impl Recent {
     pub(super) fn holder(&self, uid: u32, link: &Link) -> Option<Arc<Process>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_mut(&uid)?;
-        known.retain(|k| k.since.elapsed() < FRESH);
-        known.iter_mut().find_map(|k| {
-            let range = k.low.saturating_sub(AROUND)..=k.high.saturating_add(AROUND);
-            let at = Pinned::holds_among(&k.fds, link, range)?;
-            k.widen(at);
-            Some(k.process.clone())
-        })
+        let mut fresh = known.iter_mut().filter(|k| k.since.elapsed() < FRESH);
+        fresh.find_map(|k| k.holds(link).then(|| k.process.clone()))
     }
 
     /// Remembers a process that was just described.
@@ -58,23 +54,42 @@ impl Recent {
         }
         let known = known.entry(uid).or_default();
         let before = known.iter().position(|k| k.process.pid == process.pid);
-        let (low, high) = before.map_or((at, at), |i| {
-            let k = known.remove(i);
-            (k.low, k.high)
-        });
+        let places = before.map(|i| known.remove(i).places).unwrap_or_default();
         known.truncate(KNOWN - 1);
-        let mut now = Known { fds, low, high, process: process.clone(), since: Instant::now() };
-        now.widen(at);
+        let mut now = Known { fds, places, process: process.clone(), since: Instant::now() };
+        now.seen(at);
         known.insert(0, now);
     }
 }
 
 impl Known {
-    fn widen(&mut self, at: u32) {
-        self.low = self.low.min(at);
-        self.high = self.high.max(at);
-        if self.high - self.low > WIDEST {
-            (self.low, self.high) = (at, at);
+    /// Whether the process holds the socket.
+    fn holds(&mut self, link: &Link) -> bool {
+        let mut known = self.places.iter();
+        let is_there =
+            |at: &u32| Pinned::holds_among(&self.fds, link, std::iter::once(*at)).is_some();
+        if let Some(i) = known.position(is_there) {
+            // What was looked at in vain is still held by others: it comes last the next time.
+            self.places.rotate_left(i + 1);
+            return true;
         }
+        let (low, high) = (self.places.iter().min(), self.places.iter().max());
+        let (Some(low), Some(high)) = (low, high) else { return false };
+        let around = low.saturating_sub(AROUND)..=high.saturating_add(AROUND);
+        let others = around.filter(|at| !self.places.contains(at)).take(PLACES);
+        let found = Pinned::holds_among(&self.fds, link, others);
+        if let Some(at) = found {
+            self.seen(at);
+        }
+        found.is_some()
+    }
+
+    /// Notes that a socket of ours was there just now.
+    fn seen(&mut self, at: u32) {
+        self.places.retain(|place| *place != at);
+        if self.places.len() >= PLACES {
+            self.places.pop_front();
+        }
+        self.places.push_back(at);
     }
 }

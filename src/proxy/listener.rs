@@ -253,7 +253,12 @@ impl Door {
         drop(self);
         match original {
             Some(at) => Box::pin(transparent(connection, Prefixed::new(raw), at)).await,
-            None => Box::pin(entrance(connection, Prefixed::new(raw))).await,
+            None => {
+                let entered = Box::pin(entrance(connection, Prefixed::new(raw))).await;
+                if let Some((connection, next, io)) = entered {
+                    Box::pin(tunnel::run(connection, next, io)).await;
+                }
+            }
         }
         // A tunnel lets its connection go, not its place.
         drop(held);
@@ -350,17 +355,19 @@ fn unix_peer(socket: &UnixStream) -> Option<crate::identity::UnixPeer> {
     crate::identity::unix_peer(socket).ok()
 }
 
-/// Tells what an explicit proxy client speaks, and serves it.
-async fn entrance(connection: Arc<Connection>, mut io: Prefixed) {
+/// Tells what an explicit proxy client speaks, and serves it, up to the tunnel that it asked for.
+async fn entrance(
+    connection: Arc<Connection>,
+    mut io: Prefixed,
+) -> Option<(Arc<Connection>, tunnel::Next, Prefixed)> {
     connection.head_due();
     let live = connection.watch.live().clone();
     let sniffed = unless_ended(&live, sniff(&mut io, Place::Entrance)).await;
     match sniffed {
         Ok(Ok(Spoken::Http1)) => {
             let http = Box::pin(serve::http1(connection.clone(), ClientIo::Plain(io)));
-            if let Some((next, io)) = http.await {
-                Box::pin(tunnel::run(connection, next, io)).await;
-            }
+            let (next, io) = http.await?;
+            return Some((connection, next, io));
         }
         Ok(Ok(Spoken::Http2)) => Box::pin(serve::http2(connection, ClientIo::Plain(io))).await,
         Ok(Ok(Spoken::Socks)) => Box::pin(socks::serve(connection, io)).await,
@@ -376,6 +383,7 @@ async fn entrance(connection: Arc<Connection>, mut io: Prefixed) {
         }
         Err(_) => {}
     }
+    None
 }
 
 async fn refuse(connection: &Connection, io: &mut Prefixed, refusal: Refusal) {

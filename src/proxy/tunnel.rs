@@ -237,9 +237,14 @@ pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
         Next::Relay(relayed) => {
             let idle = connection.gate.settings.timeouts.idle;
             drop(connection);
-            relayed.run(io, idle).await;
+            // Boxed, as what is inspected lives long and needs little.
+            Box::pin(relayed.run(io, idle)).await;
         }
-        Next::Inspect(target) => inspect(connection, target, io).await,
+        Next::Inspect(target) => {
+            if let Some((inside, io, spoken)) = Box::pin(inspect(connection, &target, io)).await {
+                Box::pin(speak(inside, target, io, spoken)).await;
+            }
+        }
     }
 }
 
@@ -289,10 +294,14 @@ fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left")
 }
 
-/// Finds out what a tunnel carries, and serves that.
-pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut io: Prefixed) {
+/// Finds out what a tunnel carries. `None` where nothing is to be served, with its record.
+async fn inspect(
+    connection: Arc<Connection>,
+    target: &Authority,
+    mut io: Prefixed,
+) -> Option<(Arc<Connection>, Prefixed, Spoken)> {
     let now = std::time::SystemTime::now();
-    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, &target, now);
+    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, target, now);
     let inside = connection.inside(Via::Inside(Box::new(Inside::new(target.clone(), Scheme::Tcp))));
     drop(connection);
     inside.head_due();
@@ -309,13 +318,14 @@ pub(crate) async fn inspect(connection: Arc<Connection>, target: Authority, mut 
         }
     };
     match unless_ended(&live, sniffed).await {
-        Ok(Ok(spoken)) => speak(inside, target, io, spoken).await,
+        Ok(Ok(spoken)) => return Some((inside, io, spoken)),
         Ok(Err(_)) => serve::record(&inside, &gone(), None),
         Err(end) => {
             let code = if end == End::Deadline { Code::HeaderTimeout } else { Code::Draining };
             serve::record(&inside, &Refusal::unjudged(code, "nothing came"), None);
         }
     }
+    None
 }
 
 /// Serves what is inside a tunnel, or a transparent connection whose name is known.
