@@ -249,12 +249,19 @@ fn a_coding_that_lies_or_breaks_off_is_cut_and_never_passed_on_unread() {
             "/more" => {
                 response("content-encoding: gzip\r\n", &[&whole[..], echo().as_bytes()].concat())
             }
+            "/name" => {
+                // A header whose file name does not end, in a body that does not.
+                let name = [b"\x1f\x8b\x08\x08\0\0\0\0\0\xff", &*b"n".repeat(100_000)].concat();
+                let mut wire = chunked("content-encoding: gzip\r\n", &name, 1000, "");
+                wire.truncate(wire.len() - b"0\r\n\r\n".len());
+                wire
+            }
             _ => response("content-encoding: zstd\r\n", &whole),
         }
     });
     let port = server.port();
     let gateway = started(port);
-    for (number, path) in ["/lies", "/short", "/more", "/other"].into_iter().enumerate() {
+    for (number, path) in ["/lies", "/short", "/more", "/name", "/other"].into_iter().enumerate() {
         let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
         write!(tls, "GET {path} HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: close\r\n\r\n")
             .unwrap();

@@ -85,6 +85,7 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize], out: &mut St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_table_fits_and_says_what_it_cut() {
@@ -99,5 +100,48 @@ mod tests {
         assert!(narrow.lines().all(|line| line.len() <= 30), "{narrow}");
         assert!(narrow.contains("r1       GET https://a.test..."), "{narrow}");
         assert!(narrow.contains("r2       GET https://a.test/\n"), "{narrow}");
+    }
+    fn cell() -> impl Strategy<Value = String> {
+        prop_oneof![
+            6 => "[ -~]{0,30}",
+            // Wider than a width in a format string may be.
+            1 => (65_000..80_000_usize).prop_map(|width| "w".repeat(width)),
+        ]
+    }
+
+    fn columns() -> impl Strategy<Value = Option<usize>> {
+        prop_oneof![
+            Just(None),
+            (0..200_usize).prop_map(Some),
+            (60_000..250_000_usize).prop_map(Some),
+            Just(Some(usize::MAX)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn however_wide_its_cells_a_table_fits_every_terminal(
+            (rows, columns) in (proptest::collection::vec([cell(), cell(), cell()], 0..4), columns())
+        ) {
+            let head = ["REQUEST", "A HEAD OF ITS OWN", ""];
+            let mut table = Table::new(&head);
+            for row in rows.clone() {
+                table.row(row);
+            }
+            let text = table.within(columns);
+            let lines: Vec<&str> = text.lines().collect();
+            prop_assert_eq!(lines.len(), rows.len() + 1);
+            let widths = (0..3).map(|at| {
+                rows.iter().map(|row| row[at].len()).chain([head[at].len()]).max().unwrap_or(0)
+            });
+            let narrow = widths.map(|width| width.min(NARROW)).sum::<usize>() + 2 * GAP;
+            let most = columns.map_or(usize::MAX, |columns| columns.max(narrow));
+            for (line, row) in lines[1..].iter().zip(&rows) {
+                prop_assert!(line.len() <= most, "{} of {most}", line.len());
+                let whole = row.iter().all(|cell| line.contains(cell.trim_end()));
+                prop_assert!(whole || (columns.is_some() && line.contains("...")));
+            }
+        }
     }
 }

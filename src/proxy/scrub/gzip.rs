@@ -112,3 +112,64 @@ fn length(header: &[u8]) -> Result<Option<usize>, DecodeError> {
     }
     Ok((header.len() >= at).then_some(at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most that is held of a header: whatever an origin sends, byte by byte, costs no more
+    /// than to look through this for each of its bytes.
+    const MOST: usize = 8 * 1024;
+
+    /// Reads `wire` in pieces of `size`: what it made, and how much it took before it was refused.
+    fn read(wire: &[u8], size: usize) -> (Vec<u8>, usize, Result<(), DecodeError>) {
+        let (mut gzip, mut made, mut taken) = (Gzip::default(), Vec::new(), 0);
+        for mut piece in wire.chunks(size) {
+            while !piece.is_empty() {
+                let mut out = [0; 64];
+                match gzip.step(piece, &mut out) {
+                    Ok((step, n)) => {
+                        made.extend_from_slice(&out[..n]);
+                        taken += step.taken;
+                        piece = &piece[step.taken..];
+                    }
+                    Err(error) => return (made, taken, Err(error)),
+                }
+                let held = if let At::Header(header) = &gzip.at { header.capacity() } else { 0 };
+                assert!(held <= MOST, "{held} bytes are held");
+            }
+        }
+        (made, taken, Ok(()))
+    }
+
+    fn header(flags: u8, rest: &[u8]) -> Vec<u8> {
+        [&[0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 0xff], rest].concat()
+    }
+
+    #[test]
+    fn a_header_without_an_end_is_refused_at_eight_kib_however_it_is_cut() {
+        let endless = vec![b'x'; 200_000];
+        for flags in [NAME, COMMENT, NAME | COMMENT, EXTRA, EXTRA | CRC] {
+            for size in [1, 7, 4096, endless.len()] {
+                let (made, taken, read) = read(&header(flags, &endless), size);
+                assert_eq!(read, Err(DecodeError::Malformed), "{flags} in pieces of {size}");
+                assert!(made.is_empty() && taken <= MOST, "{taken} of {flags} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_long_and_ends_is_read() {
+        let name = [&vec![b'n'; MOST - 11][..], &[0]].concat();
+        // "hi", stored, and its sums.
+        let data = b"\x01\x02\0\xfd\xffhi\xac\x2a\x93\xd8\x02\0\0\0";
+        for wire in [
+            [&header(NAME, &name)[..], data].concat(),
+            [&header(EXTRA | NAME, b"\x02\0xxname\0")[..], data].concat(),
+        ] {
+            for size in [1, 7, wire.len()] {
+                assert_eq!(read(&wire, size), (b"hi".to_vec(), wire.len(), Ok(())), "{size}");
+            }
+        }
+    }
+}
