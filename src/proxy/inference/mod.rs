@@ -157,24 +157,26 @@ async fn read(
     let most = http_body::Body::size_hint(&incoming)
         .upper()
         .map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
-    let reading = async {
-        let room = connection.sandbox.calls().room(most).await;
-        (judged::gather(incoming, limit).await, room)
+    let Ok(mut room) = tokio::time::timeout(within, connection.sandbox.calls().room(most)).await
+    else {
+        let detail = "the bodies of the sandbox's other model calls hold all the room that there is \
+                      for them (128 MiB): try again when one of those is answered";
+        return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
     };
-    let (bytes, mut room) = match tokio::time::timeout(within, reading).await {
+    let bytes = match tokio::time::timeout(within, judged::gather(incoming, limit)).await {
         Err(_) => {
             let detail = "the body did not come in time";
             return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
         }
-        Ok((Err(Ungathered::TooLong), _)) => {
+        Ok(Err(Ungathered::TooLong)) => {
             let detail = format!("the body has more than {limit} bytes");
             return Err(Refusal::unjudged(Code::ModelCallTooLarge, detail).closing());
         }
-        Ok((Err(Ungathered::Broken), _)) => {
+        Ok(Err(Ungathered::Broken)) => {
             let detail = "the client's body ended before its end";
             return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
         }
-        Ok((Ok(bytes), room)) => (bytes, room),
+        Ok(Ok(bytes)) => bytes,
     };
     // What it turned out not to need.
     drop(room.split(room.num_permits().saturating_sub(calls::rooms(bytes.len()))));
