@@ -286,6 +286,8 @@ async fn first_answer(
                 let why = &refusal.detail;
                 tracing::info!(%route, %why, "a provider is not reached: the next is asked");
             }
+            // What a client that left has had read is counted: that is for the account to see to.
+            Err(refusal) if refusal.code == Code::ClientGone => return Err(refusal),
             Err(refusal) => {
                 account.failed();
                 return Err(refusal);
