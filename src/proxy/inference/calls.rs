@@ -209,3 +209,50 @@ fn opened(route: &Route) -> Vec<IpNet> {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    const MIB: usize = 1024 * 1024;
+
+    #[test]
+    fn bodies_beyond_the_room_wait_in_turn_and_what_is_given_back_is_theirs() {
+        let calls = Calls::default();
+        let room = |bytes| calls.room(bytes).now_or_never();
+        let mut held: Vec<_> = (0..4).map(|_| room(32 * MIB).expect("there is room")).collect();
+        assert!(room(0).is_none(), "the smallest takes some too");
+        let (mut more, mut less) = (Box::pin(calls.room(40 * MIB)), Box::pin(calls.room(1)));
+        let mut wait = || (more.as_mut().now_or_never(), less.as_mut().now_or_never());
+        assert!(matches!(wait(), (None, None)));
+        // A call turns out to need less, and another's answer begins.
+        let mut first = held.remove(0);
+        drop(first.split(first.num_permits() - rooms(24 * MIB)));
+        assert!(matches!(wait(), (None, None)), "who came later does not pass who waits for more");
+        held.pop();
+        let (large, small) = wait();
+        assert_eq!(large.as_ref().map(OwnedSemaphorePermit::num_permits), Some(40 * 1024));
+        assert!(small.is_none());
+        // Who waits may leave.
+        drop((less, first, held, large));
+        assert!(room(128 * MIB).is_some(), "all of it came back");
+    }
+
+    #[test]
+    fn a_body_larger_than_all_the_room_takes_all_of_it() {
+        let calls = Calls::default();
+        let all = calls.room(usize::MAX).now_or_never().expect("there is room");
+        assert_eq!(all.num_permits(), ROOMS);
+        assert!(calls.room(1).now_or_never().is_none());
+        drop(all);
+        assert!(calls.room(1).now_or_never().is_some());
+    }
+
+    #[test]
+    fn each_sandbox_has_room_of_its_own() {
+        let (one, other) = (Calls::default(), Calls::default());
+        let _all = one.room(128 * MIB).now_or_never().expect("there is room");
+        assert!(other.room(MIB).now_or_never().is_some());
+    }
+}
