@@ -1,11 +1,11 @@
 //! Masks values in a stream, wherever its chunks break.
 //!
-//! Invariants: what comes out is what [`Needles::mask`] makes of the whole, however it was cut; how
-//! much is held back says nothing of the values; an event leaves when it came, because it ends with
-//! a control byte, and no value has one.
+//! Invariants: what comes out is what [`Needles::mask`] makes of the whole, but for the length of its
+//! masks, however it was cut; how much is held back says nothing of the values; an event leaves when
+//! it came, because it ends with a control byte, and no value has one.
 
 use super::needles::{MASK, Needles};
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 
 /// Masks the values in one stream.
@@ -15,12 +15,21 @@ pub struct Scrubber {
     held: BytesMut,
     /// How many bytes at the start of `held` were part of a value whose mask has left.
     covered: usize,
+    /// A mask is as long as what it covers.
+    counts: bool,
 }
 
 impl Scrubber {
     /// A scrubber of what `needles` finds.
     pub fn new(needles: Arc<Needles>) -> Self {
-        Self { needles, held: BytesMut::new(), covered: 0 }
+        Self { needles, held: BytesMut::new(), covered: 0, counts: false }
+    }
+
+    /// The same for a stream that counts its bytes somewhere: each mask is as long as what it
+    /// covers.
+    #[must_use]
+    pub fn counting(self) -> Self {
+        Self { counts: true, ..self }
     }
 
     /// Looks for others from now on: values have come since, or changed.
@@ -71,7 +80,11 @@ impl Scrubber {
             }
             out.extend_from_slice(&window[copied..range.start]);
             // The mask of what was covered before has left.
-            if range.start > 0 || covered == 0 {
+            let anew = range.start > 0 || covered == 0;
+            if self.counts {
+                let hidden = range.end - if anew { range.start } else { covered };
+                out.put_bytes(b'*', hidden);
+            } else if anew {
                 out.extend_from_slice(MASK.as_bytes());
             }
             self.covered = range.end.saturating_sub(keep);
@@ -133,17 +146,18 @@ mod tests {
     #[test]
     fn what_overlaps_a_mask_that_left_is_not_let_out() {
         let needles = needles(&["abcdefgh".into(), "efghijkl".into()]);
-        // The first is masked where it may leave, and what follows it stands at the border.
-        for before in 1020..1040 {
-            let mut scrubber = Scrubber::new(needles.clone());
-            let long = format!("{}abcdefgh", "-".repeat(before));
+        // What may leave ends before the two, at each place within them, and behind them.
+        for (fill, counts) in (1000..1040).flat_map(|n| [(n, false), (n, true)]) {
+            let mut scrubber = Scrubber { counts, ..Scrubber::new(needles.clone()) };
+            let long = format!("{}abcdefgh", "-".repeat(1020));
             let mut out = scrubber.push(Bytes::from(long)).to_vec();
-            for piece in ["ijkl".to_owned(), "+".repeat(1010), "+".repeat(40)] {
+            for piece in ["ijkl".to_owned(), "+".repeat(fill), "+".repeat(40)] {
                 out.extend_from_slice(&scrubber.push(Bytes::from(piece)));
             }
             out.extend_from_slice(&scrubber.finish());
-            let expected = format!("{}***{}", "-".repeat(before), "+".repeat(1050));
-            assert_eq!(String::from_utf8(out).unwrap(), expected, "{before}");
+            let mask = if counts { "************" } else { "***" };
+            let expected = format!("{}{mask}{}", "-".repeat(1020), "+".repeat(fill + 40));
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{fill}");
         }
     }
 
@@ -266,6 +280,17 @@ mod tests {
             prop_assert_eq!(&*needles.mask(&text), &wanted[..], "whole");
             let out = scrubbed(&needles, &chunks);
             prop_assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&wanted));
+            let mut counting = Scrubber::new(needles.clone()).counting();
+            let mut out = Vec::new();
+            for chunk in &chunks {
+                out.extend_from_slice(&counting.push(Bytes::copy_from_slice(chunk)));
+            }
+            out.extend_from_slice(&counting.finish());
+            let mut stars = text.clone();
+            for range in needles.ranges(&text, 0) {
+                stars[range].fill(b'*');
+            }
+            prop_assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&stars));
         }
     }
 }

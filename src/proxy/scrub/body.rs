@@ -70,12 +70,16 @@ impl Answer {
         }))
     }
 
-    /// The same, for a body of gRPC messages where `grpc`.
-    pub(super) fn in_messages(mut self, grpc: bool) -> Self {
-        if let Self::Scrubbed(scrubbed) = &mut self {
-            scrubbed.messages = grpc.then(Messages::default);
+    /// The same for a body of gRPC messages, which say how long they and their parts are.
+    pub(super) fn in_messages(self) -> Self {
+        match self {
+            Self::Scrubbed(scrubbed) => Self::Scrubbed(Box::new(Scrubbed {
+                messages: Some(Messages::default()),
+                scrubber: scrubbed.scrubber.counting(),
+                ..*scrubbed
+            })),
+            Self::Plain(_) => self,
         }
-        self
     }
 
     pub(crate) fn plain(body: Incoming) -> Self {

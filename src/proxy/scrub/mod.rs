@@ -90,8 +90,8 @@ pub(crate) fn scrub(
     for name in DIGESTS {
         head.headers.remove(name);
     }
-    let grpc = super::headers::is_grpc(&head.headers);
-    Ok(Answer::scrubbed(body, coding, known.clone()).in_messages(grpc))
+    let answer = Answer::scrubbed(body, coding, known.clone());
+    Ok(if super::headers::is_grpc(&head.headers) { answer.in_messages() } else { answer })
 }
 
 /// The status line and headers.
