@@ -188,6 +188,38 @@ fn a_question_whose_time_is_over_goes_and_makes_room() {
     assert_eq!(control.one(0)["path"], "/b");
 }
 
+/// What the log said of numbers that could not be reserved.
+fn failures(gateway: &Gateway) -> usize {
+    gateway.log().matches("no more requests can be numbered").count()
+}
+
+#[test]
+fn numbers_that_could_not_be_reserved_are_reserved_later_without_being_asked_for() {
+    let gateway = asking("approval: { mode: queue }").start();
+    let db = rusqlite::Connection::open(gateway.state().join("state.db")).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
+    let reserved = || -> i64 {
+        let next = "SELECT next FROM counters WHERE name = 'request'";
+        db.query_row(next, [], |row| row.get(0)).unwrap()
+    };
+    let before = reserved();
+    db.execute_batch(
+        "CREATE TRIGGER full BEFORE INSERT ON counters
+         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+    )
+    .unwrap();
+    // More are wanted when half of the 100 are left.
+    for n in 0..60 {
+        assert_eq!(answer(&mut send(&gateway, "GET", 1, &format!("/{n}"))).0, 403);
+    }
+    // What was asked for while numbers were wanted may be tried for twice more; then nobody asks.
+    let known = failures(&gateway);
+    wait_for(PATIENCE, || (failures(&gateway) > known + 2).then_some(()));
+    assert_eq!(reserved(), before);
+    db.execute_batch("DROP TRIGGER full").unwrap();
+    wait_for(PATIENCE, || (reserved() > before).then_some(()));
+}
+
 #[test]
 fn terminal_escapes_bidi_marks_and_long_names_come_as_plain_text() {
     let gateway = asking("approval: { mode: queue }").start();
