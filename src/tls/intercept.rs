@@ -48,6 +48,7 @@ impl Intercept {
         base.session_storage = Arc::new(NoServerSessionStorage {});
         base.send_tls13_tickets = TICKETS;
         base.max_early_data_size = 0;
+        base.ignore_client_order = true;
         let bases = AlpnSet::ALL.map(|alpn| {
             let mut base = base.clone();
             base.alpn_protocols = alpn.protocols();

@@ -21,6 +21,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::{CipherSuite, SupportedCipherSuite};
 
 pub use alpn::AlpnSet;
 pub use ca::{Ca, CaError};
@@ -34,6 +35,23 @@ pub use origins::{Offer, Origins, RootsError, Settings, system_roots};
 static DOWNSTREAM: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
         kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        cipher_suites: suites(),
         ..default_provider()
     })
 });
+
+/// The cipher suites, the cheapest of equal worth first (ADR 0016).
+fn suites() -> Vec<SupportedCipherSuite> {
+    let mut suites = default_provider().cipher_suites;
+    // Stable: the rest stays as the provider has it.
+    suites.sort_by_key(|suite| {
+        let aes_128 = matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        );
+        (suite.tls13().is_none(), !aes_128)
+    });
+    suites
+}

@@ -37,6 +37,7 @@ static UPSTREAM: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
             kx_group::SECP256R1,
             kx_group::SECP384R1,
         ],
+        cipher_suites: super::suites(),
         ..default_provider()
     })
 });

@@ -124,13 +124,17 @@ impl Calls {
     }
 
     /// Goes on from what an earlier gateway kept, the oldest response first.
-    pub fn restore(&self, day: Option<(u64, Today)>, made: &[(Box<str>, Arc<str>)]) {
+    pub fn restore<'a>(
+        &self,
+        day: Option<(u64, Today)>,
+        made: impl Iterator<Item = (&'a str, &'a str)>,
+    ) {
         if let Some((day, today)) = day {
             lock(&self.ledger).restore(day, today);
         }
         let mut known = lock(&self.made);
         for (id, route) in made {
-            known.restore(id, route);
+            known.restore(id, &route.into());
         }
     }
 

@@ -27,17 +27,14 @@ pub(in crate::cli::gateway) async fn restore(
     sandboxes: &BTreeMap<Arc<str>, Arc<Sandbox>>,
 ) -> Result<(), StateError> {
     let days = state.model_days().await?;
-    let mut made: BTreeMap<String, Vec<(Box<str>, Arc<str>)>> = BTreeMap::new();
-    for Response { sandbox, id, route } in state.responses().await? {
-        made.entry(sandbox).or_default().push((id.into(), route.into()));
-    }
+    let responses = state.responses().await?;
     for (name, sandbox) in sandboxes {
         let day = days.iter().find(|day| *day.sandbox == **name).map(|day| {
             let ModelDay { day, requests, failed, input, output, .. } = *day;
             (day, Today { requests, failed, input, output })
         });
-        let made = made.remove(&**name).unwrap_or_default();
-        sandbox.calls().restore(day, &made);
+        let made = responses.iter().filter(|made| *made.sandbox == **name);
+        sandbox.calls().restore(day, made.map(|made| (&*made.id, &*made.route)));
     }
     Ok(())
 }
