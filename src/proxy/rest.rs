@@ -30,7 +30,7 @@ impl Noted {
 
     /// The stream with bytes that were read and not used.
     pub(crate) fn with_first(mut self, first: Bytes) -> Self {
-        self.first = first;
+        self.first = unless_empty(first);
         self
     }
 
@@ -130,5 +130,24 @@ impl AsyncWrite for Noted {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+/// `bytes`, but nothing where there are none: an empty slice of a buffer keeps all of the buffer.
+fn unless_empty(bytes: Bytes) -> Bytes {
+    if bytes.is_empty() { Bytes::new() } else { bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+
+    #[test]
+    fn what_rests_does_not_keep_the_buffer_that_it_was_read_into() {
+        let room = |bytes: Bytes| bytes.try_into_mut().map(|bytes| bytes.capacity());
+        assert_eq!(room(BytesMut::with_capacity(8192).freeze()), Ok(8192), "as hyper gives it");
+        assert_eq!(room(unless_empty(BytesMut::with_capacity(8192).freeze())).unwrap_or(0), 0);
+        assert_eq!(unless_empty(Bytes::from_static(b"GET")), "GET");
     }
 }
