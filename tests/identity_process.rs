@@ -214,6 +214,38 @@ fn an_executable_mounted_over_an_allowed_one_is_not_seen() {
 }
 
 #[test]
+fn what_was_seen_a_moment_ago_is_told_apart_by_the_socket_it_holds() {
+    let peers = Peers::open().expect("sock_diag");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let socket = |stream: &std::net::TcpStream| {
+        let from = stream.local_addr().expect("connected");
+        peers.tcp_peer(at, from).expect("sock_diag").expect("it is ours")
+    };
+    // As many as are remembered, with other descriptors between them.
+    let mut others = Vec::new();
+    let streams: Vec<_> = (0..100)
+        .map(|_| {
+            others.extend((0..3).map(|_| std::fs::File::open("/dev/null").expect("a file")));
+            std::net::TcpStream::connect(at).expect("a listener")
+        })
+        .collect();
+    let seen = |stream| peers.probable_process(socket(stream)).map(|process| process.pid);
+    let own = Some(std::process::id());
+    for stream in streams.iter().rev().chain(&streams) {
+        assert_eq!(seen(stream), own);
+    }
+    assert!(streams.iter().filter(|s| peers.recent_process(socket(s)).is_some()).count() > 50);
+    // Another process of the same uid is not taken for the one that was seen.
+    let script = "exec 3<>/dev/tcp/127.0.0.1/$PORT; read -u 3 x";
+    let child = Client::start(&peers, &which("bash"), script);
+    assert_eq!(peers.recent_process(child.socket), None);
+    let process = peers.probable_process(child.socket).expect("it runs");
+    assert_ne!(Some(process.pid), own);
+    assert_eq!(peers.probable_process(Socket { uid: 0, inode: u64::MAX }), None);
+}
+
+#[test]
 fn a_socket_that_nobody_holds_is_nobodys() {
     let peers = Peers::open().expect("sock_diag");
     assert_eq!(peers.process(Socket { uid: 0, inode: u64::MAX }), None);

@@ -124,6 +124,12 @@ impl Peers {
         self.search.recent_holder(socket)
     }
 
+    /// As [`recent_process`](Self::recent_process), and where it was not seen a moment ago it is
+    /// searched for, as long as [`process`](Self::process) does. Not to be called from async code.
+    pub fn probable_process(&self, socket: Socket) -> Option<Arc<Process>> {
+        self.search.probable_holder(socket, Self::DEADLINE)
+    }
+
     /// The process with this pid now, for [`UnixPeer::pid`]. The pid of a peer that has exited
     /// may have been given to another process since.
     pub fn process_of_pid(&self, pid: u32) -> Option<Arc<Process>> {

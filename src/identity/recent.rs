@@ -18,8 +18,10 @@ const FRESH: Duration = Duration::from_secs(1);
 const KNOWN: usize = 4;
 /// Uids remembered; when there are more, all are forgotten.
 const UIDS: usize = 64;
-/// Descriptors looked at below and above those that were sockets of ours before.
-const AROUND: u32 = 4;
+/// Descriptors looked at below and above those that were sockets of ours before: where only little
+/// time may be spent, and where a whole search would follow.
+pub(super) const CLOSE: u32 = 4;
+pub(super) const WIDE: u32 = 64;
 /// Descriptors of a process that are remembered.
 const PLACES: usize = 96;
 
@@ -38,11 +40,11 @@ struct Known {
 
 impl Recent {
     /// The process that holds the socket, if it is one that was seen within the last second.
-    pub(super) fn holder(&self, uid: u32, link: &Link) -> Option<Arc<Process>> {
+    pub(super) fn holder(&self, uid: u32, link: &Link, around: u32) -> Option<Arc<Process>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_mut(&uid)?;
         let mut fresh = known.iter_mut().filter(|k| k.since.elapsed() < FRESH);
-        fresh.find_map(|k| k.holds(link).then(|| k.process.clone()))
+        fresh.find_map(|k| k.holds(link, around).then(|| k.process.clone()))
     }
 
     /// Remembers a process that was just described.
@@ -64,7 +66,7 @@ impl Recent {
 
 impl Known {
     /// Whether the process holds the socket.
-    fn holds(&mut self, link: &Link) -> bool {
+    fn holds(&mut self, link: &Link, around: u32) -> bool {
         let mut known = self.places.iter();
         let is_there =
             |at: &u32| Pinned::holds_among(&self.fds, link, std::iter::once(*at)).is_some();
@@ -75,8 +77,8 @@ impl Known {
         }
         let (low, high) = (self.places.iter().min(), self.places.iter().max());
         let (Some(low), Some(high)) = (low, high) else { return false };
-        let around = low.saturating_sub(AROUND)..=high.saturating_add(AROUND);
-        let others = around.filter(|at| !self.places.contains(at)).take(PLACES);
+        let range = low.saturating_sub(around)..=high.saturating_add(around);
+        let others = range.filter(|at| !self.places.contains(at)).take(2 * PLACES);
         let found = Pinned::holds_among(&self.fds, link, others);
         if let Some(at) = found {
             self.seen(at);

@@ -5,7 +5,7 @@
 
 use super::Socket;
 use super::processes::{Link, Pinned, Processes};
-use super::recent::Recent;
+use super::recent::{self, Recent};
 use crate::policy::Process;
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +30,8 @@ pub(super) struct Search {
     /// By uid, the latest first.
     places: Mutex<HashMap<u32, Vec<Place>>>,
     recent: Recent,
+    /// By uid: who searches for the processes of the moment.
+    turns: Mutex<HashMap<u32, Arc<Mutex<()>>>>,
 }
 
 /// Where a socket was found.
@@ -49,7 +51,8 @@ struct Wanted {
 impl Search {
     pub(super) fn open() -> io::Result<Self> {
         let processes = Processes::open()?;
-        Ok(Self { processes, places: Mutex::default(), recent: Recent::default() })
+        let places = Mutex::default();
+        Ok(Self { processes, places, recent: Recent::default(), turns: Mutex::default() })
     }
 
     pub(super) fn holder(&self, socket: Socket, patience: Duration) -> Option<Arc<Process>> {
@@ -69,7 +72,30 @@ impl Search {
 
     /// As [`Search::holder`], from a second's memory where that will do.
     pub(super) fn recent_holder(&self, socket: Socket) -> Option<Arc<Process>> {
-        self.recent.holder(socket.uid, &Link::to_socket(socket.inode))
+        self.recent.holder(socket.uid, &Link::to_socket(socket.inode), recent::CLOSE)
+    }
+
+    /// As [`Search::recent_holder`], and where the process was not seen a moment ago it is searched
+    /// for. Of many connections that a new process opens at once one searches; the others wait for
+    /// what it finds.
+    pub(super) fn probable_holder(
+        &self,
+        socket: Socket,
+        patience: Duration,
+    ) -> Option<Arc<Process>> {
+        let turn = self.turn(socket.uid);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = Link::to_socket(socket.inode);
+        let recent = self.recent.holder(socket.uid, &link, recent::WIDE);
+        recent.or_else(|| self.holder(socket, patience))
+    }
+
+    fn turn(&self, uid: u32) -> Arc<Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= UIDS && !turns.contains_key(&uid) {
+            turns.clear();
+        }
+        turns.entry(uid).or_default().clone()
     }
 
     pub(super) fn process_of_pid(&self, pid: u32) -> Option<Arc<Process>> {

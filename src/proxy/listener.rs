@@ -281,7 +281,11 @@ impl Door {
                     None => {
                         let peers = peers.clone();
                         // It may take milliseconds, which no other connection should wait for.
-                        self.gate.tasks.blocking(move || peers.process(socket)).await.flatten()
+                        let search = move || match certain {
+                            true => peers.process(socket),
+                            false => peers.probable_process(socket),
+                        };
+                        self.gate.tasks.blocking(search).await.flatten()
                     }
                 }
             }
