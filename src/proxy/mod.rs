@@ -4,6 +4,7 @@
 //! listener    who may connect; a slot before accept          → Client, Via
 //! sniff       what is spoken, however slowly
 //! socks │ tunnel │ serve     the entrances: each only builds a target
+//! inside      what a tunnel carries, its TLS ended
 //! request     head → Intent → judge → Permit                 the one road (I1)
 //! judged      bodies that must be read to judge
 //! asking      Question → held until it is answered → judged again
@@ -27,6 +28,7 @@ mod headers;
 mod hello;
 pub mod inference;
 pub mod inject;
+mod inside;
 mod io;
 mod judge;
 mod judged;

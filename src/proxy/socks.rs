@@ -47,7 +47,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut io: Prefixed) {
             }
         }
         Err((refusal, open)) => {
-            drop(reply(&mut io, tunnel::socks_reply(&refusal)).await);
+            drop(reply(&mut io, reply_to(&refusal)).await);
             if let Some(open) = open {
                 open.refuse(&refusal, None);
             }
@@ -118,4 +118,15 @@ fn host(kind: u8, address: &[u8]) -> Result<Host, Refused> {
     let name = std::str::from_utf8(address.get(1..).unwrap_or_default())
         .map_err(|_| Refused(1, Refusal::unjudged(Code::BadHost, "the host name is not text")))?;
     Host::parse(name).map_err(|e| Refused(1, Refusal::unjudged(Code::BadHost, e.to_string())))
+}
+
+/// A denial's SOCKS reply code (RFC 1928 §6): 2 by rule, 4 and 5 from upstream.
+fn reply_to(refusal: &Refusal) -> u8 {
+    if !super::carry::is_upstream(refusal.code) {
+        return 2;
+    }
+    match refusal.code {
+        Code::NameNotFound | Code::DnsFailed | Code::ConnectTimeout => 4,
+        _ => 5,
+    }
 }

@@ -1,14 +1,15 @@
-//! Tunnels: CONNECT, SOCKS5 and transparent connections, and what is inside them.
+//! Tunnels: CONNECT, SOCKS5 and transparent connections, judged, dialled and relayed. What is inside
+//! one that is inspected is `inside`'s.
 //!
 //! `data-path.md`, "When is a CONNECT answered?": a tunnel that is relayed is dialled before it is
 //! answered; one that is inspected is answered first and dials nothing before it is judged.
 
-use super::asking;
 use super::body::DownBody;
-use super::carry::{cut, unless_cut, unless_ended};
+use super::carry::{cut, unless_cut};
 use super::gate::Connection;
 use super::hello;
-use super::io::{ClientIo, Prefixed, Raw};
+use super::inside::{inspect, speak};
+use super::io::{Prefixed, Raw};
 use super::judge::take_name;
 use super::live::{Answered, Asked, End, Subject};
 use super::local;
@@ -17,24 +18,14 @@ use super::refuse::{Form, Refusal};
 use super::relay::{self, Ended};
 use super::sandbox::{Reach, Unknown};
 use super::serve;
-use super::sniff::{Place, Spoken, resembles_http, sniff};
-use super::target::{Inside, Via};
 use crate::addr::Authority;
-use crate::policy::{
-    Ask, Code, Denial, Intent, OwnedAsk, OwnedIntent, Permit, Scheme, TunnelVerdict, Verdict,
-};
+use crate::policy::{Code, Denial, Permit, Scheme, TunnelVerdict};
 use crate::record::Outcome;
-use crate::tls::{AlpnSet, ClientFailure};
-use crate::upstream::http::Version;
 use crate::upstream::{Dialed, Payload};
 use bytes::BytesMut;
 use http::{Request, Response};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_rustls::TlsAcceptor;
-
-/// Silence this long where a `tcp` endpoint covers the port means that the server speaks first.
-const SERVER_FIRST: Duration = Duration::from_millis(300);
 
 /// What is to be done with a tunnel after it was answered.
 pub(crate) enum Next {
@@ -46,16 +37,16 @@ pub(crate) enum Next {
 
 /// A raw tunnel, dialled.
 pub(crate) struct Relayed {
-    open: OpenRecord,
-    dialed: Dialed,
+    pub(super) open: OpenRecord,
+    pub(super) dialed: Dialed,
     /// Its place among the connections to origins.
-    reach: Reach,
+    pub(super) reach: Reach,
     /// What the client's TLS must say, if it speaks TLS.
-    demand: Option<hello::Demand>,
+    pub(super) demand: Option<hello::Demand>,
 }
 
 /// Opens a record for a tunnel to `target`.
-fn opened(connection: &Connection, target: &Authority) -> Result<OpenRecord, Refusal> {
+pub(super) fn opened(connection: &Connection, target: &Authority) -> Result<OpenRecord, Refusal> {
     let slot = connection.sandbox.recorder().reserve().map_err(|_| {
         connection.gate.unrecorded();
         Refusal::unjudged(Code::RecordFailure, "the traffic record can't be written").closing()
@@ -132,7 +123,7 @@ pub(crate) async fn plan(
 }
 
 /// Pins and dials a raw tunnel, on the wheel from here on.
-async fn dial(
+pub(super) async fn dial(
     connection: &Arc<Connection>,
     permit: &Permit,
     (asked, answered): (Asked, Option<Answered>),
@@ -250,7 +241,7 @@ pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
 
 impl Relayed {
     /// Relays, after the client's first bytes have passed the SNI check where there is one.
-    async fn run(self, mut io: Prefixed, idle: Duration) {
+    pub(super) async fn run(self, mut io: Prefixed, idle: Duration) {
         let Self { mut open, dialed, reach: _reach, demand } = self;
         let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
         live.extend(idle);
@@ -287,230 +278,6 @@ impl Relayed {
                 open.fail(code);
             }
         }
-    }
-}
-
-fn gone() -> Refusal {
-    Refusal::unjudged(Code::ClientGone, "the client left")
-}
-
-/// Finds out what a tunnel carries. `None` where nothing is to be served, with its record.
-async fn inspect(
-    connection: Arc<Connection>,
-    target: &Authority,
-    mut io: Prefixed,
-) -> Option<(Arc<Connection>, Prefixed, Spoken)> {
-    let now = std::time::SystemTime::now();
-    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, target, now);
-    let inside = connection.inside(Via::Inside(Box::new(Inside::new(target.clone(), Scheme::Tcp))));
-    drop(connection);
-    inside.head_due();
-    let live = inside.watch.live().clone();
-    let sniffed = async {
-        if !tcp {
-            return sniff(&mut io, Place::Inside).await;
-        }
-        match tokio::time::timeout(SERVER_FIRST, sniff(&mut io, Place::Inside)).await {
-            Ok(spoken) => spoken,
-            Err(_) if io.prefix.is_empty() => Ok(Spoken::Other),
-            // A beginning of HTTP or TLS is no silence, however slowly the rest of it comes.
-            Err(_) => sniff(&mut io, Place::Inside).await,
-        }
-    };
-    match unless_ended(&live, sniffed).await {
-        Ok(Ok(spoken)) => return Some((inside, io, spoken)),
-        Ok(Err(_)) => serve::record(&inside, &gone(), None),
-        Err(end) => {
-            let code = if end == End::Deadline { Code::HeaderTimeout } else { Code::Draining };
-            serve::record(&inside, &Refusal::unjudged(code, "nothing came"), None);
-        }
-    }
-    None
-}
-
-/// Serves what is inside a tunnel, or a transparent connection whose name is known.
-pub(crate) async fn speak(
-    connection: Arc<Connection>,
-    target: Authority,
-    mut io: Prefixed,
-    spoken: Spoken,
-) {
-    let via = |scheme| Via::Inside(Box::new(Inside::new(target.clone(), scheme)));
-    match spoken {
-        Spoken::Http1 => {
-            let inside = connection.inside(via(Scheme::Http));
-            drop(connection);
-            Box::pin(serve::http1(inside, ClientIo::Plain(io))).await;
-        }
-        Spoken::Http2 => {
-            let inside = connection.inside(via(Scheme::Http));
-            drop(connection);
-            Box::pin(serve::http2(inside, ClientIo::Plain(io))).await;
-        }
-        Spoken::Tls(hello) => {
-            let inside = connection.inside(via(Scheme::Https));
-            drop(connection);
-            // Boxed by itself, so that what the handshake took is given back.
-            let ended = Box::pin(intercept(&inside, &target, io, &hello)).await;
-            drop(hello);
-            match ended {
-                Some((io, Version::Http2)) => Box::pin(serve::http2(inside, io)).await,
-                Some((io, Version::Http1)) => drop(Box::pin(serve::http1(inside, io)).await),
-                None => {}
-            }
-        }
-        Spoken::BadTls(error) => {
-            let refusal = Refusal::unjudged(Code::BadClientHello, error.to_string());
-            serve::record(&connection, &refusal, None);
-            hello::alert(&mut io, &refusal).await;
-        }
-        Spoken::Socks | Spoken::Other => Box::pin(bytes(connection, target, io)).await,
-        Spoken::Nothing => serve::record(&connection, &gone(), None),
-    }
-}
-
-/// Ends the client's TLS with a leaf for the target. `None` where it could not, with its record.
-async fn intercept(
-    connection: &Connection,
-    target: &Authority,
-    mut io: Prefixed,
-    hello: &crate::tls::hello::ClientHello,
-) -> Option<(ClientIo, Version)> {
-    if let Err(refusal) = hello::names(hello, &target.host) {
-        // No handshake, and so no 421: a certificate for either name would be the wrong one.
-        serve::record(connection, &refusal, None);
-        hello::alert(&mut io, &refusal).await;
-        return None;
-    }
-    let known = match connection.gate.speaks(target) {
-        Some(Version::Http1) => AlpnSet::Http1,
-        Some(Version::Http2) | None => AlpnSet::Http2AndHttp1,
-    };
-    // What only the client speaks is translated.
-    let offer = match hello.alpn.intersection(known) {
-        AlpnSet::None => hello.alpn,
-        common => common,
-    };
-    let config = match connection.gate.intercept.config(&target.host, offer) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!(%error, %target, "no certificate could be made");
-            let refusal = Refusal::unjudged(Code::ClientTls, "no certificate could be made");
-            serve::record(connection, &refusal, None);
-            hello::alert(&mut io, &refusal).await;
-            return None;
-        }
-    };
-    connection.head_due();
-    let live = connection.watch.live().clone();
-    let tls = match unless_ended(&live, TlsAcceptor::from(config).accept(io)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => {
-            let code = match crate::tls::client_failure(&error) {
-                ClientFailure::DistrustsCa => Code::ClientDistrustsCa,
-                ClientFailure::Other => Code::ClientTls,
-            };
-            let shown = error.to_string();
-            let detail = crate::addr::Shown::new(&shown).to_string();
-            let mut refusal = Refusal::unjudged(code, detail);
-            if code == Code::ClientDistrustsCa
-                && let Some(number) = asking::opaque(connection, target)
-            {
-                refusal.asked = Some(super::refuse::Asked {
-                    number: Some(number),
-                    came: super::refuse::Came::Required,
-                });
-            }
-            serve::record(connection, &refusal, None);
-            return None;
-        }
-        Err(_) => {
-            let refusal = Refusal::unjudged(Code::ClientTls, "the handshake was not finished");
-            serve::record(connection, &refusal, None);
-            return None;
-        }
-    };
-    let version = match tls.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Version::Http2,
-        _ => Version::Http1,
-    };
-    Some((ClientIo::Tls(Box::new(tls)), version))
-}
-
-/// Bytes that are neither TLS nor HTTP: they pass only where an endpoint allows them.
-async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
-    let mut open = match opened(&connection, &target) {
-        Ok(open) => open,
-        Err(_) => return,
-    };
-    if local::is_reserved(&target.host) {
-        let detail = "the gateway itself answers for this host, over HTTP alone";
-        return unrelayed(open, &target, io, Refusal::unjudged(Code::NotServed, detail)).await;
-    }
-    let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
-    let intent = Intent {
-        client: &connection.client,
-        scheme: Scheme::Tcp,
-        target: &target,
-        ask: Ask::Bytes,
-    };
-    let started = Instant::now();
-    let verdict = rules.judge(&intent, std::time::SystemTime::now(), None, None);
-    let took = started.elapsed();
-    open.record().policy = crate::record::PolicyId(rules.policy.id());
-    open.record().ms.judge = took;
-    let (permit, answered) = match verdict {
-        Verdict::Allow(permit) | Verdict::Audit(permit) => (permit, None),
-        Verdict::Deny(denial) => return unrelayed(open, &target, io, denial.into()).await,
-        Verdict::Unknown(question) => {
-            let intent = OwnedIntent {
-                client: connection.client.clone(),
-                scheme: Scheme::Tcp,
-                target: target.clone(),
-                ask: OwnedAsk::Bytes,
-            };
-            let subject = asking::Subject { intent, head: None };
-            let raw = &io.raw;
-            match asking::ask_raw(&connection, &mut open, (&subject, raw), question).await {
-                Ok((permit, answered)) => (permit, Some(answered)),
-                Err(refusal) => return unrelayed(open, &target, io, refusal).await,
-            }
-        }
-    };
-    open.permitted(&permit, rules.policy.id(), took);
-    match dial(&connection, &permit, (Asked::Bytes, answered), &mut open).await {
-        Ok((dialed, reach)) => {
-            let idle = connection.gate.settings.timeouts.idle;
-            drop(connection);
-            Relayed { open, dialed, reach, demand: None }.run(io, idle).await;
-        }
-        Err(refusal) => {
-            let judged = open.record().verdict;
-            open.refuse(&refusal.allowed(judged, permit.rule()), None);
-        }
-    }
-}
-
-/// Ends a connection whose bytes may not pass. Where they look like a request, the refusal is said
-/// as an answer to one; nothing is said into a protocol that is not known.
-async fn unrelayed(open: OpenRecord, target: &Authority, mut io: Prefixed, mut refusal: Refusal) {
-    if !resembles_http(&io.prefix) {
-        return open.refuse(&refusal, None);
-    }
-    refusal.detail.push_str("; what came looks like a request, but its first line is not HTTP/1's");
-    let bytes = refusal.raw(&open.asker(Some(target)));
-    open.refuse(&refusal, Some(refusal.status()));
-    serve::write_raw(&mut io, &bytes).await;
-}
-
-/// A denial's SOCKS reply code (RFC 1928 §6): 2 by rule, 4 and 5 from upstream.
-pub(crate) fn socks_reply(refusal: &Refusal) -> u8 {
-    if !super::carry::is_upstream(refusal.code) {
-        return 2;
-    }
-    match refusal.code {
-        Code::NameNotFound | Code::DnsFailed | Code::ConnectTimeout => 4,
-        _ => 5,
     }
 }
 
