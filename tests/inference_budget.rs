@@ -258,3 +258,92 @@ fn an_answer_whose_cost_could_not_be_read_is_not_asked_for() {
     }
     assert_eq!(spent(&gateway), 4 * (1000 + 4));
 }
+
+#[test]
+fn a_call_that_went_up_and_was_not_answered_in_time_counts_for_all_it_may_have_made() {
+    let provider = Provider::plain_instead(|ask, _| {
+        if ask.body.contains("slow") {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            return Did::HungUp;
+        }
+        if ask.body.contains("reset") { Did::HungUp } else { Did::Nothing }
+    });
+    let routes = route(&provider, "openai-compatible", "tokens_per_day: 100000");
+    let gateway = gateway(&format!("{routes}    timeout: {{ first_byte: 500ms }}\n"));
+    let chat = |text: &str| {
+        let body = format!("{{\"model\":\"m\",\"max_tokens\":2000,\"user\":\"{text}\"}}");
+        (call(&gateway, "POST", "/v1/chat/completions", "", &body).status, body.len() as u64)
+    };
+    let (status, slow) = chat("slow");
+    assert_eq!((status, spent(&gateway)), (504, slow.div_ceil(4) + 2000));
+    // What the provider threw away it read, and wrote nothing of.
+    let (status, reset) = chat("reset");
+    assert_eq!(status, 502);
+    assert_eq!(spent(&gateway), slow.div_ceil(4) + 2000 + reset.div_ceil(4));
+    assert_eq!(usage(&gateway)["today"]["failed"], 2);
+}
+
+#[test]
+fn a_response_that_goes_on_from_another_is_taken_to_read_it() {
+    let provider = Provider::plain_instead(|ask, out| {
+        let usage = if ask.body.contains("resp_") {
+            Value::Null
+        } else {
+            json!({"input_tokens":3000,"output_tokens":500})
+        };
+        whole(out, 200, "", &json!({"id":"resp_1","output":[],"usage":usage})).unwrap();
+        Did::Answered
+    });
+    let gateway = gateway(&route(&provider, "openai-compatible", "tokens_per_day: 100000"));
+    assert_eq!(respond(&gateway, "").status, 200);
+    assert_eq!(spent(&gateway), 3500);
+    // Its cost is not said: it read what was there before, at least.
+    assert_eq!(respond(&gateway, ",\"previous_response_id\":\"resp_1\"").status, 200);
+    let more = spent(&gateway) - 3500;
+    assert!((3500..3600).contains(&more), "{more}");
+}
+
+#[test]
+fn a_stream_in_the_background_that_breaks_off_can_be_asked_for() {
+    let provider = Provider::plain_instead(|ask, out| {
+        if ask.method == "GET" {
+            let usage = json!({"input_tokens":4,"output_tokens":6});
+            whole(out, 200, "", &json!({"id":"resp_cut","usage":usage})).unwrap();
+            return Did::Answered;
+        }
+        inference_kit::begin(out, "text/event-stream").unwrap();
+        let event = json!({"type":"response.created","response":{"id":"resp_cut","usage":null}});
+        inference_kit::chunk(out, &format!("data: {event}\n\n")).unwrap();
+        Did::HungUp
+    });
+    let gateway = gateway(&route(&provider, "openai-compatible", "tokens_per_day: 1000000"));
+    let _ = respond(&gateway, ",\"stream\":true,\"background\":true");
+    gateway.record(1);
+    assert!(spent(&gateway) > 131_072, "as much as any model writes");
+    assert_eq!(call(&gateway, "GET", "/v1/responses/resp_cut", "", "").status, 200);
+    wait_for(PATIENCE, || (spent(&gateway) == 10).then_some(()));
+}
+
+#[test]
+fn a_list_of_prompts_is_held_as_many_calls() {
+    let (came, comes) = mpsc::channel();
+    let (go, goes) = mpsc::channel::<()>();
+    let goes = Mutex::new(goes);
+    let provider = Provider::plain_instead(move |_, _| {
+        came.send(()).unwrap();
+        goes.lock().unwrap().recv().unwrap();
+        Did::Nothing
+    });
+    let gateway = gateway(&route(&provider, "openai-compatible", "tokens_per_day: 10000"));
+    let complete = |prompts: usize| {
+        let body = json!({"model":"m","max_tokens":100,"prompt":vec!["x"; prompts]}).to_string();
+        call(&gateway, "POST", "/v1/completions", "", &body).status
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| complete(1));
+        comes.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(complete(500), 429);
+        go.send(()).unwrap();
+        assert_eq!(first.join().unwrap(), 200);
+    });
+}

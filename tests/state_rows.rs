@@ -268,6 +268,7 @@ async fn what_models_cost_and_made_is_there_after_a_restart() {
         sandbox: "a".into(),
         id: format!("resp_{id}"),
         route: "main".into(),
+        tokens: 9,
     };
     let state = dir.open();
     state.save_models(vec![day("a", 1, 5), day("b", 1, 6)], vec![made(0)]).await.unwrap();

@@ -40,6 +40,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Looks up the peers of accepted connections. One for the whole gateway; cheap to share.
 #[derive(Debug)]
@@ -128,6 +129,14 @@ impl Peers {
     /// searched for, as long as [`process`](Self::process) does. Not to be called from async code.
     pub fn probable_process(&self, socket: Socket) -> Option<Arc<Process>> {
         self.search.probable_holder(socket, Self::DEADLINE)
+    }
+
+    /// Whose turn it is to search for the processes of `socket`'s uid: of many connections that a new
+    /// process opens at once one searches, and what it finds is recent for the others. `None` where
+    /// the turn does not come within [`DEADLINE`](Self::DEADLINE).
+    pub async fn turn(&self, socket: Socket) -> Option<OwnedSemaphorePermit> {
+        let turn = self.search.turns(socket.uid).acquire_owned();
+        tokio::time::timeout(Self::DEADLINE, turn).await.ok()?.ok()
     }
 
     /// The process with this pid now, for [`UnixPeer::pid`]. The pid of a peer that has exited

@@ -18,15 +18,26 @@ const FRESH: Duration = Duration::from_secs(1);
 const KNOWN: usize = 4;
 /// Uids remembered; when there are more, all are forgotten.
 const UIDS: usize = 64;
-/// Descriptors looked at below and above those that were sockets of ours before: where only little
-/// time may be spent, and where a whole search would follow.
-pub(super) const CLOSE: u32 = 4;
-pub(super) const WIDE: u32 = 64;
+/// How far is looked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Descriptors below and above those that were sockets of ours before.
+    around: u32,
+    /// The most looks, a few microseconds each.
+    looks: usize,
+}
+
+/// Where only little time may be spent.
+pub(super) const CLOSE: Effort = Effort { around: 4, looks: 48 };
+/// Where a whole search would follow.
+pub(super) const WIDE: Effort = Effort { around: 64, looks: 512 };
+
 /// Descriptors of a process that are remembered.
 const PLACES: usize = 96;
 
+/// By uid: one uid's look-ups do not wait for another's.
 #[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<HashMap<u32, Vec<Known>>>);
+pub(super) struct Recent(Mutex<HashMap<u32, Arc<Mutex<Vec<Known>>>>>);
 
 #[derive(Debug)]
 struct Known {
@@ -40,21 +51,27 @@ struct Known {
 
 impl Recent {
     /// The process that holds the socket, if it is one that was seen within the last second.
-    pub(super) fn holder(&self, uid: u32, link: &Link, around: u32) -> Option<Arc<Process>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get_mut(&uid)?;
+    pub(super) fn holder(&self, uid: u32, link: &Link, effort: Effort) -> Option<Arc<Process>> {
+        let known = self.of(uid);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looks = effort.looks;
         let mut fresh = known.iter_mut().filter(|k| k.since.elapsed() < FRESH);
-        fresh.find_map(|k| k.holds(link, around).then(|| k.process.clone()))
+        fresh.find_map(|k| k.holds(link, effort.around, &mut looks).then(|| k.process.clone()))
+    }
+
+    fn of(&self, uid: u32) -> Arc<Mutex<Vec<Known>>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= UIDS && !known.contains_key(&uid) {
+            known.clear();
+        }
+        known.entry(uid).or_default().clone()
     }
 
     /// Remembers a process that was just described.
     pub(super) fn remember(&self, uid: u32, holder: &Pinned, at: u32, process: &Arc<Process>) {
         let Some(fds) = holder.descriptors() else { return };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= UIDS && !known.contains_key(&uid) {
-            known.clear();
-        }
-        let known = known.entry(uid).or_default();
+        let known = self.of(uid);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.iter().position(|k| k.process.pid == process.pid);
         let places = before.map(|i| known.remove(i).places).unwrap_or_default();
         known.truncate(KNOWN - 1);
@@ -65,21 +82,27 @@ impl Recent {
 }
 
 impl Known {
-    /// Whether the process holds the socket.
-    fn holds(&mut self, link: &Link, around: u32) -> bool {
-        let mut known = self.places.iter();
+    /// Whether the process holds the socket, as far as `looks` allow to see.
+    fn holds(&mut self, link: &Link, around: u32, looks: &mut usize) -> bool {
         let is_there =
-            |at: &u32| Pinned::holds_among(&self.fds, link, std::iter::once(*at)).is_some();
-        if let Some(i) = known.position(is_there) {
-            // What was looked at in vain is still held by others: it comes last the next time.
-            self.places.rotate_left(i + 1);
+            |at: u32| Pinned::holds_among(&self.fds, link, std::iter::once(at)).is_some();
+        let looked = self.places.len().min(*looks);
+        let found = self.places.iter().take(looked).position(|at| is_there(*at));
+        let used = found.map_or(looked, |i| i + 1);
+        *looks -= used;
+        // What was looked at in vain is still held by others: it comes last the next time.
+        self.places.rotate_left(used);
+        if found.is_some() {
             return true;
         }
         let (low, high) = (self.places.iter().min(), self.places.iter().max());
         let (Some(low), Some(high)) = (low, high) else { return false };
         let range = low.saturating_sub(around)..=high.saturating_add(around);
-        let others = range.filter(|at| !self.places.contains(at)).take(2 * PLACES);
-        let found = Pinned::holds_among(&self.fds, link, others);
+        let mut others = range.filter(|at| !self.places.contains(at)).take(*looks);
+        let found = others.find(|at| {
+            *looks -= 1;
+            is_there(*at)
+        });
         if let Some(at) = found {
             self.seen(at);
         }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Places remembered for each uid.
 const PLACES: usize = 8;
@@ -31,7 +32,7 @@ pub(super) struct Search {
     places: Mutex<HashMap<u32, Vec<Place>>>,
     recent: Recent,
     /// By uid: who searches for the processes of the moment.
-    turns: Mutex<HashMap<u32, Arc<Mutex<()>>>>,
+    turns: Mutex<HashMap<u32, Arc<Semaphore>>>,
 }
 
 /// Where a socket was found.
@@ -76,26 +77,24 @@ impl Search {
     }
 
     /// As [`Search::recent_holder`], and where the process was not seen a moment ago it is searched
-    /// for. Of many connections that a new process opens at once one searches; the others wait for
-    /// what it finds.
+    /// for.
     pub(super) fn probable_holder(
         &self,
         socket: Socket,
         patience: Duration,
     ) -> Option<Arc<Process>> {
-        let turn = self.turn(socket.uid);
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let link = Link::to_socket(socket.inode);
         let recent = self.recent.holder(socket.uid, &link, recent::WIDE);
         recent.or_else(|| self.holder(socket, patience))
     }
 
-    fn turn(&self, uid: u32) -> Arc<Mutex<()>> {
+    /// Whose turn it is to search for a uid's processes.
+    pub(super) fn turns(&self, uid: u32) -> Arc<Semaphore> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if turns.len() >= UIDS && !turns.contains_key(&uid) {
             turns.clear();
         }
-        turns.entry(uid).or_default().clone()
+        turns.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
     }
 
     pub(super) fn process_of_pid(&self, pid: u32) -> Option<Arc<Process>> {

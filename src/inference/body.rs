@@ -7,7 +7,7 @@
 
 use super::call::{LONGEST_MODEL, Work};
 use super::shape::Shape;
-use super::terms::Terms;
+use super::terms::{Terms, same_name};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -234,11 +234,11 @@ impl<'de> Visitor<'de> for Reader {
         let mut members = Members::default();
         while let Some(Key(key)) = map.next_key()? {
             let value: &'de RawValue = map.next_value()?;
-            if key.eq_ignore_ascii_case("model") {
+            if same_name(&key, "model") {
                 members.model.note(key == "model", value);
-            } else if key.eq_ignore_ascii_case("name") {
+            } else if same_name(&key, "name") {
                 members.name.note(key == "name", value);
-            } else if key.eq_ignore_ascii_case("stream") {
+            } else if same_name(&key, "stream") {
                 members.stream.note(key == "stream", value);
             } else {
                 members.terms.note(self.0, &key, value);

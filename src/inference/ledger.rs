@@ -188,11 +188,17 @@ impl Ledger {
     /// A day that has begun has nothing spent.
     fn turn(&mut self, now: SystemTime) {
         let day = since_epoch(now) / DAY;
-        if self.day != day {
+        if !self.is_of(day) {
             self.day = day;
             self.today = Today::default();
         }
         self.changed = true;
+    }
+
+    /// Whether what was counted is of this day. A clock that goes back over midnight gives no day
+    /// anew.
+    fn is_of(&self, day: u64) -> bool {
+        self.day == day || self.day == day + 1
     }
 
     /// The day of `now`, with what an earlier gateway counted in it.
@@ -278,7 +284,7 @@ impl Ledger {
 
     /// What was spent in the day of `now`.
     pub fn today(&self, now: SystemTime) -> Today {
-        if self.day == since_epoch(now) / DAY { self.today } else { Today::default() }
+        if self.is_of(since_epoch(now) / DAY) { self.today } else { Today::default() }
     }
 }
 
@@ -392,6 +398,15 @@ mod tests {
         let mut tomorrow = Ledger::default();
         tomorrow.restore(day, today);
         assert_eq!(tomorrow.admit(TOKENS, 1, at(DAY)), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_over_midnight_gives_no_day_anew() {
+        let mut ledger = Ledger::default();
+        ledger.spend(Tokens { input: 100, output: 0, estimated: false }, at(DAY));
+        assert!(ledger.admit(TOKENS, 1, at(DAY - 5)).is_err());
+        assert_eq!(ledger.today(at(DAY - 5)).tokens(), 100);
+        assert!(ledger.admit(TOKENS, 1, at(DAY + 5)).is_err());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use call::{Call, Operation, SERVED, Work, recognise};
 pub use error::error_body;
 pub use ledger::{Errors, Ledger, Owed, Spent, Today, Usage};
 pub use listing::{listed, one_listed, read_listing};
-pub use made::{Made, REMEMBERED};
+pub use made::{Kept, Made, REMEMBERED};
 pub use meter::{Meter, Tokens};
 pub use provider::{Endpoint, EndpointError, Provider};
 pub use routes::{Attempt, Budget, Models, Route, RouteError, Routes, Timeouts, matches};

@@ -6,10 +6,16 @@
 
 use super::call::Work;
 use super::shape::Shape;
+use serde::de::{self, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
 
 /// What a call that states no limit is taken to write, in tokens.
 const UNSTATED: u64 = 4096;
+/// The same of one that is worked on in the background, where nobody sees it come: as much as any
+/// model writes at once.
+const UNSEEN: u64 = 131_072;
 
 /// The terms of one body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub(super) struct Terms {
     response: Option<u64>,
     /// How many answers are asked for.
     times: Option<u64>,
+    /// How many prompts there are, where there is a list of them.
+    prompts: Option<u64>,
     /// It is worked on in the background.
     pub(super) background: bool,
     /// The response that it goes on from.
@@ -29,13 +37,14 @@ pub(super) struct Terms {
 impl Terms {
     /// Notes a member of the body's root, whatever its spelling.
     pub(super) fn note(&mut self, shape: Shape, name: &str, value: &RawValue) {
-        let is = |names: &[&str]| names.iter().any(|each| name.eq_ignore_ascii_case(each));
+        let is = |names: &[&str]| names.iter().any(|each| same_name(name, each));
         match shape {
             Shape::OpenAi if is(&["max_tokens", "max_completion_tokens"]) => {
                 raise(&mut self.text, number(value));
             }
             Shape::OpenAi if is(&["max_output_tokens"]) => raise(&mut self.response, number(value)),
             Shape::OpenAi if is(&["n", "best_of"]) => raise(&mut self.times, number(value)),
+            Shape::OpenAi if is(&["prompt"]) => raise(&mut self.prompts, Some(prompts(value))),
             Shape::OpenAi if is(&["background"]) => {
                 self.background |= !matches!(value.get(), "false" | "null");
             }
@@ -63,14 +72,10 @@ impl Terms {
 
     /// Notes members one level down: `true` where it says how many answers.
     fn nested(&mut self, value: &RawValue, names: &[(&str, bool)]) {
-        let Ok(members) =
-            serde_json::from_str::<std::collections::BTreeMap<String, &RawValue>>(value.get())
-        else {
-            return;
-        };
+        let Ok(Pairs(members)) = serde_json::from_str(value.get()) else { return };
         for (name, value) in members {
             for (each, times) in names {
-                if name.eq_ignore_ascii_case(each) {
+                if same_name(&name, each) {
                     let slot = if *times { &mut self.times } else { &mut self.text };
                     raise(slot, number(value));
                 }
@@ -85,8 +90,55 @@ impl Terms {
             Work::Response => (self.response, 1),
             Work::Embedding | Work::Free => return 0,
         };
-        limit.unwrap_or(UNSTATED).saturating_mul(times)
+        let unstated = if self.background { UNSEEN } else { UNSTATED };
+        let prompts = self.prompts.unwrap_or(1).max(1);
+        limit.unwrap_or(unstated).saturating_mul(times).saturating_mul(prompts)
     }
+}
+
+/// Whether a reader could take `name` for `wanted`, which is in small ASCII letters but for its
+/// spelling: without regard to case, as Go's does (it folds U+017F and U+212A too).
+pub(super) fn same_name(name: &str, wanted: &str) -> bool {
+    let folded = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    name.chars().map(folded).eq(wanted.chars().map(folded))
+}
+
+/// The members of an object, each as often as it stands there.
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> de::Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: de::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+
+        d.deserialize_map(Reader)
+    }
+}
+
+/// How many prompts there are: a list of texts or of lists of tokens is many, a list of tokens one.
+fn prompts(value: &RawValue) -> u64 {
+    let list = serde_json::from_str::<Vec<&RawValue>>(value.get()).unwrap_or_default();
+    let many = list.first().is_some_and(|first| first.get().starts_with(['"', '[']));
+    if many { list.len() as u64 } else { 1 }
 }
 
 /// A limit that is a whole number. Others (Ollama's -1) are none.
@@ -121,6 +173,12 @@ mod tests {
             (Gemini, Text, r#"{"generationConfig":{"maxOutputTokens":5,"candidateCount":2}}"#, 10),
             (Gemini, Text, r#"{"generation_config":{"max_output_tokens":6}}"#, 6),
             (Ollama, Text, r#"{"options":{"num_predict":8}}"#, 8),
+            (OpenAi, Text, r#"{"max_tokens":10,"prompt":"a"}"#, 10),
+            (OpenAi, Text, r#"{"max_tokens":10,"prompt":[1,2,3]}"#, 10),
+            (OpenAi, Text, r#"{"max_tokens":10,"prompt":["a","b","c"],"n":2}"#, 60),
+            (OpenAi, Text, r#"{"max_tokens":10,"prompt":[[1],[2]]}"#, 20),
+            (OpenAi, Response, r#"{"background":true}"#, UNSEEN),
+            (OpenAi, Response, r#"{"background":true,"max_output_tokens":5}"#, 5),
             (OpenAi, Embedding, r#"{"max_tokens":10}"#, 0),
             (OpenAi, Free, "{}", 0),
         ] {
@@ -140,6 +198,12 @@ mod tests {
             (OpenAi, Text, r#"{"max_tokens":"1"}"#),
             (OpenAi, Text, r#"{"max_tokens":4096,"n":0}"#),
             (Ollama, Text, r#"{"max_tokens":1,"options":{"num_predict":-1}}"#),
+            (Ollama, Text, r#"{"options":{"num_predict":4096,"num_predict":1}}"#),
+            (
+                Ollama,
+                Text,
+                "{\"options\":{\"num_predict\":1},\"option\u{17f}\":{\"num_predict\":4096}}",
+            ),
             (Gemini, Text, r#"{"max_tokens":1,"generationConfig":[]}"#),
         ] {
             assert_eq!(output(shape, work, text), UNSTATED, "{text}");
@@ -157,6 +221,7 @@ mod tests {
             (r#"{"background":true}"#, true),
             (r#"{"background":1}"#, true),
             (r#"{"background":false,"Background":true}"#, true),
+            ("{\"bac\u{212a}ground\":true}", true),
             (r#"{"background":false}"#, false),
             (r#"{"background":null}"#, false),
             ("{}", false),

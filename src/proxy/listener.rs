@@ -281,11 +281,14 @@ impl Door {
                     None => {
                         let peers = peers.clone();
                         // It may take milliseconds, which no other connection should wait for.
-                        let search = move || match certain {
-                            true => peers.process(socket),
-                            false => peers.probable_process(socket),
-                        };
-                        self.gate.tasks.blocking(search).await.flatten()
+                        let tasks = &self.gate.tasks;
+                        if certain {
+                            tasks.blocking(move || peers.process(socket)).await.flatten()
+                        } else if let Some(_turn) = peers.turn(socket).await {
+                            tasks.blocking(move || peers.probable_process(socket)).await.flatten()
+                        } else {
+                            None
+                        }
                     }
                 }
             }

@@ -64,7 +64,8 @@ const MIGRATIONS: &[&str] = &[
         n       INTEGER PRIMARY KEY,
         sandbox TEXT NOT NULL,
         id      TEXT NOT NULL,
-        route   TEXT NOT NULL
+        route   TEXT NOT NULL,
+        tokens  INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX responses_of ON responses (sandbox, n);
 ",

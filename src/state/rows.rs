@@ -90,4 +90,6 @@ pub struct Response {
     pub id: String,
     /// The route that made it.
     pub route: String,
+    /// What it cost, in tokens.
+    pub tokens: u64,
 }

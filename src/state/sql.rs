@@ -163,9 +163,9 @@ pub(super) fn save_models(
         let [input, output] = [input, output].map(|n| number(*n));
         transaction.execute(sql, params![sandbox, day, requests, failed, input, output])?;
     }
-    let sql = "INSERT INTO responses (sandbox, id, route) VALUES (?1, ?2, ?3)";
-    for Response { sandbox, id, route } in responses {
-        transaction.execute(sql, params![sandbox, id, route])?;
+    let sql = "INSERT INTO responses (sandbox, id, route, tokens) VALUES (?1, ?2, ?3, ?4)";
+    for Response { sandbox, id, route, tokens } in responses {
+        transaction.execute(sql, params![sandbox, id, route, number(*tokens)])?;
     }
     let sql = "DELETE FROM responses WHERE sandbox = ?1 AND n <= \
                (SELECT n FROM responses WHERE sandbox = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)";
@@ -194,9 +194,15 @@ pub(super) fn model_days(db: &Connection) -> rusqlite::Result<Vec<ModelDay>> {
 }
 
 pub(super) fn responses(db: &Connection) -> rusqlite::Result<Vec<Response>> {
-    let sql = "SELECT sandbox, id, route FROM responses ORDER BY n";
-    let read =
-        |row: &Row<'_>| Ok(Response { sandbox: row.get(0)?, id: row.get(1)?, route: row.get(2)? });
+    let sql = "SELECT sandbox, id, route, tokens FROM responses ORDER BY n";
+    let read = |row: &Row<'_>| {
+        Ok(Response {
+            sandbox: row.get(0)?,
+            id: row.get(1)?,
+            route: row.get(2)?,
+            tokens: unsigned(row, 3)?,
+        })
+    };
     db.prepare(sql)?.query_map([], read)?.collect()
 }
 

@@ -235,7 +235,13 @@ impl Running {
         let tasks = self.gate.tasks.clone();
         tasks.spawn(operator::pump(self.operator.clone(), notify, tasks.clone()));
         tasks.spawn(operator::reserve(self.operator.clone(), tasks.clone()));
-        tasks.spawn(self.operator.accounts.clone().keep(tasks.clone()));
+        let (accounts, ends) = (self.operator.accounts.clone(), tasks.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = accounts.keep() => {}
+                () = ends.drained() => {}
+            }
+        });
         let listener = tokio::net::UnixListener::from_std(self.control.0.try_clone()?)?;
         let (backend, feed) = (self.operator.clone(), self.feed.clone());
         let ends = tasks.clone();
@@ -281,7 +287,12 @@ impl Running {
                 drop(std::fs::remove_file(path));
             }
         }
-        self.workers.drain(self.loaded.config.timeout.drain, signals.stop()).await;
+        // What ends meanwhile is kept too: who stops us may not wait as long as we do.
+        let accounts = self.operator.accounts.clone();
+        tokio::select! {
+            () = self.workers.drain(self.loaded.config.timeout.drain, signals.stop()) => {}
+            () = accounts.keep() => {}
+        }
         if let Err(error) = self.operator.accounts.save().await {
             tracing::error!(%error, "what models cost since the last second is not kept");
         }

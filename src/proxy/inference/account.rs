@@ -2,7 +2,7 @@
 
 use super::super::sandbox::Sandbox;
 use super::calls::lock;
-use crate::inference::{Body, Call, Operation, Owed, Spent, Tokens, Work};
+use crate::inference::{Body, Call, Kept, Operation, Owed, Spent, Tokens, Work};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +22,8 @@ pub(crate) struct Account {
     model: Arc<str>,
     /// A provider is asked, and has neither answered nor failed.
     due: bool,
+    /// It is written to its end, whoever waits for it.
+    written: bool,
 }
 
 /// How long an answer took.
@@ -42,9 +44,11 @@ impl Account {
     ) -> Result<Self, Spent> {
         let calls = sandbox.calls();
         let work = call.operation.work();
+        // What it goes on from is read first.
+        let before = body.and_then(Body::follows).map_or(0, |id| lock(&calls.made).tokens(id));
         let thought = match body {
             Some(body) if work != Work::Free => Tokens {
-                input: (body.len() as u64).div_ceil(BYTES),
+                input: (body.len() as u64).div_ceil(BYTES).saturating_add(before),
                 output: body.output(work),
                 estimated: true,
             },
@@ -61,11 +65,13 @@ impl Account {
         }
         lock(&calls.ledger).admit(budget, thought.total(), SystemTime::now())?;
         let none: Arc<str> = Arc::from("-");
+        let background = work == Work::Response && body.is_some_and(Body::in_background);
         Ok(Self {
             sandbox: sandbox.clone(),
             work,
             thought,
-            background: work == Work::Response && body.is_some_and(Body::in_background),
+            background,
+            written: background,
             settles,
             route: none.clone(),
             model: none,
@@ -99,13 +105,27 @@ impl Account {
         }
     }
 
-    /// The answer broke off: what came of it cost `tokens`.
-    pub(super) fn broke(mut self, tokens: Tokens, why: Option<&str>) {
+    /// The call went up, and no answer came in time: what it was for was done all the same.
+    pub(super) fn late(mut self) {
+        self.written = true;
+    }
+
+    /// What an answer cost, where it does not say so itself: not less than what it read for certain.
+    fn cost(&self, said: Tokens) -> Tokens {
+        if said.estimated && self.background {
+            return self.thought;
+        }
+        let least = if said.estimated { self.thought.input } else { 0 };
+        Tokens { input: said.input.max(least), ..said }
+    }
+
+    /// The answer broke off: what came of it cost `tokens`, and it made the response `id`.
+    pub(super) fn broke(mut self, tokens: Tokens, id: Option<&str>, why: Option<&str>) {
         self.due = false;
         if self.work == Work::Free {
             return;
         }
-        let tokens = if self.background { self.thought } else { tokens };
+        let tokens = self.cost(tokens);
         let mut ledger = lock(&self.sandbox.calls().ledger);
         let now = SystemTime::now();
         ledger.spend(tokens, now);
@@ -117,25 +137,37 @@ impl Account {
         usage.input = usage.input.saturating_add(tokens.input);
         usage.output = usage.output.saturating_add(tokens.output);
         usage.estimated += u64::from(tokens.estimated);
+        drop(ledger);
+        self.made(id, tokens, now);
+    }
+
+    /// Notes the response that was made; what is worked on in the background says its cost when it
+    /// is asked for.
+    fn made(&self, id: Option<&str>, counted: Tokens, at: SystemTime) {
+        let Some(id) = id else { return };
+        let (route, model) = (self.route.clone(), self.model.clone());
+        let made = Kept { id: id.into(), route: route.clone(), tokens: counted.total() };
+        let unknown = self.background && counted.estimated;
+        let owed = unknown.then_some(Owed { route, model, counted, at });
+        lock(&self.sandbox.calls().made).note(made, owed);
     }
 
     /// The call cost `tokens`, as far as the answer says, and made the response `id`.
     pub(super) fn answered(mut self, tokens: Tokens, id: Option<&str>, took: Took) {
         self.due = false;
-        let (calls, now) = (self.sandbox.calls(), SystemTime::now());
+        let (sandbox, now) = (self.sandbox.clone(), SystemTime::now());
+        let calls = sandbox.calls();
         if self.work == Work::Free {
-            if let Some(id) = &self.settles
-                && !tokens.estimated
-                && let Some(owed) = lock(&calls.made).settle(id)
-            {
+            let Some(id) = self.settles.take().filter(|_| !tokens.estimated) else { return };
+            let owed = lock(&calls.made).settle(&id, tokens.total());
+            if let Some(owed) = owed {
                 lock(&calls.ledger).settle(&owed, tokens, now);
             }
             return;
         }
-        // What is worked on in the background says its cost when it is asked for: until then, and
-        // if that never is, all that it may cost counts.
-        let unknown = self.background && tokens.estimated;
-        let tokens = if unknown { self.thought } else { tokens };
+        // What is worked on in the background counts for all that it may cost until that is known,
+        // and if that never is.
+        let tokens = self.cost(tokens);
         let mut ledger = lock(&calls.ledger);
         ledger.answer(tokens, now);
         let usage = ledger.usage(&self.route, &self.model);
@@ -148,11 +180,7 @@ impl Account {
             usage.making += took.total.saturating_sub(first);
         }
         drop(ledger);
-        if let Some(id) = id {
-            let (route, model) = (self.route.clone(), self.model.clone());
-            let owed = unknown.then_some(Owed { route, model, counted: tokens, at: now });
-            lock(&calls.made).note(id, &self.route, owed);
-        }
+        self.made(id, tokens, now);
     }
 }
 
@@ -164,9 +192,8 @@ impl Drop for Account {
         let mut ledger = lock(&self.sandbox.calls().ledger);
         ledger.release(self.thought.total());
         if self.due {
-            // Who leaves before the answer has had what was asked for read all the same. In the
-            // background it is answered too.
-            let output = if self.background { self.thought.output } else { 0 };
+            // Who leaves before the answer has had what was asked for read all the same.
+            let output = if self.written { self.thought.output } else { 0 };
             let tokens = Tokens { output, ..self.thought };
             let now = SystemTime::now();
             ledger.spend(tokens, now);

@@ -2,7 +2,7 @@
 //! that it may ask for again.
 
 use crate::addr::Host;
-use crate::inference::{Errors, Ledger, Made, Provider, Route, Routes, Today, Usage};
+use crate::inference::{Errors, Kept, Ledger, Made, Provider, Route, Routes, Today, Usage};
 use crate::policy::{Permit, RouteRule};
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long a provider's list of models is good for.
 const LISTED_FOR: Duration = Duration::from_secs(300);
 
-/// The model calls of one sandbox.
+/// The model calls of one sandbox. No two of its locks are held at once.
 #[derive(Debug, Default)]
 pub struct Calls {
     routed: ArcSwapOption<Routed>,
@@ -58,8 +58,8 @@ pub(crate) struct Routed {
 pub struct Changed {
     /// The day (since 1970) and what was spent in it.
     pub day: Option<(u64, Today)>,
-    /// Responses that were made: id and route.
-    pub made: Vec<(Box<str>, Arc<str>)>,
+    /// Responses that were made.
+    pub made: Vec<Kept>,
 }
 
 /// What a model has cost a sandbox since the gateway started.
@@ -120,21 +120,20 @@ impl Calls {
 
     /// What has changed in the accounts since this was last asked, to be kept.
     pub fn changed(&self) -> Changed {
-        Changed { day: lock(&self.ledger).changed(), made: lock(&self.made).fresh() }
+        // One lock after the other: whoever held both could meet one that takes them in turn.
+        let day = lock(&self.ledger).changed();
+        let made = lock(&self.made).fresh();
+        Changed { day, made }
     }
 
     /// Goes on from what an earlier gateway kept, the oldest response first.
-    pub fn restore<'a>(
-        &self,
-        day: Option<(u64, Today)>,
-        made: impl Iterator<Item = (&'a str, &'a str)>,
-    ) {
+    pub fn restore(&self, day: Option<(u64, Today)>, made: impl Iterator<Item = Kept>) {
         if let Some((day, today)) = day {
             lock(&self.ledger).restore(day, today);
         }
         let mut known = lock(&self.made);
-        for (id, route) in made {
-            known.restore(id, &route.into());
+        for made in made {
+            known.restore(made);
         }
     }
 

@@ -286,10 +286,13 @@ async fn first_answer(
                 let why = &refusal.detail;
                 tracing::info!(%route, %why, "a provider is not reached: the next is asked");
             }
-            // What a client that left has had read is counted: that is for the account to see to.
-            Err(refusal) if refusal.code == Code::ClientGone => return Err(refusal),
             Err(refusal) => {
-                account.failed();
+                // What went up is paid for, whatever became of it: that is for the account to see to.
+                if !exchange.open.record().sent {
+                    account.failed();
+                } else if refusal.code.error() == Some(ErrorKind::UpstreamTimeout) {
+                    account.late();
+                }
                 return Err(refusal);
             }
         }

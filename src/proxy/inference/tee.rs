@@ -82,7 +82,7 @@ impl Tee {
             call.ttft = first;
         }
         match broke {
-            Some(code) => account.broke(tokens, by_the_provider(code)),
+            Some(code) => account.broke(tokens, meter.response_id(), by_the_provider(code)),
             None => {
                 let took = Took { first, total: started.elapsed() };
                 account.answered(tokens, meter.response_id(), took);

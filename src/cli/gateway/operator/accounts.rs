@@ -1,11 +1,10 @@
 //! What models cost and which responses they made, kept so that a restart forgets neither: a budget
 //! for the day is one for the day, however often the gateway starts in it.
 
-use crate::inference::{REMEMBERED, Today};
+use crate::inference::{Kept, REMEMBERED, Today};
 use crate::proxy::Sandbox;
 use crate::proxy::inference::Changed;
 use crate::state::{ModelDay, Response, State, StateError};
-use crate::tasks::Tasks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +33,12 @@ pub(in crate::cli::gateway) async fn restore(
             (day, Today { requests, failed, input, output })
         });
         let made = responses.iter().filter(|made| *made.sandbox == **name);
-        sandbox.calls().restore(day, made.map(|made| (&*made.id, &*made.route)));
+        let kept = |made: &Response| Kept {
+            id: made.id.as_str().into(),
+            route: made.route.as_str().into(),
+            tokens: made.tokens,
+        };
+        sandbox.calls().restore(day, made.map(kept));
     }
     Ok(())
 }
@@ -47,16 +51,13 @@ impl Accounts {
         Self { state, sandboxes, waiting: tokio::sync::Mutex::default() }
     }
 
-    /// Writes what changes until the gateway drains.
-    pub(in crate::cli::gateway) async fn keep(self: Arc<Self>, tasks: Tasks) {
+    /// Writes what changes, for ever. Nothing is lost where it is dropped and called again.
+    pub(in crate::cli::gateway) async fn keep(&self) {
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
-            tokio::select! {
-                _ = every.tick() => {}
-                () = tasks.drained() => return,
-            }
+            every.tick().await;
             match self.save().await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
@@ -92,10 +93,11 @@ impl Accounts {
                 let Today { requests, failed, input, output } = today;
                 ModelDay { sandbox: sandbox.clone(), day, requests, failed, input, output }
             }));
-            responses.extend(made.iter().map(|(id, route)| Response {
+            responses.extend(made.iter().map(|Kept { id, route, tokens }| Response {
                 sandbox: sandbox.clone(),
                 id: id.to_string(),
                 route: route.to_string(),
+                tokens: *tokens,
             }));
         }
         self.state.save_models(days, responses).await?;
