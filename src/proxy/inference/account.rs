@@ -20,10 +20,17 @@ pub(crate) struct Account {
     settles: Option<Box<str>>,
     route: Arc<str>,
     model: Arc<str>,
-    /// A provider is asked, and has neither answered nor failed.
-    due: bool,
-    /// It is written to its end, whoever waits for it.
-    written: bool,
+    due: Due,
+}
+
+/// What is still to be counted where an account is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// A provider is asked, and has neither answered nor failed: it read what it was asked.
+    Read,
+    /// It writes its answer too, whoever waits for it.
+    Written,
 }
 
 /// How long an answer took.
@@ -71,11 +78,10 @@ impl Account {
             work,
             thought,
             background,
-            written: background,
             settles,
             route: none.clone(),
             model: none,
-            due: false,
+            due: Due::Nothing,
         })
     }
 
@@ -89,7 +95,11 @@ impl Account {
 
     /// Notes who is asked.
     pub(super) fn on(&mut self, route: &Arc<str>, model: Option<&Arc<str>>) {
-        self.due = self.work != Work::Free;
+        self.due = match self.work {
+            Work::Free => Due::Nothing,
+            _ if self.background => Due::Written,
+            _ => Due::Read,
+        };
         self.route = route.clone();
         if let Some(model) = model {
             self.model = model.clone();
@@ -98,7 +108,7 @@ impl Account {
 
     /// The call failed.
     pub(super) fn failed(mut self) {
-        self.due = false;
+        self.due = Due::Nothing;
         if self.work != Work::Free {
             let mut ledger = lock(&self.sandbox.calls().ledger);
             ledger.fail(&self.route, &self.model, SystemTime::now());
@@ -107,7 +117,9 @@ impl Account {
 
     /// The call went up, and no answer came in time: what it was for was done all the same.
     pub(super) fn late(mut self) {
-        self.written = true;
+        if self.due == Due::Read {
+            self.due = Due::Written;
+        }
     }
 
     /// What an answer cost, where it does not say so itself: not less than what it read for certain.
@@ -121,7 +133,7 @@ impl Account {
 
     /// The answer broke off: what came of it cost `tokens`, and it made the response `id`.
     pub(super) fn broke(mut self, tokens: Tokens, id: Option<&str>, why: Option<&str>) {
-        self.due = false;
+        self.due = Due::Nothing;
         if self.work == Work::Free {
             return;
         }
@@ -154,7 +166,7 @@ impl Account {
 
     /// The call cost `tokens`, as far as the answer says, and made the response `id`.
     pub(super) fn answered(mut self, tokens: Tokens, id: Option<&str>, took: Took) {
-        self.due = false;
+        self.due = Due::Nothing;
         let (sandbox, now) = (self.sandbox.clone(), SystemTime::now());
         let calls = sandbox.calls();
         if self.work == Work::Free {
@@ -191,9 +203,9 @@ impl Drop for Account {
         }
         let mut ledger = lock(&self.sandbox.calls().ledger);
         ledger.release(self.thought.total());
-        if self.due {
+        if self.due != Due::Nothing {
             // Who leaves before the answer has had what was asked for read all the same.
-            let output = if self.written { self.thought.output } else { 0 };
+            let output = if self.due == Due::Written { self.thought.output } else { 0 };
             let tokens = Tokens { output, ..self.thought };
             let now = SystemTime::now();
             ledger.spend(tokens, now);
