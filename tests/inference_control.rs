@@ -7,6 +7,7 @@ mod inference_kit;
 use common::{Gateway, PATIENCE, wait_for};
 use inference_kit::{Did, Provider, call, chat_body, gateway, whole};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::Output;
 
 fn portcullis(gateway: &Gateway, line: &str) -> Output {
@@ -188,4 +189,34 @@ fn a_credential_that_has_no_value_is_said_with_the_route_that_it_pays() {
     assert!(!shown.to_string().contains(inference_kit::KEY), "{shown}");
     let route = &shown["routes"][0];
     assert_eq!((&route["key"], &route["key_error"]), (&json!("available"), &Value::Null));
+}
+
+#[test]
+fn a_provider_that_was_set_on_the_running_gateway_does_not_tell_the_key_on_another_way() {
+    let paid = Provider::tls_instead(|ask, out| {
+        if ask.target != "/echo" {
+            return Did::Nothing;
+        }
+        whole(out, 200, "", &json!({ "you sent before": inference_kit::KEY })).unwrap();
+        Did::Answered
+    });
+    let port = paid.origin.port();
+    let plain = Provider::plain();
+    let route = format!("    provider: vllm\n    endpoint: {}\n", plain.http("/v1"));
+    let mut setup = inference_kit::setup(&route);
+    setup.policy = common::Setup::allow_all(&["origin.test"], port).policy;
+    let gateway = setup.start();
+    let echo = || {
+        let authority = format!("origin.test:{port}");
+        let mut tls = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+        write!(tls, "GET /echo HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
+        inference_kit::got(&mut tls).body
+    };
+    assert!(echo().contains(inference_kit::KEY), "nobody gave it a key yet");
+    let endpoint = paid.https("/v1");
+    let line =
+        format!("inference set openai/gpt-5 --endpoint {endpoint} --credential key --no-verify");
+    said(&portcullis(&gateway, &line));
+    let text = echo();
+    assert!(!text.contains(inference_kit::KEY) && text.contains("***"), "{text}");
 }

@@ -68,7 +68,6 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         let grants = earlier.grants(&name);
         let asked = shared.open(config, &name, compiled.1.clone(), grants);
         let sandbox = Sandbox::new(settings, asked, recorder.for_sandbox(&name));
-        sandbox.attach(injector(config, &name, &vault));
         sandbox.show_agent(policies::agent_view(&compiled.0));
         sandboxes.insert(name, sandbox);
     }
@@ -122,7 +121,6 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     });
     Ok(Running {
         loaded: loaded.clone(),
-        vault,
         gate,
         workers,
         sandboxes,
@@ -183,27 +181,30 @@ fn fingerprint_key(state_dir: &Path) -> anyhow::Result<FingerprintKey> {
     }
 }
 
-/// The bindings of a sandbox's credentials.
-pub(super) fn injector(config: &Config, name: &str, vault: &Arc<Vault>) -> Option<Arc<Injector>> {
+/// The bindings of a sandbox's credentials; `paid` are the hosts that routes to models pay with
+/// one.
+pub(super) fn injector(
+    config: &Config,
+    name: &str,
+    vault: &Arc<Vault>,
+    paid: &[Host],
+) -> Option<Arc<Injector>> {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let buffers =
         Buffers { placeholder: size(config.buffer.placeholder), sigv4: size(config.buffer.sigv4) };
     let attached = &config.sandboxes.get(name)?.credentials;
-    Injector::new(&config.inject, attached, credentialed(config, attached), (vault, buffers))
+    Injector::new(&config.inject, attached, credentialed(config, attached, paid), (vault, buffers))
 }
 
 /// The hosts that get credentials beside those in `attached`, from other sandboxes or from routes
 /// to models: they could tell one sandbox what they got of another.
-fn credentialed(config: &Config, attached: &[Arc<str>]) -> Vec<Host> {
+fn credentialed(config: &Config, attached: &[Arc<str>], paid: &[Host]) -> Vec<Host> {
     let others = |name: &Arc<str>| {
         !attached.contains(name) && config.sandboxes.values().any(|s| s.credentials.contains(name))
     };
     let bound = config.inject.iter().filter(|binding| others(&binding.credential));
     let bound = bound.filter(|binding| binding.goes_up_whole()).map(|b| b.host.clone());
-    let routes = config.inference.values().flat_map(|routes| &routes.routes);
-    let paid = routes.filter(|route| route.credential.is_some());
-    let mut hosts: Vec<Host> =
-        bound.chain(paid.map(|route| route.endpoint.authority.host.clone())).collect();
+    let mut hosts: Vec<Host> = bound.chain(paid.iter().cloned()).collect();
     hosts.sort_by_key(ToString::to_string);
     hosts.dedup();
     hosts

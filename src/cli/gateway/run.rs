@@ -29,7 +29,6 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 
 /// A gateway that serves.
 pub(super) struct Running {
-    pub(super) vault: Arc<crate::vault::Vault>,
     pub(super) loaded: Loaded,
     pub(super) gate: Arc<Gate>,
     pub(super) workers: Workers,
@@ -215,9 +214,6 @@ impl Running {
                 if trust.ca_files != old.ca_files || trust.crl_files != old.crl_files {
                     self.gate.origins.store(Arc::new(origins));
                     self.workers.forget_pooled();
-                }
-                for (name, sandbox) in &self.sandboxes {
-                    sandbox.attach(super::assemble::injector(&loaded.config, name, &self.vault));
                 }
                 let why = Why::itself("reload");
                 self.operator.models.reload(&loaded.config);

@@ -3,8 +3,9 @@
 //! A choice made on the running gateway stands before the config, is kept in `state_dir` and
 //! survives a restart. What does not work is not put in force.
 
+use super::super::assemble::injector;
 use super::{credentials, unknown};
-use crate::addr::Shown;
+use crate::addr::{Host, Shown};
 use crate::config::Config;
 use crate::control::Who;
 use crate::control::wire::{
@@ -63,7 +64,7 @@ impl Models {
         self.settle();
     }
 
-    /// Each sandbox gets what was chosen for it, or what the config says.
+    /// Each sandbox gets what was chosen for it, or what the config says, and its credentials.
     fn settle(&self) {
         let config = self.config.load();
         for (name, sandbox) in &self.sandboxes {
@@ -79,6 +80,20 @@ impl Models {
                 None => of_config(&config, name),
             };
             sandbox.set_inference(routes);
+        }
+        self.attach(&config);
+    }
+
+    /// Each sandbox gets the bindings of its credentials, and knows which hosts get others: those of
+    /// all routes that are in force are among them.
+    fn attach(&self, config: &Config) {
+        let routes: Vec<_> =
+            self.sandboxes.values().filter_map(|sandbox| sandbox.calls().routes()).collect();
+        let routes = routes.iter().flat_map(|routes| &routes.routes);
+        let paid = routes.filter(|route| route.credential.is_some());
+        let paid: Vec<Host> = paid.map(|route| route.endpoint.authority.host.clone()).collect();
+        for (name, sandbox) in &self.sandboxes {
+            sandbox.attach(injector(config, name, &self.gate.vault, &paid));
         }
     }
 
