@@ -245,6 +245,17 @@ fn what_was_seen_a_moment_ago_is_told_apart_by_the_socket_it_holds() {
     assert_eq!(peers.probable_process(Socket { uid: 0, inode: u64::MAX }), None);
 }
 
+#[tokio::test]
+async fn of_one_uid_one_searches_at_a_time_and_another_uid_does_not_wait() {
+    let peers = Peers::open().expect("sock_diag");
+    let of = |uid| Socket { uid, inode: 1 };
+    let turn = peers.turn(of(7)).await;
+    assert!(turn.is_some() && peers.turn(of(8)).await.is_some());
+    assert!(peers.turn(of(7)).await.is_none(), "it does not come in time");
+    drop(turn);
+    assert!(peers.turn(of(7)).await.is_some());
+}
+
 #[test]
 fn a_socket_that_nobody_holds_is_nobodys() {
     let peers = Peers::open().expect("sock_diag");

@@ -6,8 +6,10 @@ mod common;
 mod inference_kit;
 
 use common::{Gateway, Origin, PATIENCE, header, read_head, wait_for};
-use inference_kit::{Did, Got, Provider, begin, call, chat_body, gateway, got, setup, whole};
-use serde_json::{Value, json};
+use inference_kit::{
+    Did, Got, Provider, begin, call, chat_body, gateway, got, send, setup, usage, whole,
+};
+use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
@@ -18,32 +20,8 @@ fn compatible(endpoint: &str, more: &str) -> String {
     )
 }
 
-/// Sends a chat and does not wait for its answer.
-fn send(gateway: &Gateway, body: &str) -> TcpStream {
-    let mut stream = gateway.connect();
-    write!(
-        stream,
-        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    stream
-}
-
 fn chat(gateway: &Gateway) -> Got {
     call(gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false))
-}
-
-/// What `inference -o json` says of the one sandbox.
-fn shown(gateway: &Gateway) -> Value {
-    let output = assert_cmd::Command::cargo_bin("portcullis")
-        .unwrap()
-        .args(["inference", "usage", "-o", "json", "--socket", "state/control.sock"])
-        .current_dir(gateway.dir.path())
-        .output()
-        .unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// A body of this many bytes for the model `model`.
@@ -160,10 +138,10 @@ fn a_call_whose_client_left_before_the_answer_failed_and_its_request_is_counted(
     let gateway = gateway(&compatible(&provider.http("/v1"), ""));
     let stream = send(&gateway, &large("m", 4001));
     wait_for(PATIENCE, || (!provider.asks().is_empty()).then_some(()));
-    assert_eq!(shown(&gateway)["today"]["input"], 0);
+    assert_eq!(usage(&gateway)["today"]["input"], 0);
     drop(stream);
     assert_eq!(gateway.record(1)["code"], "client_gone");
-    let shown = wait_for(PATIENCE, || Some(shown(&gateway)).filter(|s| s["today"]["failed"] == 1));
+    let shown = wait_for(PATIENCE, || Some(usage(&gateway)).filter(|s| s["today"]["failed"] == 1));
     assert_eq!(shown["today"], json!({"requests": 0, "failed": 1, "input": 1001, "output": 0}));
     let model = &shown["usage"][0];
     for (count, expected) in

@@ -6,7 +6,7 @@ mod common;
 mod inference_kit;
 
 use common::{Gateway, PATIENCE, wait_for};
-use inference_kit::{Did, Got, Provider, call, chat_body, gateway, whole};
+use inference_kit::{Did, Got, Provider, call, chat_body, gateway, usage, whole};
 use serde_json::{Value, json};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -17,17 +17,6 @@ fn route(provider: &Provider, kind: &str, budget: &str) -> String {
         "    provider: {kind}\n    endpoint: {}\n    credential: key\n    budget: {{ {budget} }}\n",
         provider.http(if kind == "openai-compatible" { "/v1" } else { "" })
     )
-}
-
-/// What `portcullis inference usage` says.
-fn usage(gateway: &Gateway) -> Value {
-    let output = assert_cmd::Command::cargo_bin("portcullis")
-        .unwrap()
-        .args(["inference", "usage", "-o", "json", "--socket", "state/control.sock"])
-        .current_dir(gateway.dir.path())
-        .output()
-        .unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn spent(gateway: &Gateway) -> u64 {
@@ -190,7 +179,9 @@ fn work_in_the_background_counts_for_all_it_may_cost_until_its_cost_is_known() {
     assert!((901..1000).contains(&counted), "{counted}");
     let get = || call(&gateway, "GET", "/v1/responses/resp_b", "", "").json()["status"].clone();
     assert_eq!((get(), spent(&gateway)), (json!("in_progress"), counted));
+    assert_eq!(gateway.record(2)["tokens"], Value::Null, "it is not known yet");
     assert_eq!(get(), "completed");
+    assert_eq!(gateway.record(3)["tokens"], json!({"input":30,"output":70}));
     wait_for(PATIENCE, || (spent(&gateway) == 100).then_some(()));
     // Known once, it is not counted again.
     assert_eq!(get(), "completed");

@@ -109,15 +109,7 @@ fn a_stream_passes_event_by_event_as_it_came() {
         Did::Answered
     });
     let gateway = gateway(&openai(&provider));
-    let mut stream = gateway.connect();
-    let body = chat_body("gpt-5", true);
-    write!(
-        stream,
-        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
+    let mut stream = inference_kit::send(&gateway, &chat_body("gpt-5", true));
     let head = common::read_head(&mut stream);
     assert!(head.contains("text/event-stream"), "{head}");
     let mut all = Vec::new();

@@ -94,15 +94,7 @@ fn after_the_first_byte_nobody_stands_in() {
     });
     let second = Provider::tls();
     let gateway = gateway(&two(&first.https("/v1"), &second.https("/v1"), ""));
-    let mut stream = gateway.connect();
-    let body = chat_body("m", true);
-    write!(
-        stream,
-        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
+    let mut stream = inference_kit::send(&gateway, &chat_body("m", true));
     let all = common::read_all(&mut stream);
     let text = String::from_utf8_lossy(&all);
     assert!(text.contains("half of") && !text.ends_with("0\r\n\r\n"), "{text}");
@@ -134,15 +126,7 @@ fn a_stream_that_stands_still_and_an_answer_that_does_not_begin_are_given_up() {
         provider.https("/v1")
     );
     let gateway = gateway(&routes);
-    let mut stream = gateway.connect();
-    let body = chat_body("m", true);
-    write!(
-        stream,
-        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
+    let mut stream = inference_kit::send(&gateway, &chat_body("m", true));
     let all = String::from_utf8_lossy(&common::read_all(&mut stream)).into_owned();
     assert!(all.contains("choices") && !all.ends_with("0\r\n\r\n"), "{all}");
     assert_eq!(gateway.record(1)["code"], "idle_timeout");

@@ -212,3 +212,30 @@ fn leaves_of_an_operators_intermediate_carry_their_chain() {
     fetch(Arc::new(client(root.der())), address, "a.test").unwrap();
     server.join().unwrap().unwrap();
 }
+
+#[test]
+fn the_cheapest_suite_is_agreed_on_whatever_a_client_prefers() {
+    let gateway = gateway();
+    for (version, agreed) in [
+        (&rustls::version::TLS13, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
+        (&rustls::version::TLS12, rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+    ] {
+        let config = only(client(gateway.ca.certificate()), version);
+        let first = config.crypto_provider().cipher_suites[0].suite();
+        assert_eq!(first, rustls::CipherSuite::TLS13_AES_256_GCM_SHA384, "what it prefers");
+        let name = "origin.test".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = rustls::ServerConnection::new(gateway.config("origin.test")).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            wire.clear();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        assert_eq!(server.negotiated_cipher_suite().unwrap().suite(), agreed);
+    }
+}

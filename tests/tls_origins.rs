@@ -231,13 +231,17 @@ fn an_origin_that_sends_an_alert_has_failed_with_its_name() {
 }
 
 #[test]
-fn no_early_data_is_offered_and_the_hybrid_key_exchange_comes_first() {
+fn no_early_data_is_offered_and_the_hybrid_key_exchange_and_the_cheapest_suite_come_first() {
     let origins = World::new().origins();
     for offer in [Offer::Http1, Offer::Http2AndHttp1] {
         let config = origins.config(offer);
         assert!(!config.enable_early_data);
         let groups: Vec<_> = config.crypto_provider().kx_groups.iter().map(|g| g.name()).collect();
         assert_eq!(groups[..2], [rustls::NamedGroup::X25519MLKEM768, rustls::NamedGroup::X25519]);
+        let suites = &config.crypto_provider().cipher_suites;
+        assert_eq!(suites[0].suite(), rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+        let default = rustls::crypto::aws_lc_rs::default_provider().cipher_suites;
+        assert_eq!(suites.len(), default.len(), "none is left out");
     }
 }
 

@@ -9,7 +9,7 @@ use super::processes::{Link, Pinned};
 use crate::policy::Process;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a description stands.
@@ -25,12 +25,14 @@ pub(super) struct Effort {
     around: u32,
     /// The most looks, a few microseconds each.
     looks: usize,
+    /// It may wait for another look-up of the same uid.
+    waits: bool,
 }
 
 /// Where only little time may be spent.
-pub(super) const CLOSE: Effort = Effort { around: 4, looks: 48 };
+pub(super) const CLOSE: Effort = Effort { around: 4, looks: 48, waits: false };
 /// Where a whole search would follow.
-pub(super) const WIDE: Effort = Effort { around: 64, looks: 512 };
+pub(super) const WIDE: Effort = Effort { around: 64, looks: 512, waits: true };
 
 /// Descriptors of a process that are remembered.
 const PLACES: usize = 96;
@@ -50,10 +52,16 @@ struct Known {
 }
 
 impl Recent {
-    /// The process that holds the socket, if it is one that was seen within the last second.
+    /// The process that holds the socket, if it is one that was seen within the last second. Who has
+    /// little time does not wait for another look-up either.
     pub(super) fn holder(&self, uid: u32, link: &Link, effort: Effort) -> Option<Arc<Process>> {
         let known = self.of(uid);
-        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = match known.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(known)) => known.into_inner(),
+            Err(TryLockError::WouldBlock) if !effort.waits => return None,
+            Err(TryLockError::WouldBlock) => known.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         let mut looks = effort.looks;
         let mut fresh = known.iter_mut().filter(|k| k.since.elapsed() < FRESH);
         fresh.find_map(|k| k.holds(link, effort.around, &mut looks).then(|| k.process.clone()))

@@ -6,13 +6,11 @@
 //! without regard to case takes for it.
 
 use super::call::{LONGEST_MODEL, Work};
+use super::members::each_member;
 use super::shape::Shape;
 use super::terms::{Terms, same_name};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 /// A body that was read, and where in it the model stands.
@@ -53,11 +51,10 @@ impl Body {
     /// Reads `bytes`, which came in `shape`.
     pub fn read(bytes: Bytes, shape: Shape) -> Result<Self, BodyError> {
         let text = std::str::from_utf8(&bytes).map_err(|_| BodyError::NotAnObject)?;
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let members = Reader(shape)
-            .deserialize(&mut reader)
-            .and_then(|members| reader.end().map(|()| members))
-            .map_err(|_| BodyError::NotAnObject)?;
+        let mut members = Members::default();
+        if !each_member(text, |name, value| members.note(shape, name, value)) {
+            return Err(BodyError::NotAnObject);
+        }
         let start = text.as_ptr() as usize;
         let found = |member: Member<'_>, key| member.found(start, key);
         let model = found(members.model, "model")?;
@@ -185,6 +182,20 @@ struct Members<'a> {
     terms: Terms,
 }
 
+impl<'a> Members<'a> {
+    fn note(&mut self, shape: Shape, name: &str, value: &'a RawValue) {
+        if same_name(name, "model") {
+            self.model.note(name == "model", value);
+        } else if same_name(name, "name") {
+            self.name.note(name == "name", value);
+        } else if same_name(name, "stream") {
+            self.stream.note(name == "stream", value);
+        } else {
+            self.terms.note(shape, name, value);
+        }
+    }
+}
+
 /// A member, and how often a spelling of its name stands there.
 #[derive(Default)]
 struct Member<'a> {
@@ -211,46 +222,6 @@ impl<'a> Member<'a> {
         }
     }
 }
-
-/// Reads the members of a body in a shape.
-struct Reader(Shape);
-
-impl<'de> DeserializeSeed<'de> for Reader {
-    type Value = Members<'de>;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-        d.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Members::default();
-        while let Some(Key(key)) = map.next_key()? {
-            let value: &'de RawValue = map.next_value()?;
-            if same_name(&key, "model") {
-                members.model.note(key == "model", value);
-            } else if same_name(&key, "name") {
-                members.name.note(key == "name", value);
-            } else if same_name(&key, "stream") {
-                members.stream.note(key == "stream", value);
-            } else {
-                members.terms.note(self.0, &key, value);
-            }
-        }
-        Ok(members)
-    }
-}
-
-/// A member's name, borrowed where it has no escapes.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -126,6 +126,15 @@ pub struct Usage {
     pub making: Duration,
 }
 
+impl Usage {
+    /// Counts what a call cost.
+    pub fn add(&mut self, tokens: Tokens) {
+        self.input = self.input.saturating_add(tokens.input);
+        self.output = self.output.saturating_add(tokens.output);
+        self.estimated += u64::from(tokens.estimated);
+    }
+}
+
 impl Default for Ledger {
     fn default() -> Self {
         Self {
@@ -250,6 +259,13 @@ impl Ledger {
         self.turn(now);
         self.today.failed += 1;
         self.usage(route, model).failed += 1;
+    }
+
+    /// Counts a call that failed and cost something all the same.
+    pub fn lose(&mut self, route: &Arc<str>, model: &Arc<str>, tokens: Tokens, now: SystemTime) {
+        self.spend(tokens, now);
+        self.fail(route, model, now);
+        self.usage(route, model).add(tokens);
     }
 
     /// Counts an error of a route; `text` is safe for a terminal.

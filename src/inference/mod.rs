@@ -14,6 +14,7 @@ mod error;
 mod ledger;
 mod listing;
 mod made;
+mod members;
 mod meter;
 mod provider;
 mod routes;

@@ -5,11 +5,11 @@
 //! dearer one counts.
 
 use super::call::Work;
+use super::made::Made;
+use super::members::{each_element, each_member};
 use super::shape::Shape;
-use serde::de::{self, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
 
 /// What a call that states no limit is taken to write, in tokens.
 const UNSTATED: u64 = 4096;
@@ -49,9 +49,9 @@ impl Terms {
                 self.background |= !matches!(value.get(), "false" | "null");
             }
             Shape::OpenAi if is(&["previous_response_id"]) && value.get() != "null" => {
-                // What is no text is no id either: an empty one is never known.
-                let id: String = serde_json::from_str(value.get()).unwrap_or_default();
-                self.follows = Some(id.into());
+                // What is no id is never known.
+                let id: Cow<'_, str> = serde_json::from_str(value.get()).unwrap_or_default();
+                self.follows = Some(if Made::is_id(&id) { id.into() } else { "".into() });
             }
             Shape::Anthropic if is(&["max_tokens"]) => raise(&mut self.text, number(value)),
             Shape::Gemini if is(&["generationConfig", "generation_config"]) => {
@@ -72,15 +72,14 @@ impl Terms {
 
     /// Notes members one level down: `true` where it says how many answers.
     fn nested(&mut self, value: &RawValue, names: &[(&str, bool)]) {
-        let Ok(Pairs(members)) = serde_json::from_str(value.get()) else { return };
-        for (name, value) in members {
+        each_member(value.get(), |name, value| {
             for (each, times) in names {
-                if same_name(&name, each) {
+                if same_name(name, each) {
                     let slot = if *times { &mut self.times } else { &mut self.text };
                     raise(slot, number(value));
                 }
             }
-        }
+        });
     }
 
     /// The most that a model may write for `work`, as far as it is said, in tokens.
@@ -107,38 +106,13 @@ pub(super) fn same_name(name: &str, wanted: &str) -> bool {
     name.chars().map(folded).eq(wanted.chars().map(folded))
 }
 
-/// The members of an object, each as often as it stands there.
-struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> de::Deserialize<'de> for Pairs<'de> {
-    fn deserialize<D: de::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-
-        d.deserialize_map(Reader)
-    }
-}
-
 /// How many prompts there are: a list of texts or of lists of tokens is many, a list of tokens one.
 fn prompts(value: &RawValue) -> u64 {
-    let list = serde_json::from_str::<Vec<&RawValue>>(value.get()).unwrap_or_default();
-    let many = list.first().is_some_and(|first| first.get().starts_with(['"', '[']));
-    if many { list.len() as u64 } else { 1 }
+    let mut many = 0;
+    let read = each_element(value, |prompt| {
+        many += u64::from(prompt.get().starts_with(['"', '[']));
+    });
+    if read { many.max(1) } else { 1 }
 }
 
 /// A limit that is a whole number. Others (Ollama's -1) are none.
@@ -177,6 +151,7 @@ mod tests {
             (OpenAi, Text, r#"{"max_tokens":10,"prompt":[1,2,3]}"#, 10),
             (OpenAi, Text, r#"{"max_tokens":10,"prompt":["a","b","c"],"n":2}"#, 60),
             (OpenAi, Text, r#"{"max_tokens":10,"prompt":[[1],[2]]}"#, 20),
+            (OpenAi, Text, r#"{"max_tokens":10,"prompt":[1,"a","b"]}"#, 20),
             (OpenAi, Response, r#"{"background":true}"#, UNSEEN),
             (OpenAi, Response, r#"{"background":true,"max_output_tokens":5}"#, 5),
             (OpenAi, Embedding, r#"{"max_tokens":10}"#, 0),

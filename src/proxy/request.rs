@@ -256,7 +256,8 @@ impl Exchange {
         form: &Form,
     ) -> Response<DownBody> {
         let judged = self.open.record().verdict;
-        let plan = match connection.sandbox.injector() {
+        let host = &self.target.authority.host;
+        let plan = match connection.sandbox.injector().filter(|i| i.concerns(host)) {
             None => Ok(None),
             Some(injector) => Box::pin(self.plan(connection, &injector, &permit, &mut body)).await,
         };

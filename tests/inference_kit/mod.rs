@@ -562,3 +562,27 @@ pub fn chat_body(model: &str, stream: bool) -> String {
     json!({"model":model,"stream":stream,"messages":[{"role":"user","content":"What is the weather?"}]})
         .to_string()
 }
+
+/// Sends a chat with this body and does not wait for its answer.
+pub fn send(gateway: &Gateway, body: &str) -> std::net::TcpStream {
+    let mut stream = gateway.connect();
+    write!(
+        stream,
+        "POST http://inference.local/v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    stream
+}
+
+/// What `portcullis inference usage` says of the one sandbox.
+pub fn usage(gateway: &Gateway) -> Value {
+    let output = assert_cmd::Command::cargo_bin("portcullis")
+        .unwrap()
+        .args(["inference", "usage", "-o", "json", "--socket", "state/control.sock"])
+        .current_dir(gateway.dir.path())
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}

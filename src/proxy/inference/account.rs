@@ -93,6 +93,12 @@ impl Account {
         }
     }
 
+    /// Whether the record of the call says that it cost this. Who asks for an earlier response pays
+    /// once, when its cost is known: not each time that it is asked for.
+    pub(super) fn records(&self, tokens: Tokens) -> bool {
+        self.work != Work::Free || !tokens.estimated
+    }
+
     /// Notes who is asked.
     pub(super) fn on(&mut self, route: &Arc<str>, model: Option<&Arc<str>>) {
         self.due = match self.work {
@@ -140,15 +146,10 @@ impl Account {
         let tokens = self.cost(tokens);
         let mut ledger = lock(&self.sandbox.calls().ledger);
         let now = SystemTime::now();
-        ledger.spend(tokens, now);
-        ledger.fail(&self.route, &self.model, now);
+        ledger.lose(&self.route, &self.model, tokens, now);
         if let Some(why) = why {
             ledger.error(&self.route, why, now);
         }
-        let usage = ledger.usage(&self.route, &self.model);
-        usage.input = usage.input.saturating_add(tokens.input);
-        usage.output = usage.output.saturating_add(tokens.output);
-        usage.estimated += u64::from(tokens.estimated);
         drop(ledger);
         self.made(id, tokens, now);
     }
@@ -184,9 +185,7 @@ impl Account {
         ledger.answer(tokens, now);
         let usage = ledger.usage(&self.route, &self.model);
         usage.requests += 1;
-        usage.input = usage.input.saturating_add(tokens.input);
-        usage.output = usage.output.saturating_add(tokens.output);
-        usage.estimated += u64::from(tokens.estimated);
+        usage.add(tokens);
         if let Some(first) = took.first {
             usage.first_token += first;
             usage.making += took.total.saturating_sub(first);
@@ -207,13 +206,7 @@ impl Drop for Account {
             // Who leaves before the answer has had what was asked for read all the same.
             let output = if self.due == Due::Written { self.thought.output } else { 0 };
             let tokens = Tokens { output, ..self.thought };
-            let now = SystemTime::now();
-            ledger.spend(tokens, now);
-            ledger.fail(&self.route, &self.model, now);
-            let usage = ledger.usage(&self.route, &self.model);
-            usage.input = usage.input.saturating_add(tokens.input);
-            usage.output = usage.output.saturating_add(tokens.output);
-            usage.estimated += 1;
+            ledger.lose(&self.route, &self.model, tokens, SystemTime::now());
         }
     }
 }

@@ -78,7 +78,7 @@ impl Tee {
         let Some(meter) = meter else { return account.failed() };
         let tokens = meter.tokens();
         if let Some(call) = &mut record.call {
-            call.tokens = Some(tokens);
+            call.tokens = account.records(tokens).then_some(tokens);
             call.ttft = first;
         }
         match broke {

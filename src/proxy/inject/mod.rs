@@ -67,6 +67,14 @@ impl Injector {
         self.bound.iter().map(|bound| &bound.binding)
     }
 
+    /// Whether a request to `host` may have to do with credentials: a placeholder has no business
+    /// with any other host, so where there are some every request is looked through.
+    pub(crate) fn concerns(&self, host: &Host) -> bool {
+        self.words.is_some()
+            || self.elsewhere.contains(host)
+            || self.bound.iter().any(|bound| bound.binding.host == *host)
+    }
+
     /// The injector of a sandbox to which the credentials in `attached` are attached. What comes from
     /// the hosts `elsewhere`, which get credentials of others, is scrubbed too. `None` where nothing
     /// is bound and no host gets any.
