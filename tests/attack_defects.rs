@@ -136,7 +136,8 @@ fn what_fails_inside_a_tunnel_is_answered_there() {
         assert_eq!(problem(&body)["code"], "connect_failed");
     }
     write!(tls, "GET /a\0 HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
-    assert!(read_head(&mut tls).starts_with("HTTP/1.1 400"));
+    let head = read_head(&mut tls);
+    assert!(head.starts_with("HTTP/1.1 400"), "{head:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 mod http_kit;
 
 use bytes::Bytes;
-use common::{Origin, PATIENCE, Setup, read_all, read_head, read_response};
+use common::{Origin, PATIENCE, Setup, problem, read_all, read_head, read_response};
 use http_kit::{H2Origin, client, collect, reply, request, soon};
 use std::io::{Read, Write};
 use std::sync::Mutex;
@@ -62,6 +62,35 @@ fn nothing_that_is_still_sent_goes_up_behind_a_record() {
     assert!(came < 100_000_000, "the upload was ended");
     let upload = gateway.record(1)["upload"].as_u64().unwrap();
     assert!(came as u64 <= upload, "{came} bytes came, the record tells of {upload}");
+}
+
+/// Such a client sends all of its body before it reads: what it is told must not be lost in a reset.
+#[test]
+fn a_client_that_sends_all_of_a_refused_upload_first_reads_why() {
+    let origin = Origin::ok("ok");
+    let port = origin.port();
+    let gateway = Setup::policy(&format!(
+        "  a:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: rest, access: read-only }}\n"
+    ))
+    .start();
+    let body = vec![b'x'; 4 * 1024 * 1024];
+    for _ in 0..10 {
+        let mut plain = gateway.connect();
+        plain.write_all(put(port, "Content-Length: 4194304\r\n").as_bytes()).unwrap();
+        plain.write_all(&body).unwrap();
+        let (head, told) = read_response(&mut plain);
+        assert!(head.starts_with("HTTP/1.1 403"), "{head:?}");
+        assert_eq!(problem(&told)["code"], "method_not_allowed");
+    }
+    for _ in 0..10 {
+        let authority = format!("origin.test:{port}");
+        let mut tls = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+        write!(tls, "PUT / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4194304\r\n\r\n").unwrap();
+        tls.write_all(&body).unwrap();
+        let (head, _) = read_response(&mut tls);
+        assert!(head.starts_with("HTTP/1.1 403"), "{head:?}");
+    }
+    assert_eq!(gateway.records(20).len(), 20);
 }
 
 #[test]

@@ -131,6 +131,12 @@ impl Peers {
         self.search.probable_holder(socket, Self::DEADLINE)
     }
 
+    /// A connection has ended, and so has the client's end of it: where its next one is to be
+    /// looked for first.
+    pub fn left(&self, socket: Socket) {
+        self.search.left(socket);
+    }
+
     /// Whose turn it is to search for the processes of `socket`'s uid: of many connections that a new
     /// process opens at once one searches, and what it finds is recent for the others. `None` where
     /// the turn does not come within [`DEADLINE`](Self::DEADLINE).

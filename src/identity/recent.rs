@@ -5,9 +5,10 @@
 //! everything but the socket: that the process holds it is read each time. No policy that tells
 //! processes apart is judged by this (`Peers::process` is for those).
 
+use super::Socket;
 use super::processes::{Link, Pinned};
 use crate::policy::Process;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -44,9 +45,10 @@ pub(super) struct Recent(Mutex<HashMap<u32, Arc<Mutex<Vec<Known>>>>>);
 #[derive(Debug)]
 struct Known {
     fds: OwnedFd,
-    /// Descriptors that were sockets of ours, the one seen longest ago first. A new socket gets a
-    /// descriptor that has become free, and that is more often one of the first.
-    places: VecDeque<u32>,
+    /// Descriptors of sockets of ours that were closed since. A new socket gets the lowest free one.
+    free: BTreeSet<u32>,
+    /// The others that were seen, the one seen longest ago first, and the inode that was there.
+    held: VecDeque<(u32, u64)>,
     process: Arc<Process>,
     since: Instant,
 }
@@ -54,17 +56,29 @@ struct Known {
 impl Recent {
     /// The process that holds the socket, if it is one that was seen within the last second. Who has
     /// little time does not wait for another look-up either.
-    pub(super) fn holder(&self, uid: u32, link: &Link, effort: Effort) -> Option<Arc<Process>> {
-        let known = self.of(uid);
+    pub(super) fn holder(&self, socket: Socket, effort: Effort) -> Option<Arc<Process>> {
+        let known = self.of(socket.uid);
         let mut known = match known.try_lock() {
             Ok(known) => known,
             Err(TryLockError::Poisoned(known)) => known.into_inner(),
             Err(TryLockError::WouldBlock) if !effort.waits => return None,
             Err(TryLockError::WouldBlock) => known.lock().unwrap_or_else(PoisonError::into_inner),
         };
-        let mut looks = effort.looks;
+        let (wanted, mut looks) = (Wanted::of(socket), effort.looks);
         let mut fresh = known.iter_mut().filter(|k| k.since.elapsed() < FRESH);
-        fresh.find_map(|k| k.holds(link, effort.around, &mut looks).then(|| k.process.clone()))
+        fresh.find_map(|k| k.holds(&wanted, effort.around, &mut looks).then(|| k.process.clone()))
+    }
+
+    /// The socket was closed: its descriptor is free for the next one. Waits for nobody.
+    pub(super) fn left(&self, socket: Socket) {
+        let known = {
+            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(known) = known.get(&socket.uid) else { return };
+            known.clone()
+        };
+        if let Ok(mut known) = known.try_lock() {
+            known.iter_mut().for_each(|known| known.left(socket.inode));
+        }
     }
 
     fn of(&self, uid: u32) -> Arc<Mutex<Vec<Known>>> {
@@ -76,53 +90,91 @@ impl Recent {
     }
 
     /// Remembers a process that was just described.
-    pub(super) fn remember(&self, uid: u32, holder: &Pinned, at: u32, process: &Arc<Process>) {
+    pub(super) fn remember(
+        &self,
+        socket: Socket,
+        holder: &Pinned,
+        at: u32,
+        process: &Arc<Process>,
+    ) {
         let Some(fds) = holder.descriptors() else { return };
-        let known = self.of(uid);
+        let known = self.of(socket.uid);
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.iter().position(|k| k.process.pid == process.pid);
-        let places = before.map(|i| known.remove(i).places).unwrap_or_default();
+        let (free, held) = match before.map(|i| known.remove(i)) {
+            Some(before) => (before.free, before.held),
+            None => Default::default(),
+        };
         known.truncate(KNOWN - 1);
-        let mut now = Known { fds, places, process: process.clone(), since: Instant::now() };
-        now.seen(at);
+        let mut now = Known { fds, free, held, process: process.clone(), since: Instant::now() };
+        now.seen(at, socket.inode);
         known.insert(0, now);
+    }
+}
+
+/// A socket that is looked for.
+struct Wanted {
+    link: Link,
+    inode: u64,
+}
+
+impl Wanted {
+    fn of(socket: Socket) -> Self {
+        Self { link: Link::to_socket(socket.inode), inode: socket.inode }
     }
 }
 
 impl Known {
     /// Whether the process holds the socket, as far as `looks` allow to see.
-    fn holds(&mut self, link: &Link, around: u32, looks: &mut usize) -> bool {
-        let is_there =
-            |at: u32| Pinned::holds_among(&self.fds, link, std::iter::once(at)).is_some();
-        let looked = self.places.len().min(*looks);
-        let found = self.places.iter().take(looked).position(|at| is_there(*at));
-        let used = found.map_or(looked, |i| i + 1);
-        *looks -= used;
-        // What was looked at in vain is still held by others: it comes last the next time.
-        self.places.rotate_left(used);
-        if found.is_some() {
-            return true;
+    fn holds(&mut self, wanted: &Wanted, around: u32, looks: &mut usize) -> bool {
+        // What is looked at in vain is held by others: it comes last the next time.
+        while *looks > 0 && let Some(at) = self.free.pop_first() {
+            if self.looks_at(at, wanted, looks) {
+                return true;
+            }
+            self.seen(at, 0);
         }
-        let (low, high) = (self.places.iter().min(), self.places.iter().max());
-        let (Some(low), Some(high)) = (low, high) else { return false };
+        for _ in 0..self.held.len().min(*looks) {
+            let Some((at, before)) = self.held.pop_front() else { break };
+            if self.looks_at(at, wanted, looks) {
+                return true;
+            }
+            self.held.push_back((at, before));
+        }
+        let places = || self.held.iter().map(|(at, _)| *at);
+        let (Some(low), Some(high)) = (places().min(), places().max()) else { return false };
         let range = low.saturating_sub(around)..=high.saturating_add(around);
-        let mut others = range.filter(|at| !self.places.contains(at)).take(*looks);
-        let found = others.find(|at| {
-            *looks -= 1;
-            is_there(*at)
-        });
-        if let Some(at) = found {
-            self.seen(at);
-        }
-        found.is_some()
+        let others = range.filter(|at| !places().any(|place| place == *at)).take(*looks);
+        let others: Vec<u32> = others.collect();
+        others.into_iter().any(|at| self.looks_at(at, wanted, looks))
     }
 
-    /// Notes that a socket of ours was there just now.
-    fn seen(&mut self, at: u32) {
-        self.places.retain(|place| *place != at);
-        if self.places.len() >= PLACES {
-            self.places.pop_front();
+    /// Whether the socket is `at` this descriptor; notes it if it is.
+    fn looks_at(&mut self, at: u32, wanted: &Wanted, looks: &mut usize) -> bool {
+        *looks -= 1;
+        let is_there = Pinned::holds_among(&self.fds, &wanted.link, std::iter::once(at)).is_some();
+        if is_there {
+            self.seen(at, wanted.inode);
         }
-        self.places.push_back(at);
+        is_there
+    }
+
+    /// Notes what was there just now.
+    fn seen(&mut self, at: u32, inode: u64) {
+        self.free.remove(&at);
+        self.held.retain(|(place, _)| *place != at);
+        if self.held.len() >= PLACES {
+            self.held.pop_front();
+        }
+        self.held.push_back((at, inode));
+    }
+
+    /// The descriptor of the socket is free now, if it was noted.
+    fn left(&mut self, inode: u64) {
+        if let Some(place) = self.held.iter().position(|(_, held)| *held == inode)
+            && let Some((at, _)) = self.held.remove(place)
+        {
+            self.free.insert(at);
+        }
     }
 }

@@ -44,7 +44,7 @@ struct Place {
 
 /// A socket that is looked for, and until when.
 struct Wanted {
-    uid: u32,
+    socket: Socket,
     link: Link,
     deadline: Instant,
 }
@@ -58,22 +58,27 @@ impl Search {
 
     pub(super) fn holder(&self, socket: Socket, patience: Duration) -> Option<Arc<Process>> {
         let wanted = Wanted {
-            uid: socket.uid,
+            socket,
             link: Link::to_socket(socket.inode),
             deadline: Instant::now() + patience,
         };
-        let places = self.places(wanted.uid);
+        let places = self.places(wanted.socket.uid);
         let (found, descriptor) = self
             .in_places(&wanted, &places)
             .or_else(|| self.among_newest(&wanted))
             .or_else(|| self.anywhere(&wanted, &places))?;
-        self.remember(wanted.uid, Place { pid: found.pid, descriptor });
+        self.remember(wanted.socket.uid, Place { pid: found.pid, descriptor });
         self.eldest(&wanted, found, descriptor)
     }
 
     /// As [`Search::holder`], from a second's memory where that will do.
     pub(super) fn recent_holder(&self, socket: Socket) -> Option<Arc<Process>> {
-        self.recent.holder(socket.uid, &Link::to_socket(socket.inode), recent::CLOSE)
+        self.recent.holder(socket, recent::CLOSE)
+    }
+
+    /// Notes that the socket was closed.
+    pub(super) fn left(&self, socket: Socket) {
+        self.recent.left(socket);
     }
 
     /// As [`Search::recent_holder`], and where the process was not seen a moment ago it is searched
@@ -83,8 +88,7 @@ impl Search {
         socket: Socket,
         patience: Duration,
     ) -> Option<Arc<Process>> {
-        let link = Link::to_socket(socket.inode);
-        let recent = self.recent.holder(socket.uid, &link, recent::WIDE);
+        let recent = self.recent.holder(socket, recent::WIDE);
         recent.or_else(|| self.holder(socket, patience))
     }
 
@@ -143,7 +147,7 @@ impl Search {
 
     /// The process, if it runs as the uid that made the socket.
     fn pin(&self, wanted: &Wanted, pid: u32) -> Option<Pinned> {
-        self.processes.pin(pid).filter(|process| process.uid() == Some(wanted.uid))
+        self.processes.pin(pid).filter(|process| process.uid() == Some(wanted.socket.uid))
     }
 
     /// The eldest holder on the line of `found`, described; `None` where the line could not be
@@ -151,7 +155,7 @@ impl Search {
     fn eldest(&self, wanted: &Wanted, found: Pinned, descriptor: u32) -> Option<Arc<Process>> {
         let line = self.processes.lineage(found);
         let holds = |process: &Pinned| {
-            process.uid() == Some(wanted.uid)
+            process.uid() == Some(wanted.socket.uid)
                 && process.descriptor(&wanted.link, wanted.deadline).is_some()
         };
         let eldest = line.iter().skip(1).rposition(holds).map_or(0, |above| above + 1);
@@ -161,7 +165,7 @@ impl Search {
         }
         line[0].among(&wanted.link, std::iter::once(descriptor))?;
         if eldest == 0 {
-            self.recent.remember(wanted.uid, &line[0], descriptor, &described);
+            self.recent.remember(wanted.socket, &line[0], descriptor, &described);
         }
         Some(described)
     }

@@ -9,7 +9,7 @@ use super::refuse::Refusal;
 use super::sandbox::Reach;
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
-use crate::upstream::http::{Sender, UpstreamIo, Version, handshake, tls};
+use crate::upstream::http::{Sender, UpstreamIo, Version, Windows, handshake, tls};
 use crate::upstream::pool::{self, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
 use http::{Request, Response};
@@ -265,13 +265,17 @@ impl Connection {
         if both {
             self.gate.learn(&key.origin, version);
         }
-        let (sender, connection) = handshake(io, version, self.gate.tasks.clone())
+        // Held as long as the connection is.
+        let wide = (version == Version::Http2).then(|| self.sandbox.wide()).flatten();
+        let windows = if wide.is_some() { Windows::WIDE } else { Windows::NARROW };
+        let (sender, connection) = handshake(io, (version, windows), self.gate.tasks.clone())
             .await
             .map_err(|e| Refusal::unjudged(Code::UpstreamProtocol, sentence(&e)))?;
         self.gate.tasks.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to an origin ended");
             }
+            drop(wide);
         });
         Ok((sender, at))
     }

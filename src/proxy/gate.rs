@@ -1,11 +1,12 @@
 //! What all connections share, what a worker's connections share, and what one connection is.
 
 use super::body::UpBody;
+use super::interim::Interim;
 use super::live::{Watch, Wheel};
 use super::sandbox::{Place, Sandbox};
 use super::target::Via;
 use crate::addr::Authority;
-use crate::identity::Peers;
+use crate::identity::{Peers, Socket};
 use crate::metrics::Gauges;
 use crate::policy::{Client, Code};
 use crate::tasks::Tasks;
@@ -95,7 +96,9 @@ pub(crate) struct Worker {
 /// What a client connection holds until all that came of it has ended: a WebSocket outlives the
 /// HTTP that it began as.
 pub(crate) struct Held {
-    gauges: Arc<Gauges>,
+    gate: Arc<Gate>,
+    /// The client's end, where it is on this host.
+    socket: Option<Socket>,
     #[expect(dead_code, reason = "held for its drop")]
     place: Place,
     #[expect(dead_code, reason = "held for its drop")]
@@ -118,7 +121,7 @@ pub(crate) struct Connection {
 }
 
 /// Where a connection stands, for its deadline.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Phase {
     /// Requests under way.
     serving: AtomicUsize,
@@ -136,6 +139,8 @@ pub(crate) struct Phase {
     held: AtomicUsize,
     /// The client was seen to have left while it was held.
     left: AtomicBool,
+    /// What is said before the answer.
+    pub(crate) interim: Interim,
 }
 
 /// A client is held, and its socket looked at meanwhile; dropped when it is not any more.
@@ -218,15 +223,22 @@ impl Worker {
 }
 
 impl Held {
-    pub(crate) fn new(gauges: Arc<Gauges>, place: Place, slot: OwnedSemaphorePermit) -> Arc<Self> {
-        gauges.connections.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { gauges, place, slot })
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        socket: Option<Socket>,
+        (place, slot): (Place, OwnedSemaphorePermit),
+    ) -> Arc<Self> {
+        gate.gauges.connections.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { gate, socket, place, slot })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.gauges.connections.fetch_sub(1, Ordering::Relaxed);
+        self.gate.gauges.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(socket) = self.socket {
+            self.gate.peers.left(socket);
+        }
     }
 }
 
@@ -276,6 +288,16 @@ impl Connection {
         self.phase.flushed.store(flushed, Ordering::Relaxed);
     }
 
+    /// Whether the last request had a body.
+    pub(crate) fn had_body(&self) -> bool {
+        self.phase.bodied.load(Ordering::Relaxed)
+    }
+
+    /// Whether all that was written has left.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.phase.flushed.load(Ordering::Relaxed)
+    }
+
     /// Whether an HTTP/1 connection has been idle for a while, with nothing begun or left to
     /// write, or to read: what still comes of a body must never be taken for a request. Says so
     /// once.
@@ -305,6 +327,23 @@ impl Connection {
     /// Whether any request came.
     fn served(&self) -> bool {
         self.phase.served.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self {
+            serving: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            head: AtomicBool::new(false),
+            // Nothing was written yet.
+            flushed: AtomicBool::new(true),
+            bodied: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
+            left: AtomicBool::new(false),
+            interim: Interim::default(),
+        }
     }
 }
 

@@ -9,15 +9,14 @@ use crate::addr::Host;
 use crate::policy::Code;
 use crate::tls::hello::ClientHello;
 use bytes::BytesMut;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// The first byte of a TLS handshake record.
 const HANDSHAKE: u8 = 22;
-/// How much, and for how long, is read from a client that was told to go.
-const LINGER: (usize, Duration) = (64 * 1024, Duration::from_secs(1));
+/// How long a client that is told to go may take to take it.
+const ALERTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Alert descriptions (RFC 8446 §6).
 const ACCESS_DENIED: u8 = 49;
@@ -134,21 +133,9 @@ pub(crate) async fn alert(io: &mut Prefixed, refusal: &Refusal) {
         Code::ClientTls => INTERNAL_ERROR,
         _ => ACCESS_DENIED,
     };
-    let (most, within) = LINGER;
-    let told = async {
-        io.write(&[21, 3, 3, 0, 2, 2, description]).await?;
-        io.raw.shut_write()?;
-        // What still comes is read and dropped: unread, it would make the end a reset, which
-        // overtakes the alert.
-        let mut read = 0;
-        while read < most {
-            io.prefix.clear();
-            match io.fill().await? {
-                0 => break,
-                n => read += n,
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    drop(tokio::time::timeout(within, told).await);
+    let alert = [21, 3, 3, 0, 2, 2, description];
+    let told = io.write(&alert);
+    if tokio::time::timeout(ALERTED_WITHIN, told).await.is_ok_and(|told| told.is_ok()) {
+        io.raw.linger().await;
+    }
 }

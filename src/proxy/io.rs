@@ -1,13 +1,18 @@
 //! The byte streams under a connection: the client's socket, with bytes that were read to tell
 //! what it speaks given back first, and TLS over it.
 
+use crate::upstream::stream::poll_write_bufs;
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// How long, and how far, what a client still sends after its last answer is read and dropped.
+const LINGER: (Duration, u64) = (Duration::from_secs(1), 8 * 1024 * 1024);
 
 /// A client's socket, or an upstream one.
 #[derive(Debug)]
@@ -61,6 +66,20 @@ impl Prefixed {
 }
 
 impl Raw {
+    /// Says the end, and reads what still comes for a while: unread, it would make the end a reset,
+    /// which overtakes the last answer (RFC 9112 §9.6).
+    pub(crate) async fn linger(&mut self) {
+        if self.shut_write().is_err() {
+            return;
+        }
+        let (within, most) = LINGER;
+        let read = Box::pin(async {
+            tokio::io::copy(&mut self.take(most), &mut tokio::io::sink()).await
+        });
+        // However it ends: there is nobody to tell.
+        drop(tokio::time::timeout(within, read).await);
+    }
+
     /// Whether the other side has closed, for writing at least, or is gone.
     pub(crate) fn hung_up(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, poll};
@@ -74,6 +93,21 @@ impl Raw {
         let ready = poll(&mut fds, Some(&zero));
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
         ready.is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(gone)
+    }
+}
+
+impl AsMut<Raw> for Prefixed {
+    fn as_mut(&mut self) -> &mut Raw {
+        &mut self.raw
+    }
+}
+
+impl AsMut<Raw> for ClientIo {
+    fn as_mut(&mut self) -> &mut Raw {
+        match self {
+            Self::Plain(s) => &mut s.raw,
+            Self::Tls(s) => &mut s.get_mut().0.raw,
+        }
     }
 }
 
@@ -118,7 +152,7 @@ impl AsyncWrite for Raw {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tcp(s) => poll_write_bufs(s, cx, bufs),
             Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }

@@ -85,6 +85,15 @@ enum Who {
     Remote,
 }
 
+impl Who {
+    fn socket(&self) -> Option<Socket> {
+        match self {
+            Self::Socket(socket) => Some(*socket),
+            Self::Pid(_) | Self::Remote => None,
+        }
+    }
+}
+
 /// One worker's end of a listener.
 pub(crate) struct Door {
     pub(crate) socket: Socketed,
@@ -226,6 +235,7 @@ impl Door {
                 return;
             }
         }
+        let socket = who.socket();
         let client = self.identify(who).await;
         let original = match (&raw, self.mode) {
             (Raw::Tcp(socket), Mode::Transparent) => original(socket),
@@ -238,7 +248,7 @@ impl Door {
             },
             _ => Via::Forward,
         };
-        let held = Held::new(self.gate.gauges.clone(), place, slot);
+        let held = Held::new(self.gate.clone(), socket, (place, slot));
         let connection = Arc::new(Connection {
             gate: self.gate.clone(),
             worker: self.worker.clone(),

@@ -398,6 +398,11 @@ impl Live {
         self.ended().map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Wakes the task that waits for its end, to look around.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// As [`Live::poll_ended`], for what finishes its work in a drain.
     pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<End> {
         match self.poll_ended(cx) {

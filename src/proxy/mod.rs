@@ -29,6 +29,7 @@ mod hello;
 pub mod inference;
 pub mod inject;
 mod inside;
+mod interim;
 mod io;
 mod judge;
 mod judged;

@@ -11,7 +11,7 @@ use super::request::Exchange;
 use crate::policy::{Code, Permit};
 use crate::upstream::http::Sender;
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Uri, Version, header};
 use std::sync::Arc;
 
 impl Exchange {
@@ -162,12 +162,5 @@ fn spare(head: &http::request::Parts, carrier: &Carrier) -> Option<http::request
 
 /// A request whose body goes up when the origin says so (RFC 9110 §10.1.1).
 fn waiting(head: http::request::Parts, pace: &Arc<Pace>) -> Request<UpBody> {
-    let mut request = Request::from_parts(head, UpBody::parked(pace.clone()));
-    let pace = pace.clone();
-    hyper::ext::on_informational(&mut request, move |response| {
-        if response.status() == StatusCode::CONTINUE {
-            pace.go();
-        }
-    });
-    request
+    Request::from_parts(head, UpBody::parked(pace.clone()))
 }

@@ -9,6 +9,7 @@ use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::inference;
 use super::inject::Plan;
+use super::interim::Awaited;
 use super::judged::JudgedBody;
 use super::local;
 use super::open::OpenRecord;
@@ -304,10 +305,16 @@ impl Exchange {
                 "gRPC needs an origin that speaks HTTP/2",
             ));
         }
-        let (outbound, spare) = match plan {
+        let (mut outbound, spare) = match plan {
             None => self.outbound(head, body, &pace, &carrier),
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
         };
+        let takes = self.head.version == Version::HTTP_11;
+        let awaited = Awaited::new(connection, takes);
+        let known = plan.and_then(Plan::needles);
+        if takes || self.framing.expects {
+            awaited.listen(&mut outbound, &pace, known);
+        }
         let mut up = Up {
             upload: Upload::of(&pace),
             pace,
@@ -320,7 +327,10 @@ impl Exchange {
                 let reused = carrier.lease.connection.reused;
                 let again = match (unsent, spare) {
                     (Some(request), _) => Some(request),
-                    (None, Some(spare)) if reused && !up.pace.polled() => Some(spare),
+                    (None, Some(mut spare)) if reused && !up.pace.polled() => {
+                        awaited.listen(&mut spare, &up.pace, known);
+                        Some(spare)
+                    }
                     _ => None,
                 };
                 drop(carrier);
@@ -331,6 +341,7 @@ impl Exchange {
                 response
             }
         };
+        drop(awaited);
         self.respond(connection, response, (carrier, up.upload), plan).await
     }
 

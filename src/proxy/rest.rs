@@ -5,14 +5,14 @@
 //! first byte of its next request.
 
 use super::gate::Connection;
-use super::io::ClientIo;
+use super::io::{ClientIo, Raw};
 use super::live::End;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// The client's stream, noting when bytes come and go.
@@ -20,12 +20,14 @@ pub(crate) struct Noted {
     io: ClientIo,
     /// Read before, and first to be read again.
     first: Bytes,
+    /// An interim response on its way out, beside what hyper writes.
+    interim: BytesMut,
     connection: Arc<Connection>,
 }
 
 impl Noted {
     pub(crate) fn new(io: ClientIo, connection: Arc<Connection>) -> Self {
-        Self { io, first: Bytes::new(), connection }
+        Self { io, first: Bytes::new(), interim: BytesMut::new(), connection }
     }
 
     /// The stream with bytes that were read and not used.
@@ -36,6 +38,26 @@ impl Noted {
 
     pub(crate) fn into_io(self) -> ClientIo {
         self.io
+    }
+
+    /// Writes what an origin said before its answer: where hyper is about to write more, if all that
+    /// it wrote before has left; or where nothing of its own waits.
+    fn poll_interim(&mut self, cx: &mut Context<'_>, writes: bool) -> Poll<io::Result<()>> {
+        let interim = &self.connection.phase.interim;
+        if self.interim.is_empty() && interim.waits() {
+            self.interim = match writes {
+                true => interim.before(self.connection.is_flushed()),
+                false => interim.between(),
+            };
+        }
+        while !self.interim.is_empty() {
+            let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.interim))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim.advance(n);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Waits for the first byte of the next request. `None` where there will be none.
@@ -63,6 +85,12 @@ impl Noted {
         }
         self.connection.read_some();
         Some(self.with_first(first))
+    }
+}
+
+impl AsMut<Raw> for Noted {
+    fn as_mut(&mut self) -> &mut Raw {
+        self.io.as_mut()
     }
 }
 
@@ -95,6 +123,7 @@ impl AsyncWrite for Noted {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx, true))?;
         this.connection.flushed(false);
         Pin::new(&mut this.io).poll_write(cx, buf)
     }
@@ -105,6 +134,7 @@ impl AsyncWrite for Noted {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx, true))?;
         this.connection.flushed(false);
         Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
     }
@@ -115,6 +145,7 @@ impl AsyncWrite for Noted {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx, false))?;
         let polled = Pin::new(&mut this.io).poll_flush(cx);
         if let Poll::Ready(Ok(())) = polled {
             // hyper flushes the stream after it has written all that it held.

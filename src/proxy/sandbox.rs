@@ -20,6 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Distinct names a minute under wildcard hosts: each label the agent chooses is a DNS channel.
 const WILDCARD_NAMES_A_MINUTE: usize = 512;
+/// Connections to HTTP/2 origins with wide windows: 128 MiB at the worst.
+const WIDE: usize = 8;
 
 /// What is done about a request that no rule knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct Sandbox {
     recorder: SandboxRecorder,
     connections: AtomicUsize,
     origins: AtomicUsize,
+    /// Connections to HTTP/2 origins with wide windows.
+    wide: AtomicUsize,
     rate: Mutex<Bucket>,
     upload: Mutex<Day>,
     names: Mutex<Names>,
@@ -92,9 +96,12 @@ pub(crate) struct Place(Arc<Sandbox>);
 /// A place among the connections to origins; dropping it gives it back.
 pub(crate) struct Reach {
     sandbox: Arc<Sandbox>,
-    #[expect(dead_code, reason = "held for its drop")]
     place: OwnedSemaphorePermit,
 }
+
+/// A connection to an HTTP/2 origin that has wide windows.
+#[derive(Debug)]
+pub(crate) struct Wide(Arc<Sandbox>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -128,6 +135,7 @@ impl Sandbox {
             recorder,
             connections: AtomicUsize::new(0),
             origins: AtomicUsize::new(0),
+            wide: AtomicUsize::new(0),
             rate: Mutex::new(Bucket { tokens, at: Instant::now() }),
             upload: Mutex::default(),
             names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
@@ -243,6 +251,14 @@ impl Sandbox {
         (before <= places.available_permits()).then_some(reach)
     }
 
+    /// The right to a connection to an HTTP/2 origin with wide windows, which cost memory where a
+    /// client reads slowly: the first few have it.
+    pub(crate) fn wide(self: &Arc<Self>) -> Option<Wide> {
+        let more = |wide| (wide < WIDE).then_some(wide + 1);
+        let taken = self.wide.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.ok().map(|_| Wide(self.clone()))
+    }
+
     /// Takes one request from the rate.
     pub(crate) fn take_request(&self, now: Instant) -> Result<(), Code> {
         let Some(limit) = self.settings.limits.requests_per_second else { return Ok(()) };
@@ -291,6 +307,20 @@ impl Sandbox {
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sandbox").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Wide {
+    fn drop(&mut self) {
+        self.0.wide.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Reach {
+    /// Places for two more descriptors, if there are any for its sandbox.
+    pub(crate) fn two_more(&self) -> Option<[Self; 2]> {
+        let places = self.place.semaphore();
+        Some([self.sandbox.reach(places)?, self.sandbox.reach(places)?])
     }
 }
 

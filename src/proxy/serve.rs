@@ -2,7 +2,7 @@
 
 use super::body::DownBody;
 use super::gate::Connection;
-use super::io::{ClientIo, Prefixed};
+use super::io::{ClientIo, Prefixed, Raw};
 use super::live::End;
 use super::open::OpenRecord;
 use super::refuse::Refusal;
@@ -79,8 +79,16 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
             let parts = http.into_parts()?;
             return Some(parts.io.into_inner().with_first(parts.read_buf));
         }
-        Some(Ok(Ok(()))) => {}
-        Some(Ok(Err(error))) => unserved(connection, &error),
+        Some(Ok(result)) => {
+            // What was not read of a request, whole or not, is still to come.
+            let unread = connection.had_body() || result.as_ref().is_err_and(is_malformed);
+            if let Err(error) = result {
+                unserved(connection, &error);
+            }
+            if unread && let Some(parts) = http.into_parts() {
+                parts.io.into_inner().as_mut().linger().await;
+            }
+        }
         Some(Err(End::Deadline)) if connection.in_head() => {
             if let Some(parts) = http.into_parts() {
                 too_slow(connection, parts.io.into_inner()).await;
@@ -171,7 +179,7 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
         let detail = "the connection is not HTTP/2";
         return record(connection, &Refusal::unjudged(Code::MalformedHead, detail), None);
     }
-    if !error.is_parse() && !error.is_parse_too_large() && !error.is_parse_status() {
+    if !is_malformed(error) {
         return;
     }
     let code = if error.is_parse_too_large() { Code::HeadTooLarge } else { Code::MalformedHead };
@@ -182,6 +190,11 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
         false => 400,
     };
     record(connection, &Refusal::unjudged(code, "the head is not HTTP"), Some(status));
+}
+
+/// Whether hyper could not read what came, and said so with an answer of its own.
+fn is_malformed(error: &hyper::Error) -> bool {
+    error.is_parse() || error.is_parse_too_large() || error.is_parse_status()
 }
 
 fn gone() -> Refusal {
@@ -215,18 +228,27 @@ async fn too_slow(connection: &Connection, mut noted: Noted) {
 }
 
 /// Writes a refusal where no request is being served, and ends the stream.
-pub(crate) async fn answer_raw<W: AsyncWrite + Unpin>(io: &mut W, refusal: &Refusal) {
+pub(crate) async fn answer_raw<W>(io: &mut W, refusal: &Refusal)
+where
+    W: AsyncWrite + AsMut<Raw> + Unpin,
+{
     let id = crate::record::Id::new(std::time::SystemTime::now());
     let asker = super::refuse::Asker { id, target: None, method: None, path: None, binary: None };
     write_raw(io, &refusal.raw(&asker)).await;
 }
 
 /// Writes what a client is told, and ends the stream.
-pub(crate) async fn write_raw<W: AsyncWrite + Unpin>(io: &mut W, bytes: &[u8]) {
+pub(crate) async fn write_raw<W>(io: &mut W, bytes: &[u8])
+where
+    W: AsyncWrite + AsMut<Raw> + Unpin,
+{
     let write = async {
         io.write_all(bytes).await?;
         io.flush().await?;
         io.shutdown().await
     };
-    drop(tokio::time::timeout(std::time::Duration::from_secs(1), write).await);
+    let written = tokio::time::timeout(std::time::Duration::from_secs(1), write).await;
+    if written.is_ok_and(|written| written.is_ok()) {
+        io.as_mut().linger().await;
+    }
 }

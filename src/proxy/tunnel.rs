@@ -242,7 +242,7 @@ pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
 impl Relayed {
     /// Relays, after the client's first bytes have passed the SNI check where there is one.
     pub(super) async fn run(self, mut io: Prefixed, idle: Duration) {
-        let Self { mut open, dialed, reach: _reach, demand } = self;
+        let Self { mut open, dialed, reach, demand } = self;
         let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
         live.extend(idle);
         let mut origin = Raw::Tcp(dialed.stream);
@@ -261,7 +261,7 @@ impl Relayed {
             }
         }
         let first = (std::mem::take(&mut io.prefix), leftover);
-        let relayed = relay::relay(&mut io.raw, &mut origin, first, &live, idle);
+        let relayed = relay::relay(&mut io.raw, &mut origin, first, (&live, idle), &reach);
         match open.journalled(&live, relayed).await {
             Ended::Closed => open.close(Outcome::Passed),
             Ended::Broken => open.fail(Code::UpstreamClosed),

@@ -2,6 +2,7 @@
 //!
 //! The TLS configuration is handed in by the house; names were resolved and checked before.
 
+use super::stream::Stream;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
@@ -36,9 +37,9 @@ pub type Held = Box<dyn std::any::Any + Send + Sync>;
 
 #[derive(Debug)]
 enum Socket {
-    Plain(TcpStream),
+    Plain(Stream),
     /// Verified.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// The HTTP version of a connection to an origin.
@@ -48,6 +49,24 @@ pub enum Version {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+/// How much an HTTP/2 origin may send before any of it was read on: bytes a stream, and bytes on all
+/// streams of a connection. A stream gets at most its window in one round trip, and what its client
+/// does not read lies here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// One stream's.
+    pub stream: u32,
+    /// The connection's.
+    pub connection: u32,
+}
+
+impl Windows {
+    /// 20 MB a second over a round trip of 100 ms.
+    pub const WIDE: Self = Self { stream: 2 * 1024 * 1024, connection: 16 * 1024 * 1024 };
+    /// For whoever has many connections open already.
+    pub const NARROW: Self = Self { stream: 256 * 1024, connection: 1024 * 1024 };
 }
 
 /// The sending half of an HTTP connection.
@@ -66,14 +85,14 @@ pub async fn tls(
     name: ServerName<'static>,
     held: Held,
 ) -> io::Result<UpstreamIo> {
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, Stream(stream)).await?;
     Ok(UpstreamIo { socket: Socket::Tls(Box::new(stream)), held })
 }
 
 impl UpstreamIo {
     /// Plain TCP.
     pub fn plain(stream: TcpStream, held: Held) -> Self {
-        Self { socket: Socket::Plain(stream), held }
+        Self { socket: Socket::Plain(Stream(stream)), held }
     }
 
     /// The HTTP version that ALPN settled on; plain and silent origins speak HTTP/1.1.
@@ -92,7 +111,7 @@ impl UpstreamIo {
 /// house) until it ends.
 pub async fn handshake<B, E>(
     io: UpstreamIo,
-    version: Version,
+    (version, windows): (Version, Windows),
     executor: E,
 ) -> hyper::Result<(Sender<B>, Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>)>
 where
@@ -115,8 +134,8 @@ where
         }
         Version::Http2 => {
             let (sender, connection) = http2::Builder::new(executor)
-                .initial_stream_window_size(256 * 1024)
-                .initial_connection_window_size(1024 * 1024)
+                .initial_stream_window_size(windows.stream)
+                .initial_connection_window_size(windows.connection)
                 .max_send_buf_size(64 * 1024)
                 .max_header_list_size(32 * 1024)
                 .timer(TokioTimer::new())
@@ -208,7 +227,7 @@ mod tests {
         let stream = TcpStream::connect(at).await.unwrap();
         let executor = TokioExecutor::new();
         let io = UpstreamIo::plain(stream, Box::new(()));
-        let (sender, connection) = handshake(io, Version::Http2, executor).await.unwrap();
+        let (sender, connection) = handshake(io, (Version::Http2, Windows::NARROW), executor).await.unwrap();
         let carried = tokio::spawn(connection);
         let Sender::Http2(mut sender) = sender else { panic!("HTTP/2 was asked for") };
         let request =

@@ -25,6 +25,7 @@ mod own;
 mod parent;
 mod pinned;
 pub mod pool;
+pub mod stream;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -237,7 +237,7 @@ impl Prober {
             refuses: None,
             watch: worker.wheel.connection(),
             phase: Phase::default(),
-            held: Held::new(gate.gauges.clone(), place, slot),
+            held: Held::new(gate.clone(), None, (place, slot)),
         });
         let io = ClientIo::Plain(Prefixed::new(Raw::Unix(theirs)));
         gate.tasks.spawn(async move { drop(Box::pin(serve::http1(connection, io)).await) });

@@ -1,0 +1,224 @@
+//! Interim responses (1xx, RFC 9110 §15.2): from an HTTP/1.1 origin to an HTTP/1.1 client.
+//!
+//! hyper tells of them and has no way to send one. They are written into the client's stream beside
+//! hyper, where nothing of its own is under way: behind the end of the last response, before the head
+//! of the next. What finds no such moment, or is more than fits, is left out, as a client may never
+//! see an interim response anyway. `100` is not among them: hyper sends its own when the body is
+//! asked for. HTTP/2 has no way for them here, and HTTP/1.0 knows none.
+
+use super::body::Pace;
+use super::gate::Connection;
+use super::headers;
+use super::scrub;
+use crate::secret::Watchlist;
+use bytes::BytesMut;
+use http::{Request, StatusCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What may wait to be written.
+const MOST: usize = 16 * 1024;
+
+/// What origins said before their answers, for one connection of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Interim {
+    waits: AtomicBool,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    /// Which request of the connection it is about.
+    exchange: u64,
+    /// Its answer has begun: nothing may come before it any more.
+    answered: bool,
+    bytes: BytesMut,
+}
+
+/// Hears what an origin says before its answer.
+struct Ear {
+    connection: Arc<Connection>,
+    /// The request that it is about; `None` where the client takes no interim responses.
+    exchange: Option<u64>,
+    pace: Arc<Pace>,
+    /// What must not reach the client.
+    known: Option<Watchlist>,
+}
+
+/// An answer is waited for; dropped when it begins.
+pub(crate) struct Awaited<'a> {
+    connection: &'a Arc<Connection>,
+    exchange: Option<u64>,
+}
+
+impl<'a> Awaited<'a> {
+    /// From here on an answer is waited for; the client `takes` interim responses.
+    pub(crate) fn new(connection: &'a Arc<Connection>, takes: bool) -> Self {
+        Self { connection, exchange: takes.then(|| connection.phase.interim.begin()) }
+    }
+
+    /// Listens to the HTTP/1.1 origin that gets `request`. A body that waits for `100 Continue` goes
+    /// when it is heard; what is `known` does not reach the client.
+    pub(crate) fn listen<B>(
+        &self,
+        request: &mut Request<B>,
+        pace: &Arc<Pace>,
+        known: Option<&Watchlist>,
+    ) {
+        let ear = Ear {
+            connection: self.connection.clone(),
+            exchange: self.exchange,
+            pace: pace.clone(),
+            known: known.cloned(),
+        };
+        hyper::ext::on_informational(request, move |response| {
+            if response.status() == StatusCode::CONTINUE {
+                ear.pace.go();
+            } else {
+                ear.hear(response.status(), response.headers());
+            }
+        });
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange {
+            self.connection.phase.interim.answered(exchange);
+        }
+    }
+}
+
+impl Ear {
+    fn hear(&self, status: StatusCode, fields: &http::HeaderMap) {
+        let Some(exchange) = self.exchange else { return };
+        let mut fields = fields.clone();
+        headers::clean_response(&mut fields);
+        // It has no body (RFC 9112 §6.3).
+        fields.remove(http::header::CONTENT_LENGTH);
+        if let Some(known) = &self.known {
+            scrub::fields(&mut fields, &known.needles());
+        }
+        let mut bytes = BytesMut::from("HTTP/1.1 ");
+        bytes.extend_from_slice(status.as_str().as_bytes());
+        bytes.extend_from_slice(b" ");
+        bytes.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        for (name, value) in &fields {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.extend_from_slice(b"\r\n");
+        if self.connection.phase.interim.say(exchange, &bytes) {
+            self.connection.watch.live().wake();
+        }
+    }
+}
+
+impl Interim {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> u64 {
+        let mut said = self.said();
+        said.exchange += 1;
+        said.answered = false;
+        said.bytes.clear();
+        self.waits.store(false, Ordering::Relaxed);
+        said.exchange
+    }
+
+    fn answered(&self, exchange: u64) {
+        let mut said = self.said();
+        said.answered |= said.exchange == exchange;
+    }
+
+    fn say(&self, exchange: u64, bytes: &[u8]) -> bool {
+        let mut said = self.said();
+        if said.exchange != exchange || said.answered || said.bytes.len() + bytes.len() > MOST {
+            return false;
+        }
+        said.bytes.extend_from_slice(bytes);
+        self.waits.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether anything waits to be written.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// What is to be written now that all of hyper's has left.
+    pub(crate) fn between(&self) -> BytesMut {
+        let mut said = self.said();
+        let bytes = said.bytes.split();
+        self.waits.store(false, Ordering::Relaxed);
+        if said.answered { BytesMut::new() } else { bytes }
+    }
+
+    /// What is to be written before hyper's next bytes; all that it had before has left if `clean`.
+    pub(crate) fn before(&self, clean: bool) -> BytesMut {
+        let mut said = self.said();
+        if !clean && !said.answered {
+            // The end of the last response.
+            return BytesMut::new();
+        }
+        self.waits.store(false, Ordering::Relaxed);
+        let bytes = said.bytes.split();
+        // Behind what has not left, the answer may have begun.
+        if clean { bytes } else { BytesMut::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(bytes: &[u8]) -> (Interim, u64) {
+        let interim = Interim::default();
+        let exchange = interim.begin();
+        assert!(interim.say(exchange, bytes));
+        (interim, exchange)
+    }
+
+    #[test]
+    fn it_is_written_once_and_only_before_its_answer() {
+        let (interim, exchange) = with(b"103");
+        assert!(interim.waits());
+        assert_eq!(interim.between(), "103");
+        assert!(!interim.waits());
+        assert!(interim.between().is_empty());
+        assert!(interim.say(exchange, b"again"));
+        interim.answered(exchange);
+        assert_eq!(interim.before(true), "again", "the head is not written yet");
+        assert!(!interim.say(exchange, b"late"));
+        assert!(interim.before(true).is_empty());
+    }
+
+    #[test]
+    fn it_waits_for_the_end_of_the_last_response() {
+        let (interim, exchange) = with(b"103");
+        assert!(interim.before(false).is_empty());
+        assert!(interim.waits());
+        assert_eq!(interim.between(), "103");
+        assert!(interim.say(exchange, b"more"));
+        interim.answered(exchange);
+        assert!(interim.before(false).is_empty(), "the answer may have begun");
+        assert!(!interim.waits());
+        assert!(interim.between().is_empty());
+    }
+
+    #[test]
+    fn what_was_said_of_another_request_is_nothing() {
+        let (interim, first) = with(b"103");
+        let second = interim.begin();
+        assert!(interim.before(true).is_empty());
+        assert!(!interim.say(first, b"late"));
+        interim.answered(first);
+        assert!(interim.say(second, b"103"));
+        assert!(!interim.say(second, &[b'x'; MOST]), "it is bounded");
+        assert_eq!(interim.between(), "103");
+    }
+}
