@@ -178,3 +178,53 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::processes::Processes;
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_descriptor_that_became_free_is_looked_at_first_and_only_what_is_there_counts() {
+        let sockets: Vec<UnixStream> =
+            (0..10).flat_map(|_| <[_; 2]>::from(UnixStream::pair().unwrap())).collect();
+        let place = |socket: &UnixStream| {
+            let fd = u32::try_from(socket.as_raw_fd()).unwrap();
+            (fd, rustix::fs::fstat(socket).unwrap().st_ino)
+        };
+        let own = Processes::open().unwrap().pin(std::process::id()).unwrap();
+        let process = Process { pid: own.pid, binary: "/own".into(), ancestors: [].into() };
+        let fds = own.descriptors().unwrap();
+        let (free, held) = Default::default();
+        let since = Instant::now();
+        let mut known = Known { fds, free, held, process: Arc::new(process), since };
+        for socket in &sockets {
+            let (at, inode) = place(socket);
+            known.seen(at, inode);
+        }
+        let of = |(_, inode)| Wanted::of(Socket { uid: 0, inode });
+        let (last, other) = (place(&sockets[15]), place(&sockets[3]));
+        known.left(last.1);
+        let mut looks = 48;
+        assert!(known.holds(&of(last), 0, &mut looks));
+        assert_eq!(looks, 47, "it was looked at first");
+        // What is there now is another's: the rest is looked at all the same.
+        known.left(last.1);
+        known.left(other.1);
+        let wanted = place(&sockets[0]);
+        let mut looks = 48;
+        assert!(known.holds(&of(wanted), 0, &mut looks));
+        assert_eq!(looks, 45, "the two that were free, then the one seen longest ago");
+        assert_eq!(known.held.len(), sockets.len());
+        let mut looks = 48;
+        assert!(!known.holds(&of((0, u64::MAX)), 0, &mut looks));
+        let mut looks = 3;
+        assert!(!known.holds(&of((0, u64::MAX)), 4, &mut looks));
+        assert_eq!(looks, 0, "no further than it may");
+        known.left(u64::MAX);
+        known.left(0);
+        assert_eq!(known.free.len() + known.held.len(), sockets.len());
+    }
+}
