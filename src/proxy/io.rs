@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 /// How long, and how far, what a client still sends after its last answer is read and dropped.
-const LINGER: (Duration, u64) = (Duration::from_secs(2), 64 * 1024 * 1024);
+const LINGER: (Duration, u64) = (Duration::from_secs(2), 32 * 1024 * 1024);
 
 /// A client's socket, or an upstream one.
 #[derive(Debug)]
