@@ -189,6 +189,26 @@ fn what_was_open_for_long_when_the_gateway_was_killed_is_recorded_at_the_next_st
     assert_eq!(gateway.records(4).len(), 4);
 }
 
+/// Its client does not notice that it was closed, as pools of connections do not.
+#[test]
+fn a_connection_that_idles_behind_an_upload_does_not_hold_the_stop_up() {
+    let origin = Origin::ok("ok");
+    let port = origin.port();
+    let mut gateway = Setup::policy(&full("a", "origin.test", port)).start();
+    let mut kept = gateway.connect();
+    write!(
+        kept,
+        "POST http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\nContent-Length: 4\r\n\r\nbody"
+    )
+    .unwrap();
+    assert!(common::read_response(&mut kept).0.starts_with("HTTP/1.1 200"));
+    gateway.records(1);
+    let began = Instant::now();
+    gateway.signal("TERM");
+    assert!(gateway.wait().success());
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_response_that_ends_within_the_drain_is_whole() {
     let (go, goes) = channel::<()>();

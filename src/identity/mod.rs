@@ -131,7 +131,7 @@ impl Peers {
         self.search.probable_holder(socket, Self::DEADLINE)
     }
 
-    /// A connection has ended, and so has the client's end of it: where its next one is to be
+    /// A connection has ended, and most likely the client's end of it: where its next one is to be
     /// looked for first.
     pub fn left(&self, socket: Socket) {
         self.search.left(socket);

@@ -69,7 +69,7 @@ impl Recent {
         fresh.find_map(|k| k.holds(&wanted, effort.around, &mut looks).then(|| k.process.clone()))
     }
 
-    /// The socket was closed: its descriptor is free for the next one. Waits for nobody.
+    /// The socket was closed: its descriptor is free for the next one. Waits for no look-up.
     pub(super) fn left(&self, socket: Socket) {
         let known = {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +127,7 @@ impl Wanted {
 impl Known {
     /// Whether the process holds the socket, as far as `looks` allow to see.
     fn holds(&mut self, wanted: &Wanted, around: u32, looks: &mut usize) -> bool {
+        let before = self.held.len();
         // What is looked at in vain is held by others: it comes last the next time.
         while *looks > 0 && let Some(at) = self.free.pop_first() {
             if self.looks_at(at, wanted, looks) {
@@ -134,7 +135,7 @@ impl Known {
             }
             self.seen(at, 0);
         }
-        for _ in 0..self.held.len().min(*looks) {
+        for _ in 0..before.min(*looks) {
             let Some((at, before)) = self.held.pop_front() else { break };
             if self.looks_at(at, wanted, looks) {
                 return true;
@@ -175,6 +176,10 @@ impl Known {
             && let Some((at, _)) = self.held.remove(place)
         {
             self.free.insert(at);
+            if self.free.len() > PLACES {
+                // New sockets get the lowest.
+                self.free.pop_last();
+            }
         }
     }
 }

@@ -5,6 +5,10 @@
 //! of the next. What finds no such moment, or is more than fits, is left out, as a client may never
 //! see an interim response anyway. `100` is not among them: hyper sends its own when the body is
 //! asked for. HTTP/2 has no way for them here, and HTTP/1.0 knows none.
+//!
+//! They go into tunnels alone, where all answers are one origin's. A client that takes any response
+//! for the final one (there are such) would take the answer behind it for that of its next request:
+//! on a connection of many origins, one origin could then answer for another.
 
 use super::body::Pace;
 use super::gate::Connection;
@@ -150,12 +154,11 @@ impl Interim {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// What is to be written now that all of hyper's has left.
+    /// What is to be written now that all of hyper's has left. No answer has begun by then: its first
+    /// bytes would have taken what waits along, and nothing is added behind them.
     pub(crate) fn between(&self) -> BytesMut {
-        let mut said = self.said();
-        let bytes = said.bytes.split();
         self.waits.store(false, Ordering::Relaxed);
-        if said.answered { BytesMut::new() } else { bytes }
+        std::mem::take(&mut self.said().bytes)
     }
 
     /// What is to be written before hyper's next bytes; all that it had before has left if `clean`.
@@ -166,7 +169,7 @@ impl Interim {
             return BytesMut::new();
         }
         self.waits.store(false, Ordering::Relaxed);
-        let bytes = said.bytes.split();
+        let bytes = std::mem::take(&mut said.bytes);
         // Behind what has not left, the answer may have begun.
         if clean { bytes } else { BytesMut::new() }
     }

@@ -404,8 +404,8 @@ async fn entrance(
 }
 
 async fn refuse(connection: &Connection, io: &mut Prefixed, refusal: Refusal) {
-    serve::answer_raw(io, &refusal).await;
     serve::record(connection, &refusal, Some(refusal.status()));
+    serve::answer_raw(io, &refusal).await;
 }
 
 /// A connection that was routed here: the name comes from SNI or Host, the port from where it was

@@ -13,11 +13,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
-use tokio_util::io::poll_read_buf;
+use tokio::net::{TcpStream, UnixStream};
 
 /// Bytes that move through a buffer before a direction is taken for bulk.
 const BULK: u64 = 256 * 1024;
@@ -67,11 +66,9 @@ pub(crate) async fn relay(
 ) -> Ended {
     let counter = |bytes, up| Counter { live, idle, reach, bytes, up };
     live.extend(idle);
-    let ((from_client, into_client), (from_origin, into_origin)) = (client.split(), origin.split());
-    let up = counter(&live.upload, true);
-    let mut up = pin!(one_way(from_client, into_origin.socket(), to_origin, up));
-    let down = counter(&live.download, false);
-    let mut down = pin!(one_way(from_origin, into_client.socket(), to_client, down));
+    let (client, origin) = (&*client, &*origin);
+    let mut up = pin!(one_way(client, origin, to_origin, counter(&live.upload, true)));
+    let mut down = pin!(one_way(origin, client, to_client, counter(&live.download, false)));
     let (mut up_done, mut down_done) = (false, false);
     poll_fn(|cx| {
         if let Poll::Ready(end) = live.poll_cut(cx) {
@@ -104,25 +101,29 @@ impl<F: Future<Output = Result<(), Ended>>> Way for Pin<&mut F> {
     }
 }
 
-async fn one_way(
-    mut from: Reader<'_>,
-    to: Socket<'_>,
-    first: BytesMut,
-    counter: Counter<'_>,
-) -> Result<(), Ended> {
+async fn one_way(from: &Raw, to: &Raw, first: BytesMut, counter: Counter<'_>) -> Result<(), Ended> {
     write_all(to, first, &counter).await?;
     let mut buffer = BytesMut::new();
     let mut most = BUFFER;
     loop {
         if counter.bytes.load(Ordering::Relaxed) >= BULK && most == BUFFER {
             match Pipe::open(counter.reach) {
-                Some(pipe) => return spliced(from.socket(), to, pipe, &counter).await,
+                Some(pipe) => return spliced(from, to, pipe, &counter).await,
                 // Without one the bytes go through the buffer.
                 None => most = 4 * BUFFER,
             }
         }
-        if poll_fn(|cx| from.poll_fill(cx, &mut buffer, most)).await? == 0 {
-            break;
+        buffer.reserve(most);
+        from.ready(Interest::READABLE).await?;
+        match from.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // An idle direction holds no buffer.
+                buffer = BytesMut::new();
+                continue;
+            }
+            Err(error) => return Err(error.into()),
         }
         buffer = write_all(to, buffer, &counter).await?;
     }
@@ -130,7 +131,7 @@ async fn one_way(
 }
 
 async fn write_all(
-    to: Socket<'_>,
+    to: &Raw,
     mut bytes: BytesMut,
     counter: &Counter<'_>,
 ) -> Result<BytesMut, Ended> {
@@ -160,7 +161,7 @@ struct Pipe {
 
 impl Pipe {
     fn open(reach: &Reach) -> Option<Self> {
-        let places = reach.two_more()?;
+        let places = reach.two_to_spare()?;
         // Pipes are a budget of the user's too.
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         Some(Self { out, into, places })
@@ -169,8 +170,8 @@ impl Pipe {
 
 /// Moves bytes through a pipe inside the kernel until `from` ends.
 async fn spliced(
-    from: Socket<'_>,
-    to: Socket<'_>,
+    from: &Raw,
+    to: &Raw,
     pipe: Pipe,
     counter: &Counter<'_>,
 ) -> Result<(), Ended> {
@@ -211,102 +212,22 @@ impl Counter<'_> {
     }
 }
 
-/// A socket that both of its directions are used on.
-#[derive(Clone, Copy)]
-enum Socket<'a> {
-    Tcp(&'a TcpStream),
-    Unix(&'a UnixStream),
-}
-
-/// The direction that a socket is read in.
-enum Reader<'a> {
-    Tcp(tcp::ReadHalf<'a>),
-    Unix(unix::ReadHalf<'a>),
-}
-
-/// The direction that a socket is written in.
-enum Writer<'a> {
-    Tcp(tcp::WriteHalf<'a>),
-    Unix(unix::WriteHalf<'a>),
-}
-
-impl Reader<'_> {
-    fn socket(&self) -> Socket<'_> {
-        match self {
-            Self::Tcp(s) => Socket::Tcp(s.as_ref()),
-            Self::Unix(s) => Socket::Unix(s.as_ref()),
-        }
-    }
-
-    /// Reads at most `most` bytes into `buffer`; 0 is the end. A direction that waits holds no
-    /// buffer, and one that had less than was asked for is known to be empty without another look.
-    fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut BytesMut,
-        most: usize,
-    ) -> Poll<io::Result<usize>> {
-        let ready = match self.socket() {
-            Socket::Tcp(s) => s.poll_read_ready(cx),
-            Socket::Unix(s) => s.poll_read_ready(cx),
-        };
-        if ready.is_pending() {
-            *buffer = BytesMut::new();
-        }
-        ready!(ready)?;
-        buffer.reserve(most);
-        let read = match self {
-            Self::Tcp(s) => poll_read_buf(Pin::new(s), cx, buffer),
-            Self::Unix(s) => poll_read_buf(Pin::new(s), cx, buffer),
-        };
-        if read.is_pending() {
-            *buffer = BytesMut::new();
-        }
-        read
-    }
-}
-
-impl Writer<'_> {
-    fn socket(&self) -> Socket<'_> {
-        match self {
-            Self::Tcp(s) => Socket::Tcp(s.as_ref()),
-            Self::Unix(s) => Socket::Unix(s.as_ref()),
-        }
-    }
-}
-
 impl Raw {
-    fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
-        match self {
-            Self::Tcp(s) => {
-                let (read, write) = s.split();
-                (Reader::Tcp(read), Writer::Tcp(write))
-            }
-            Self::Unix(s) => {
-                let (read, write) = s.split();
-                (Reader::Unix(read), Writer::Unix(write))
-            }
-        }
-    }
-
-    /// Says the end in one direction; the other goes on.
-    pub(crate) fn shut_write(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(s) => Socket::Tcp(s).shut_write(),
-            Self::Unix(s) => Socket::Unix(s).shut_write(),
-        }
-    }
-}
-
-impl Socket<'_> {
-    async fn ready(self, interest: Interest) -> io::Result<()> {
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(s) => s.ready(interest).await.map(drop),
             Self::Unix(s) => s.ready(interest).await.map(drop),
         }
     }
 
-    fn try_write(self, bytes: &[u8]) -> io::Result<usize> {
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_read_buf(buffer),
+            Self::Unix(s) => s.try_read_buf(buffer),
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.try_write(bytes),
             Self::Unix(s) => s.try_write(bytes),
@@ -314,7 +235,7 @@ impl Socket<'_> {
     }
 
     async fn async_io<R>(
-        self,
+        &self,
         interest: Interest,
         mut io: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
@@ -324,7 +245,8 @@ impl Socket<'_> {
         }
     }
 
-    fn shut_write(self) -> io::Result<()> {
+    /// Says the end in one direction; the other goes on.
+    pub(crate) fn shut_write(&self) -> io::Result<()> {
         let fd = match self {
             Self::Tcp(s) => s.as_fd(),
             Self::Unix(s) => s.as_fd(),

@@ -309,7 +309,8 @@ impl Exchange {
             None => self.outbound(head, body, &pace, &carrier),
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
         };
-        let takes = self.head.version == Version::HTTP_11;
+        let takes = self.head.version == Version::HTTP_11
+            && matches!(connection.via, super::target::Via::Inside(_));
         let awaited = Awaited::new(connection, takes);
         let known = plan.and_then(Plan::needles);
         if takes || self.framing.expects {

@@ -40,15 +40,21 @@ impl Noted {
         self.io
     }
 
-    /// Writes what an origin said before its answer: where hyper is about to write more, if all that
-    /// it wrote before has left; or where nothing of its own waits.
-    fn poll_interim(&mut self, cx: &mut Context<'_>, writes: bool) -> Poll<io::Result<()>> {
-        let interim = &self.connection.phase.interim;
-        if self.interim.is_empty() && interim.waits() {
-            self.interim = match writes {
-                true => interim.before(self.connection.is_flushed()),
-                false => interim.between(),
-            };
+    /// Before hyper writes: what an origin said before its answer goes first, if all that hyper wrote
+    /// before has left. From here on until its flush there is something that has not.
+    fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let clean = self.connection.is_flushed();
+        self.connection.flushed(false);
+        if self.interim.is_empty() && self.connection.phase.interim.waits() {
+            self.interim = self.connection.phase.interim.before(clean);
+        }
+        self.poll_interim(cx)
+    }
+
+    /// Writes what an origin said before its answer.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.interim.is_empty() {
+            return Poll::Ready(Ok(()));
         }
         while !self.interim.is_empty() {
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.interim))?;
@@ -57,6 +63,7 @@ impl Noted {
             }
             self.interim.advance(n);
         }
+        self.interim = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 
@@ -123,8 +130,7 @@ impl AsyncWrite for Noted {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_interim(cx, true))?;
-        this.connection.flushed(false);
+        ready!(this.poll_before(cx))?;
         Pin::new(&mut this.io).poll_write(cx, buf)
     }
 
@@ -134,8 +140,7 @@ impl AsyncWrite for Noted {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_interim(cx, true))?;
-        this.connection.flushed(false);
+        ready!(this.poll_before(cx))?;
         Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
     }
 
@@ -145,7 +150,14 @@ impl AsyncWrite for Noted {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_interim(cx, false))?;
+        if this.interim.is_empty() && this.connection.phase.interim.waits() {
+            // All that hyper held has left, and what waits is of an answer that it does not hold yet.
+            this.interim = this.connection.phase.interim.between();
+        }
+        if !this.interim.is_empty() {
+            this.connection.flushed(false);
+            ready!(this.poll_interim(cx))?;
+        }
         let polled = Pin::new(&mut this.io).poll_flush(cx);
         if let Poll::Ready(Ok(())) = polled {
             // hyper flushes the stream after it has written all that it held.

@@ -317,9 +317,12 @@ impl Drop for Wide {
 }
 
 impl Reach {
-    /// Places for two more descriptors, if there are any for its sandbox.
-    pub(crate) fn two_more(&self) -> Option<[Self; 2]> {
+    /// Places for two more descriptors, if there are any that no connection will have need of soon.
+    pub(crate) fn two_to_spare(&self) -> Option<[Self; 2]> {
         let places = self.place.semaphore();
+        if self.sandbox.origins.load(Ordering::Relaxed) * 4 > places.available_permits() {
+            return None;
+        }
         Some([self.sandbox.reach(places)?, self.sandbox.reach(places)?])
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP towards the client: hyper serves, this decides what it may cost and when it ends.
 
 use super::body::DownBody;
+use super::carry::unless_cut;
 use super::gate::Connection;
 use super::io::{ClientIo, Prefixed, Raw};
 use super::live::End;
@@ -57,7 +58,7 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(noted), service)
         .with_upgrades();
-    let mut drained = false;
+    let (mut drained, mut idle) = (false, false);
     let ended = std::future::poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(Some(Ok(result)));
@@ -68,7 +69,9 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
             Poll::Ready(End::Drain) => {
                 drained = true;
                 Pin::new(&mut http).graceful_shutdown();
-                Pin::new(&mut http).poll(cx).map(|result| Some(Ok(result)))
+                let polled = Pin::new(&mut http).poll(cx);
+                idle = polled.is_ready();
+                polled.map(|result| Some(Ok(result)))
             }
             other => other.map(|end| Some(Err(end))),
         }
@@ -80,13 +83,15 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
             return Some(parts.io.into_inner().with_first(parts.read_buf));
         }
         Some(Ok(result)) => {
-            // What was not read of a request, whole or not, is still to come.
-            let unread = connection.had_body() || result.as_ref().is_err_and(is_malformed);
+            // Of a body, and of what could not be read, there may be more to come.
+            let more = connection.had_body() || result.as_ref().is_err_and(is_malformed);
             if let Err(error) = result {
                 unserved(connection, &error);
             }
-            if unread && let Some(parts) = http.into_parts() {
-                parts.io.into_inner().as_mut().linger().await;
+            if more && !idle && let Some(parts) = http.into_parts() {
+                let mut io = parts.io.into_inner();
+                // Whichever ends it.
+                let _ = unless_cut(connection.watch.live(), io.as_mut().linger()).await;
             }
         }
         Some(Err(End::Deadline)) if connection.in_head() => {
@@ -223,8 +228,8 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
 /// A head that did not come in time: it gets its 408, and its record.
 async fn too_slow(connection: &Connection, mut noted: Noted) {
     let refusal = Refusal::unjudged(Code::HeaderTimeout, "the request head did not come in time");
-    answer_raw(&mut noted, &refusal).await;
     record(connection, &refusal, Some(408));
+    answer_raw(&mut noted, &refusal).await;
 }
 
 /// Writes a refusal where no request is being served, and ends the stream.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP stream; a single buffer, as TLS has it, goes by `send(2)` and not by `writev(2)`, which
+/// A TCP stream; a single buffer, as TLS mostly has it, goes by `send(2)` and not by `writev(2)`, which
 /// takes longer for the same bytes.
 #[derive(Debug)]
 pub struct Stream(pub TcpStream);
