@@ -215,9 +215,17 @@ fn hints_without_end_cost_bounded_memory_and_an_end() {
     });
     let port = origin.port();
     let setup = Setup::allow_all(&["origin.test"], port);
+    // A Unix socket takes some 200 KiB that its other end does not read.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let setup = setup.listen(&format!("  - {{ address: \"unix:{}\" }}\n", path.display()));
     let gateway = setup.more("timeout: { first_byte: 1s }\n").start();
     let before = resident(gateway.pid());
-    let mut client = tunnel(&gateway, port);
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    client.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    write!(client, "CONNECT origin.test:{port} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n")
+        .unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 200"));
     client.write_all(get(port, "/", "1.1").as_bytes()).unwrap();
     // It reads nothing for a while, longer than an idle connection takes to come to rest: what waits
     // for it, the answer among it, is not lost.

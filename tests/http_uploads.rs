@@ -85,7 +85,8 @@ fn a_client_that_sends_all_of_a_refused_upload_first_reads_why() {
     for _ in 0..10 {
         let authority = format!("origin.test:{port}");
         let mut tls = gateway.tls(&authority, "origin.test", &["http/1.1"]);
-        write!(tls, "PUT / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4194304\r\n\r\n").unwrap();
+        write!(tls, "PUT / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4194304\r\n\r\n")
+            .unwrap();
         tls.write_all(&body).unwrap();
         let (head, _) = read_response(&mut tls);
         assert!(head.starts_with("HTTP/1.1 403"), "{head:?}");

@@ -129,7 +129,9 @@ impl Known {
     fn holds(&mut self, wanted: &Wanted, around: u32, looks: &mut usize) -> bool {
         let before = self.held.len();
         // What is looked at in vain is held by others: it comes last the next time.
-        while *looks > 0 && let Some(at) = self.free.pop_first() {
+        while *looks > 0
+            && let Some(at) = self.free.pop_first()
+        {
             if self.looks_at(at, wanted, looks) {
                 return true;
             }

@@ -73,9 +73,8 @@ impl Raw {
             return;
         }
         let (within, most) = LINGER;
-        let read = Box::pin(async {
-            tokio::io::copy(&mut self.take(most), &mut tokio::io::sink()).await
-        });
+        let read =
+            Box::pin(async { tokio::io::copy(&mut self.take(most), &mut tokio::io::sink()).await });
         // However it ends: there is nobody to tell.
         drop(tokio::time::timeout(within, read).await);
     }

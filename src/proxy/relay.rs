@@ -169,12 +169,7 @@ impl Pipe {
 }
 
 /// Moves bytes through a pipe inside the kernel until `from` ends.
-async fn spliced(
-    from: &Raw,
-    to: &Raw,
-    pipe: Pipe,
-    counter: &Counter<'_>,
-) -> Result<(), Ended> {
+async fn spliced(from: &Raw, to: &Raw, pipe: Pipe, counter: &Counter<'_>) -> Result<(), Ended> {
     let Pipe { out, into, places: _places } = pipe;
     let capacity = rustix::pipe::fcntl_setpipe_size(&into, PIPE).unwrap_or(64 * 1024);
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;

@@ -88,7 +88,10 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
             if let Err(error) = result {
                 unserved(connection, &error);
             }
-            if more && !idle && let Some(parts) = http.into_parts() {
+            if more
+                && !idle
+                && let Some(parts) = http.into_parts()
+            {
                 let mut io = parts.io.into_inner();
                 // Whichever ends it.
                 let _ = unless_cut(connection.watch.live(), io.as_mut().linger()).await;

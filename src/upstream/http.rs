@@ -227,7 +227,8 @@ mod tests {
         let stream = TcpStream::connect(at).await.unwrap();
         let executor = TokioExecutor::new();
         let io = UpstreamIo::plain(stream, Box::new(()));
-        let (sender, connection) = handshake(io, (Version::Http2, Windows::NARROW), executor).await.unwrap();
+        let (sender, connection) =
+            handshake(io, (Version::Http2, Windows::NARROW), executor).await.unwrap();
         let carried = tokio::spawn(connection);
         let Sender::Http2(mut sender) = sender else { panic!("HTTP/2 was asked for") };
         let request =

@@ -25,8 +25,8 @@ mod own;
 mod parent;
 mod pinned;
 pub mod pool;
-pub mod stream;
 mod settings;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod watched;
