@@ -214,11 +214,12 @@ fn a_held_client_that_leaves_frees_its_place_however_it_came() {
     let mut raw = gateway.tunnel("origin.test:1");
     raw.write_all(b"\x00raw bytes").unwrap();
     frees(Box::new(raw));
-    // Half closed before its answer is gone, too.
-    let half = send(&gateway, "GET", 1, "/half");
+    // Half closed before its answer is gone, too; should it still read, it is not told a success.
+    let mut half = send(&gateway, "GET", 1, "/half");
     control.holds("default", 1);
     half.shutdown(std::net::Shutdown::Write).unwrap();
     control.holds("default", 0);
+    assert_eq!(answer(&mut half).0, 400);
     for record in gateway.records(5) {
         assert_eq!(record["code"], "client_gone", "{record}");
         assert!(record["request"].is_string(), "{record}");

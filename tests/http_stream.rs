@@ -33,6 +33,33 @@ fn told(head: &'static str, chunked: bool) -> (Origin, Sender<String>) {
     (origin, tell)
 }
 
+/// Fewer bytes than it announced, and its end: the client is told, and so is the record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_an_http2_origin_that_is_cut_short_has_failed() {
+    let origin = H2Origin::tls(async |_, mut respond| {
+        let head = http::Response::builder().header("content-length", "1000000").body(()).unwrap();
+        let mut stream = respond.send_response(head, false).unwrap();
+        drop(stream.send_data(Bytes::from(vec![b'x'; 30_000]), true));
+    });
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = client(&gateway, port).await;
+    for _ in 0..20 {
+        let asked = request("GET", port, "/").body(()).unwrap();
+        let (response, _) = client.send_request(asked, true).unwrap();
+        let Ok(response) = soon(response).await else { continue };
+        let mut body = response.into_body();
+        let mut came = 0;
+        while let Some(Ok(data)) = soon(body.data()).await {
+            came += data.len();
+            drop(body.flow_control().release_capacity(data.len()));
+        }
+        assert!(came <= 30_000 && !body.is_end_stream(), "it broke off");
+    }
+    let records = gateway.records(20);
+    assert!(records.iter().all(|r| r["outcome"] == "failed"), "{records:#?}");
+}
+
 #[test]
 fn each_event_arrives_before_the_next_is_sent() {
     for kind in ["text/event-stream", "application/x-ndjson", "application/json", "text/plain"] {

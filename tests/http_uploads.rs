@@ -94,6 +94,57 @@ fn a_client_that_sends_all_of_a_refused_upload_first_reads_why() {
     assert_eq!(gateway.records(20).len(), 20);
 }
 
+/// It does so however slowly it sends.
+#[test]
+fn a_client_that_sends_a_refused_upload_slowly_reads_why() {
+    let gateway = Setup::allow_all(&["other.test"], 1).start();
+    let mut client = gateway.connect();
+    client.write_all(put(1, "Content-Length: 4000000\r\n").as_bytes()).unwrap();
+    for _ in 0..40 {
+        client.write_all(&[b'x'; 100_000]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let (head, _) = read_response(&mut client);
+    assert!(head.starts_with("HTTP/1.1 403"), "{head:?}");
+}
+
+/// An origin that answers what it has not read to its end, and closes: its socket resets. What it said
+/// is there to be read, whatever became of the rest of the upload.
+#[test]
+fn an_early_answer_of_an_origin_that_closes_is_the_answer() {
+    const EARLY: &[u8] =
+        b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 5\r\nconnection: close\r\n\r\nlarge";
+    let body = vec![b'x'; 4 * 1024 * 1024];
+    let plain = Origin::plain(|mut stream| {
+        read_head(&mut stream);
+        drop(stream.write_all(EARLY));
+    });
+    let port = plain.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    for _ in 0..20 {
+        let mut client = gateway.connect();
+        client.write_all(put(port, "Content-Length: 4194304\r\n").as_bytes()).unwrap();
+        drop(client.write_all(&body));
+        let (head, told) = read_response(&mut client);
+        assert!(head.starts_with("HTTP/1.1 413"), "{head:?}");
+        assert_eq!(told, b"large");
+    }
+    let secure = Origin::tls(&["origin.test"], &["http/1.1"], |mut stream| {
+        read_head(&mut stream);
+        drop(stream.write_all(EARLY).and_then(|()| stream.flush()));
+    });
+    let authority = format!("origin.test:{}", secure.port());
+    let gateway = Setup::allow_all(&["origin.test"], secure.port()).start();
+    for _ in 0..20 {
+        let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+        write!(client, "PUT / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4194304\r\n\r\n")
+            .unwrap();
+        drop(client.write_all(&body));
+        let (head, _) = read_response(&mut client);
+        assert!(head.starts_with("HTTP/1.1 413"), "{head:?}");
+    }
+}
+
 #[test]
 fn a_final_answer_in_place_of_100_ends_the_connection() {
     let origin = Origin::plain(|mut stream| {

@@ -20,6 +20,54 @@ use std::time::{Duration, Instant};
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
+/// What is not whole must not look so: bytes without a length say by their end that they are.
+#[test]
+fn a_reset_goes_through_a_raw_tunnel_as_a_reset() {
+    let resets = |stream: &TcpStream| {
+        socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+    };
+    let (tell, told) = channel();
+    let origin = Origin::plain(move |mut stream| {
+        let mut first = [0; 1];
+        stream.read_exact(&mut first).unwrap();
+        if first == *b"r" {
+            stream.write_all(&[b'x'; 1000]).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            return resets(&stream.stream);
+        }
+        let ended = std::io::copy(&mut stream, &mut std::io::sink());
+        tell.send(ended.map_err(|e| e.kind())).unwrap();
+    });
+    let port = origin.port();
+    let entry = format!(
+        "  a:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: tcp }}\n"
+    );
+    let gateway = Setup::policy(&entry).start();
+    let authority = format!("origin.test:{port}");
+    let mut client = gateway.tunnel(&authority);
+    client.write_all(b"r").unwrap();
+    client.read_exact(&mut [0; 1000]).unwrap();
+    let end = client.read(&mut [0; 1]).map_err(|e| e.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+
+    let mut client = gateway.tunnel(&authority);
+    client.write_all(b"wxyz").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    resets(&client);
+    drop(client);
+    let end = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+    // An end that was said stays one.
+    let mut client = gateway.tunnel(&authority);
+    client.write_all(b"wxyz").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Ok(3));
+    assert_eq!(read_all(&mut client), b"");
+    let records = gateway.records(3);
+    let ends: Vec<&str> = records.iter().map(|r| r["outcome"].as_str().unwrap()).collect();
+    assert_eq!(ends, ["failed", "failed", "passed"]);
+}
+
 /// Agrees to a handshake, and gives back what it gets; other requests get `hi`.
 fn mirror(mut stream: impl Read + Write) {
     loop {

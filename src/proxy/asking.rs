@@ -306,7 +306,8 @@ pub(crate) async fn while_there<T>(
 }
 
 fn gone() -> Refusal {
-    Refusal::unjudged(Code::ClientGone, "the client left while it was held").closing()
+    let detail = "the client closed the connection, or its half of it, while the request was held";
+    Refusal::unjudged(Code::ClientGone, detail).closing()
 }
 
 /// What is shown to the operator.

@@ -1,7 +1,7 @@
 //! A client's TLS before any handshake: whether its ClientHello agrees with where the tunnel leads
 //! (I3), and the alert that it gets where it does not. Nothing is closed in silence.
 
-use super::io::{Prefixed, Raw};
+use super::io::{LINGER_OTHER, Prefixed, Raw};
 use super::live::Live;
 use super::refuse::Refusal;
 use super::sniff::{Place, Spoken, classify};
@@ -136,6 +136,6 @@ pub(crate) async fn alert(io: &mut Prefixed, refusal: &Refusal) {
     let alert = [21, 3, 3, 0, 2, 2, description];
     let told = io.write(&alert);
     if tokio::time::timeout(ALERTED_WITHIN, told).await.is_ok_and(|told| told.is_ok()) {
-        io.raw.linger().await;
+        io.raw.linger(LINGER_OTHER).await;
     }
 }

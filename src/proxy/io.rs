@@ -11,8 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// How long, and how far, what a client still sends after its last answer is read and dropped.
-const LINGER: (Duration, u64) = (Duration::from_secs(2), 32 * 1024 * 1024);
+/// How far what a client still sends after its last answer is read and dropped; and how long it may
+/// send nothing meanwhile.
+const LINGER: usize = 256 * 1024 * 1024;
+const LINGER_IDLE: Duration = Duration::from_secs(2);
+
+/// For how long in all: the rest of an upload, and what was no request.
+pub(crate) const LINGER_UPLOAD: Duration = Duration::from_secs(30);
+pub(crate) const LINGER_OTHER: Duration = Duration::from_secs(2);
 
 /// A client's socket, or an upstream one.
 #[derive(Debug)]
@@ -68,15 +74,29 @@ impl Prefixed {
 impl Raw {
     /// Says the end, and reads what still comes for a while: unread, it would make the end a reset,
     /// which overtakes the last answer (RFC 9112 §9.6).
-    pub(crate) async fn linger(&mut self) {
+    pub(crate) async fn linger(&mut self, within: Duration) {
         if self.shut_write().is_err() {
             return;
         }
-        let (within, most) = LINGER;
-        let read =
-            Box::pin(async { tokio::io::copy(&mut self.take(most), &mut tokio::io::sink()).await });
+        let read = Box::pin(async {
+            let (mut buffer, mut read) = (vec![0; 16 * 1024], 0);
+            while read < LINGER {
+                match tokio::time::timeout(LINGER_IDLE, self.read(&mut buffer)).await {
+                    Ok(Ok(n)) if n > 0 => read += n,
+                    _ => return,
+                }
+            }
+        });
         // However it ends: there is nobody to tell.
-        drop(tokio::time::timeout(within, read).await);
+        let _ = tokio::time::timeout(within, read).await;
+    }
+
+    /// Makes the end a reset: what was relayed is not whole, and must not look so.
+    pub(crate) fn reset_at_close(&self) {
+        if let Self::Tcp(s) = self {
+            // Where it can't be set the end is an ordinary one.
+            drop(socket2::SockRef::from(s).set_linger(Some(Duration::ZERO)));
+        }
     }
 
     /// Whether the other side has closed, for writing at least, or is gone.

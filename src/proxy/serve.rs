@@ -3,7 +3,7 @@
 use super::body::DownBody;
 use super::carry::unless_cut;
 use super::gate::Connection;
-use super::io::{ClientIo, Prefixed, Raw};
+use super::io::{ClientIo, LINGER_OTHER, LINGER_UPLOAD, Prefixed, Raw};
 use super::live::End;
 use super::open::OpenRecord;
 use super::refuse::Refusal;
@@ -84,17 +84,19 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
         }
         Some(Ok(result)) => {
             // Of a body, and of what could not be read, there may be more to come.
-            let more = connection.had_body() || result.as_ref().is_err_and(is_malformed);
+            let within = match &result {
+                Err(error) if is_malformed(error) => Some(LINGER_OTHER),
+                _ => connection.had_body().then_some(LINGER_UPLOAD),
+            };
             if let Err(error) = result {
                 unserved(connection, &error);
             }
-            if more
-                && !idle
+            if let Some(within) = within.filter(|_| !idle)
                 && let Some(parts) = http.into_parts()
             {
                 let mut io = parts.io.into_inner();
                 // Whichever ends it.
-                let _ = unless_cut(connection.watch.live(), io.as_mut().linger()).await;
+                let _ = unless_cut(connection.watch.live(), io.as_mut().linger(within)).await;
             }
         }
         Some(Err(End::Deadline)) if connection.in_head() => {
@@ -257,6 +259,6 @@ where
     };
     let written = tokio::time::timeout(std::time::Duration::from_secs(1), write).await;
     if written.is_ok_and(|written| written.is_ok()) {
-        io.as_mut().linger().await;
+        io.as_mut().linger(LINGER_OTHER).await;
     }
 }

@@ -262,7 +262,11 @@ impl Relayed {
         }
         let first = (std::mem::take(&mut io.prefix), leftover);
         let relayed = relay::relay(&mut io.raw, &mut origin, first, (&live, idle), &reach);
-        match open.journalled(&live, relayed).await {
+        let ended = open.journalled(&live, relayed).await;
+        if !matches!(ended, Ended::Closed) {
+            [&io.raw, &origin].into_iter().for_each(Raw::reset_at_close);
+        }
+        match ended {
             Ended::Closed => open.close(Outcome::Passed),
             Ended::Broken => open.fail(Code::UpstreamClosed),
             Ended::Over(code) => {

@@ -28,6 +28,8 @@ const PONG_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct UpstreamIo {
     socket: Socket,
+    /// The origin has closed, and what is written is dropped: what it said before is still read.
+    deaf: bool,
     #[expect(dead_code, reason = "held for its drop, after the socket's")]
     held: Held,
 }
@@ -86,13 +88,26 @@ pub async fn tls(
     held: Held,
 ) -> io::Result<UpstreamIo> {
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, Stream(stream)).await?;
-    Ok(UpstreamIo { socket: Socket::Tls(Box::new(stream)), held })
+    Ok(UpstreamIo { socket: Socket::Tls(Box::new(stream)), deaf: false, held })
 }
 
 impl UpstreamIo {
     /// Plain TCP.
     pub fn plain(stream: TcpStream, held: Held) -> Self {
-        Self { socket: Socket::Plain(Stream(stream)), held }
+        Self { socket: Socket::Plain(Stream(stream)), deaf: false, held }
+    }
+
+    /// An origin that answers before a request is whole and closes makes the writing of the rest
+    /// fail, and its answer is there to be read all the same: only reading tells how it ended.
+    fn unless_closed<T>(&mut self, written: io::Result<T>, all: T) -> io::Result<T> {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match written {
+            Err(e) if matches!(e.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) => {
+                self.deaf = true;
+                Ok(all)
+            }
+            written => written,
+        }
     }
 
     /// The HTTP version that ALPN settled on; plain and silent origins speak HTTP/1.1.
@@ -167,10 +182,15 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        if this.deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = match &mut this.socket {
             Socket::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Socket::Tls(s) => Pin::new(s).poll_write(cx, buf),
-        }
+        };
+        written.map(|written| this.unless_closed(written, buf.len()))
     }
 
     fn poll_write_vectored(
@@ -178,10 +198,16 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        if this.deaf {
+            return Poll::Ready(Ok(all));
+        }
+        let written = match &mut this.socket {
             Socket::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Socket::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-        }
+        };
+        written.map(|written| this.unless_closed(written, all))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -189,10 +215,15 @@ impl AsyncWrite for UpstreamIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        if this.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = match &mut this.socket {
             Socket::Plain(s) => Pin::new(s).poll_flush(cx),
             Socket::Tls(s) => Pin::new(s).poll_flush(cx),
-        }
+        };
+        flushed.map(|flushed| this.unless_closed(flushed, ()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

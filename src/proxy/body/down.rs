@@ -245,7 +245,10 @@ impl Streaming {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        if !self.done && self.at_end() {
+        if let Some(error) = self.broken.take() {
+            // The turn in which the client would have heard of it did not come.
+            self.fail(error.code());
+        } else if !self.done && self.at_end() {
             self.finish();
         }
         self.settle(None);
