@@ -171,6 +171,27 @@ fn head_and_trailers_and_the_status_text_are_masked() {
 }
 
 #[test]
+fn what_is_said_before_the_answer_is_masked() {
+    let server = Server::new(|_| {
+        let hints = format!(
+            "HTTP/1.1 103 Early Hints\r\nlink: </{TOKEN}>\r\nx-basic: Basic {}\r\nx-ok: 1\r\n\r\n",
+            STANDARD.encode(format!("user:{TOKEN}"))
+        );
+        [hints.into_bytes(), response("", b"ok")].concat()
+    });
+    let port = server.port();
+    let gateway = started(port);
+    let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
+    write!(tls, "GET / HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: close\r\n\r\n").unwrap();
+    let all = String::from_utf8(common::read_all(&mut tls)).unwrap();
+    assert!(all.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{all}");
+    assert_scrubbed(&all, "all");
+    assert_eq!(header(&all, "link").unwrap(), "</***>");
+    assert_eq!(header(&all, "x-ok").unwrap(), "1");
+    assert!(all.contains("HTTP/1.1 200") && all.contains("\r\nok\r\n"), "{all}");
+}
+
+#[test]
 fn the_name_of_a_header_tells_nothing() {
     let server = Server::new(|_| response("x-letters-only-value: 1\r\nx-ok: 1\r\n", b"ok"));
     let port = server.port();

@@ -1,10 +1,11 @@
 //! Interim responses (1xx) reach an HTTP/1.1 client as the origin says them, each before the answer
 //! and never inside another one.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod attack;
 mod common;
 mod http_kit;
 
+use attack::resident;
 use common::{Gateway, Origin, Setup, header, read_head, read_request, read_response};
 use http_kit::{client, exchange, request};
 use std::io::{Read, Write};
@@ -238,12 +239,6 @@ fn hints_without_end_cost_bounded_memory_and_an_end() {
     }
     assert!(head.starts_with("HTTP/1.1 504"), "{head}");
     assert_eq!(gateway.record(1)["code"], "first_byte_timeout");
-}
-
-fn resident(pid: u32) -> u64 {
-    let status = common::text(format!("/proc/{pid}/status").as_ref());
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

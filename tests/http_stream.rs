@@ -36,16 +36,22 @@ fn told(head: &'static str, chunked: bool) -> (Origin, Sender<String>) {
 /// Fewer bytes than it announced, and its end: the client is told, and so is the record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_of_an_http2_origin_that_is_cut_short_has_failed() {
-    let origin = H2Origin::tls(async |_, mut respond| {
+    let origin = H2Origin::tls(async |asked, mut respond| {
         let head = http::Response::builder().header("content-length", "1000000").body(()).unwrap();
         let mut stream = respond.send_response(head, false).unwrap();
-        drop(stream.send_data(Bytes::from(vec![b'x'; 30_000]), true));
+        drop(stream.send_data(Bytes::from(vec![b'x'; 30_000]), false));
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        match asked.uri().path() {
+            "/reset" => stream.send_reset(h2::Reason::INTERNAL_ERROR),
+            "/no-error" => stream.send_reset(h2::Reason::NO_ERROR),
+            _ => drop(stream.send_data(Bytes::new(), true)),
+        }
     });
     let port = origin.port();
     let gateway = Setup::allow_all(&["origin.test"], port).start();
     let mut client = client(&gateway, port).await;
-    for _ in 0..20 {
-        let asked = request("GET", port, "/").body(()).unwrap();
+    for path in ["/reset", "/no-error", "/end"].repeat(7) {
+        let asked = request("GET", port, path).body(()).unwrap();
         let (response, _) = client.send_request(asked, true).unwrap();
         let Ok(response) = soon(response).await else { continue };
         let mut body = response.into_body();
@@ -56,7 +62,7 @@ async fn an_answer_of_an_http2_origin_that_is_cut_short_has_failed() {
         }
         assert!(came <= 30_000 && !body.is_end_stream(), "it broke off");
     }
-    let records = gateway.records(20);
+    let records = gateway.records(21);
     assert!(records.iter().all(|r| r["outcome"] == "failed"), "{records:#?}");
 }
 

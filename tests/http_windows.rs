@@ -38,11 +38,11 @@ async fn gush(respond: SendResponse<Bytes>, sent: Arc<AtomicUsize>) {
     }
 }
 
-/// An origin that gushes, and how much it was let.
-fn gusher() -> (H2Origin, Arc<AtomicUsize>) {
+/// An origin that gushes on at most so many streams of a connection, and how much it was let.
+fn gusher(streams: usize) -> (H2Origin, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
-    let origin = H2Origin::tls(move |_: Request<h2::RecvStream>, respond| {
+    let origin = H2Origin::going_away(streams, move |_: Request<h2::RecvStream>, respond| {
         let count = count.clone();
         async move { gush(respond, count).await }
     });
@@ -82,7 +82,7 @@ fn policy(ports: &[u16]) -> Setup {
 
 #[tokio::test]
 async fn an_origin_may_send_two_mebibytes_ahead_and_no_more() {
-    let (origin, sent) = gusher();
+    let (origin, sent) = gusher(usize::MAX);
     let gateway = Setup::allow_all(&["origin.test"], origin.port()).start();
     let _unread = unread(&gateway, origin.port()).await;
     let ahead = soon(settled(&sent)).await;
@@ -92,7 +92,7 @@ async fn an_origin_may_send_two_mebibytes_ahead_and_no_more() {
 
 #[tokio::test]
 async fn a_sandbox_with_many_connections_has_narrow_ones() {
-    let origins: Vec<_> = (0..10).map(|_| gusher()).collect();
+    let origins: Vec<_> = (0..10).map(|_| gusher(usize::MAX)).collect();
     let ports: Vec<u16> = origins.iter().map(|(origin, _)| origin.port()).collect();
     let gateway = policy(&ports).start();
     let mut open = Vec::new();
@@ -105,7 +105,24 @@ async fn a_sandbox_with_many_connections_has_narrow_ones() {
     }
     let wide = ahead.iter().filter(|ahead| **ahead >= 2 * MIB).count();
     assert_eq!(wide, 8, "{ahead:?}");
-    // Their room is given back with them.
-    open.clear();
+}
+
+/// Each of these origins ends its connection with its first stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_room_of_wide_connections_is_given_back_with_them() {
+    let origins: Vec<_> = (0..10).map(|_| gusher(1)).collect();
+    let ports: Vec<u16> = origins.iter().map(|(origin, _)| origin.port()).collect();
+    let gateway = policy(&ports).start();
+    let mut open = Vec::new();
+    for ((_, sent), port) in origins.iter().zip(&ports).take(9) {
+        open.push(unread(&gateway, *port).await);
+        soon(settled(sent)).await;
+    }
+    let ahead = |at: usize| origins[at].1.load(Ordering::SeqCst);
+    assert!(ahead(7) >= 2 * MIB && ahead(8) < 2 * MIB, "{} {}", ahead(7), ahead(8));
     drop(open);
+    gateway.records(9);
+    let _unread = unread(&gateway, ports[9]).await;
+    let last = soon(settled(&origins[9].1)).await;
+    assert!(last >= 2 * MIB, "{last}");
 }

@@ -65,7 +65,7 @@ macro_rules! codes {
             /// The `error` that a client sees with this code; `None` where nothing is refused.
             pub const fn error(self) -> Option<ErrorKind> { codes!(@error self $($name $error)+) }
 
-            /// The HTTP status that goes with it (200 where nothing is refused).
+            /// The HTTP status that goes with it (200 where nothing is refused or cut off).
             pub const fn status(self) -> u16 { match self { $(Self::$name => $status,)+ } }
 
             /// The meaning, as in `policy-schema/codes.md`.
@@ -225,7 +225,8 @@ codes! {
     /// The client's body did not come in time.
     BodyTimeout = "body_timeout", RequestTimeout, 408;
     /// The client left.
-    ClientGone = "client_gone", None, 200;
+    // One that has said its end alone may still read: what was not served is never a success.
+    ClientGone = "client_gone", None, 400;
     /// A reload, a revoked grant or a new policy ended it.
     PolicyChanged = "policy_changed", PolicyDenied, 403;
     /// The traffic record can't be written.

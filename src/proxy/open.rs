@@ -83,6 +83,11 @@ impl OpenRecord {
         self.inner().started
     }
 
+    /// Body bytes that came down so far.
+    pub(crate) fn download(&self) -> u64 {
+        self.inner().record.download
+    }
+
     /// The facts so far, to be filled in.
     pub(crate) fn record(&mut self) -> &mut Record {
         &mut self.inner_mut().record

@@ -136,9 +136,6 @@ impl Refusal {
         match &self.asked {
             Some(Asked { came: Came::Full, .. }) => 429,
             Some(_) => 403,
-            // A client that has said its end counts as gone where it was held, and may still read:
-            // what was not served is never a success.
-            None if self.code.error().is_none() => 400,
             None => self.code.status(),
         }
     }

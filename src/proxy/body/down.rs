@@ -89,7 +89,19 @@ impl Streaming {
     /// Whether nothing follows the head or the frame read ahead.
     fn at_end(&self) -> bool {
         let held = self.tee.as_ref().is_some_and(|tee| tee.holds());
-        self.done || (self.first.is_none() && !held && self.body.is_end_stream())
+        self.done || (self.first.is_none() && !held && self.ended())
+    }
+
+    /// Whether the origin has said all that it announced.
+    fn ended(&self) -> bool {
+        self.body.is_end_stream() && !self.is_short()
+    }
+
+    /// Whether more was announced than came. Where not a byte came there may have been nothing to
+    /// come: the length is that of what a GET would have brought (RFC 9110 §8.6).
+    fn is_short(&self) -> bool {
+        let came = self.open.as_ref().is_some_and(|open| open.download() > 0);
+        came && self.body.size_hint().exact().is_some_and(|rest| rest > 0)
     }
 
     /// Reads a first frame ahead if it comes within a turn or two of the runtime.
@@ -135,6 +147,12 @@ impl Streaming {
             },
         };
         match frame {
+            // HTTP/2 has an end that is none (RFC 9113 §8.1), and hyper takes it for one.
+            None if self.is_short() => {
+                self.broken = Some(BodyError::Cut(Code::UpstreamClosed));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             None => {
                 let rest = self.rest();
                 self.finish();
@@ -179,7 +197,7 @@ impl Streaming {
                 return Some(Frame::trailers(trailers));
             }
         };
-        if self.body.is_end_stream() {
+        if self.ended() {
             self.finish();
         }
         Some(frame)
