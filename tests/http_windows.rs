@@ -71,6 +71,74 @@ async fn unread(gateway: &Gateway, port: u16) -> (impl Sized, h2::RecvStream) {
     ((client, stream), body)
 }
 
+/// Passes bytes on, each 60 ms late: an origin so far away that also a slow machine is held up by it.
+fn far(port: u16) -> u16 {
+    use std::io::{Read, Write};
+    fn late(mut from: std::net::TcpStream, mut to: std::net::TcpStream) {
+        let (bytes, come) = std::sync::mpsc::channel::<(std::time::Instant, Vec<u8>)>();
+        std::thread::spawn(move || {
+            for (due, bytes) in come {
+                std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
+                if to.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 256 * 1024];
+            while let Ok(n @ 1..) = from.read(&mut buffer) {
+                let due = std::time::Instant::now() + Duration::from_millis(60);
+                if bytes.send((due, buffer[..n].to_vec())).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.unwrap(), std::net::TcpStream::connect(("127.0.0.1", port)));
+            let far = far.unwrap();
+            late(near.try_clone().unwrap(), far.try_clone().unwrap());
+            late(far, near);
+        }
+    });
+    at
+}
+
+/// Reads on until the origin may send `ahead` bytes; how many it may in the end.
+async fn grown(body: &mut h2::RecvStream, sent: &AtomicUsize, enough: usize) -> usize {
+    let mut read = 0;
+    for _ in 0..40 {
+        let until = read + 4 * MIB;
+        while read < until {
+            let data = body.data().await.unwrap().unwrap();
+            body.flow_control().release_capacity(data.len()).unwrap();
+            read += data.len();
+        }
+        if settled(sent).await - read >= enough {
+            break;
+        }
+    }
+    settled(sent).await - read
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_far_away_is_let_send_more_once_that_holds_it_up() {
+    let (origin, sent) = gusher(usize::MAX);
+    let port = far(origin.port());
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let (_open, mut body) = unread(&gateway, port).await;
+    let ahead = settled(&sent).await;
+    assert!(ahead <= 2 * MIB + ON_THE_WAY, "{ahead}: nobody has read anything yet");
+    let reading = grown(&mut body, &sent, 8 * MIB);
+    let ahead = tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap();
+    assert!(ahead >= 8 * MIB, "{ahead} bytes a round trip hold it up");
+    assert!(ahead <= 8 * MIB + ON_THE_WAY, "{ahead} bytes wait for a client that does not read");
+}
+
 fn policy(ports: &[u16]) -> Setup {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     let entry = format!(

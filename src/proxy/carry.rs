@@ -9,11 +9,12 @@ use super::refuse::Refusal;
 use super::sandbox::Reach;
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
-use crate::upstream::http::{Sender, UpstreamIo, Version, Windows, handshake, tls};
+use crate::upstream::http::{
+    HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake, tls,
+};
 use crate::upstream::pool::{self, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::pin::pin;
@@ -268,11 +269,13 @@ impl Connection {
         // Held as long as the connection is.
         let wide = (version == Version::Http2).then(|| self.sandbox.wide()).flatten();
         let windows = if wide.is_some() { Windows::WIDE } else { Windows::NARROW };
-        let (sender, connection) = handshake(io, (version, windows), self.gate.tasks.clone())
+        let tasks = self.gate.tasks.clone();
+        let spawn = move |rest| tasks.spawn(rest);
+        let (sender, carried) = handshake(io, (version, windows), spawn)
             .await
             .map_err(|e| Refusal::unjudged(Code::UpstreamProtocol, sentence(&e)))?;
         self.gate.tasks.spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = carried.await {
                 tracing::debug!(%error, "connection to an origin ended");
             }
             drop(wide);
@@ -306,14 +309,9 @@ pub(crate) async fn send(
     request: Request<UpBody>,
     live: &Live,
     pace: Option<&Arc<Pace>>,
-) -> Result<Response<Incoming>, Unsent> {
+) -> Result<Response<Received>, Unsent> {
     let connection = &mut carrier.lease.connection;
-    let mut response = pin!(async {
-        match &mut connection.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
-        }
-    });
+    let mut response = pin!(connection.sender.send(request));
     let outcome = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
             return Poll::Ready(Ok(outcome));
@@ -327,7 +325,7 @@ pub(crate) async fn send(
         }
         Err(end) => Err(Unsent::Refused(cut(end, Code::FirstByteTimeout))),
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut failed)) => {
+        Ok(Err(failed)) => {
             if let Some(code) = pace.and_then(|p| p.stopped()) {
                 let detail = match code {
                     Code::UploadLimit => "the sandbox's upload for today is used up",
@@ -335,15 +333,13 @@ pub(crate) async fn send(
                 };
                 return Err(Unsent::Refused(Refusal::unjudged(code, detail).closing()));
             }
-            if failed.error().is_user() {
-                // The one error of our own here is the client's body.
+            if failed.error.is_body() {
                 let detail = "the client's body is malformed, or ended before its end";
                 let refusal = Refusal::unjudged(Code::BadFraming, detail).closing();
                 return Err(Unsent::Refused(refusal));
             }
-            let message = failed.take_message();
-            let refusal = Refusal::unjudged(code_of(failed.error()), sentence(failed.error()));
-            Err(Unsent::Failed { refusal, unsent: message })
+            let refusal = Refusal::unjudged(code_of(&failed.error), sentence(&failed.error));
+            Err(Unsent::Failed { refusal, unsent: failed.request })
         }
     }
 }
@@ -357,12 +353,8 @@ pub(crate) enum Unsent {
     Failed { refusal: Refusal, unsent: Option<Request<UpBody>> },
 }
 
-fn code_of(error: &hyper::Error) -> Code {
-    if error.is_parse() || error.is_parse_status() {
-        Code::UpstreamProtocol
-    } else {
-        Code::UpstreamClosed
-    }
+fn code_of(error: &HttpError) -> Code {
+    if error.is_protocol() { Code::UpstreamProtocol } else { Code::UpstreamClosed }
 }
 
 /// The whole chain of an error as one sentence.

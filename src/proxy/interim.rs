@@ -15,6 +15,7 @@ use super::gate::Connection;
 use super::headers;
 use super::scrub;
 use crate::secret::Watchlist;
+use crate::upstream::http2::OnInterim;
 use bytes::BytesMut;
 use http::{Request, StatusCode};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,13 +76,14 @@ impl<'a> Awaited<'a> {
             pace: pace.clone(),
             known: known.cloned(),
         };
-        hyper::ext::on_informational(request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
+        request.extensions_mut().insert(OnInterim::new(move |status, fields| {
+            ear.pace.hear();
+            if status == StatusCode::CONTINUE {
                 ear.pace.go();
             } else {
-                ear.hear(response.status(), response.headers());
+                ear.hear(status, fields);
             }
-        });
+        }));
     }
 }
 

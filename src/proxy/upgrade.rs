@@ -16,6 +16,7 @@ use super::scrub;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
 use crate::record::Outcome;
+use crate::upstream::http::Received;
 use crate::upstream::http::Sender;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -97,8 +98,8 @@ pub(crate) async fn forward(
 }
 
 enum Answer {
-    Switched(Response<Incoming>),
-    Declined(Response<Incoming>),
+    Switched(Response<Received>),
+    Declined(Response<Received>),
 }
 
 async fn shake(
@@ -159,7 +160,7 @@ fn fresh_key() -> HeaderValue {
     HeaderValue::try_from(key).expect("base64 is a field value")
 }
 
-fn agreed(response: &Response<Incoming>, key: &HeaderValue) -> Result<(), Refusal> {
+fn agreed(response: &Response<Received>, key: &HeaderValue) -> Result<(), Refusal> {
     let fields = response.headers();
     let websocket = headers::lists(fields, &header::UPGRADE, "websocket");
     let accept = accept_for(key.to_str().unwrap_or_default());
@@ -175,7 +176,7 @@ fn switch(
     exchange: Exchange,
     connection: &Arc<Connection>,
     (permit, plan): (&Permit, Option<Plan>),
-    (handshake, mut response): (Handshake, Response<Incoming>),
+    (handshake, mut response): (Handshake, Response<Received>),
 ) -> Response<DownBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let mut fields = std::mem::take(response.headers_mut());
@@ -231,7 +232,7 @@ fn switch(
 
 /// The origin answered the handshake with an ordinary response: it goes to the client whole.
 async fn declined(
-    response: Response<Incoming>,
+    response: Response<Received>,
     open: &OpenRecord,
     plan: Option<&Plan>,
     idle: Duration,

@@ -2,15 +2,19 @@
 //!
 //! The TLS configuration is handed in by the house; names were resolved and checked before.
 
+use super::http2::{self, OnInterim};
 use super::stream::Stream;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -18,11 +22,6 @@ use tokio_rustls::client::TlsStream;
 /// The longest head of an HTTP/1 response, and the largest piece that is read at once: what a
 /// client that does not read can hold here (hyper's own is four times that).
 const BUFFER: usize = 96 * 1024;
-
-/// How often an origin is asked for a sign of life while streams wait for it (HTTP/2), and how long
-/// it has: a connection that died in silence would fail every request it is shared with.
-const PING: Duration = Duration::from_secs(20);
-const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// A socket to an origin, and what is given back when it has closed, whoever has it by then.
 #[derive(Debug)]
@@ -67,6 +66,15 @@ pub struct Windows {
 impl Windows {
     /// 20 MB a second over a round trip of 100 ms.
     pub const WIDE: Self = Self { stream: 2 * 1024 * 1024, connection: 16 * 1024 * 1024 };
+    /// The widest that one stream comes to.
+    const WIDEST: u32 = 8 * 1024 * 1024;
+
+    /// The next wider ones for an origin so fast or so far that these hold it up. Narrow ones stay.
+    pub(super) fn wider(self) -> Option<Self> {
+        let stream = self.stream * 2;
+        (self != Self::NARROW && stream <= Self::WIDEST).then_some(Self { stream, ..self })
+    }
+
     /// For whoever has many connections open already.
     pub const NARROW: Self = Self { stream: 256 * 1024, connection: 1024 * 1024 };
 }
@@ -76,8 +84,128 @@ impl Windows {
 pub enum Sender<B> {
     /// HTTP/1.1: one request at a time.
     Http1(http1::SendRequest<B>),
-    /// HTTP/2: a handle on a shared connection.
-    Http2(http2::SendRequest<B>),
+    /// HTTP/2: a place for one request on a shared connection.
+    Http2(http2::SendRequest),
+}
+
+/// A response's body.
+#[derive(Debug)]
+pub enum Received {
+    /// From an HTTP/1.1 origin.
+    Http1(Incoming),
+    /// From an HTTP/2 origin.
+    Http2(http2::Answer),
+}
+
+/// What went wrong on a connection to an origin.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// HTTP/2.
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
+    /// The request's own body.
+    #[error(transparent)]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why there is no response, and the request where not a byte of it was written.
+#[derive(Debug)]
+pub struct Unsent<B> {
+    /// Why.
+    pub error: HttpError,
+    /// What can be sent again.
+    pub request: Option<Request<B>>,
+}
+
+impl HttpError {
+    /// Whether it was the request's own body that failed.
+    pub fn is_body(&self) -> bool {
+        match self {
+            // The one error of its user's that hyper can meet here.
+            Self::Http1(error) => error.is_user(),
+            Self::Http2(_) => false,
+            Self::Body(_) => true,
+        }
+    }
+
+    /// Whether the origin does not speak HTTP as it should.
+    pub fn is_protocol(&self) -> bool {
+        match self {
+            Self::Http1(error) => error.is_parse() || error.is_parse_status(),
+            // What the library let through, and was refused here, is an error of a bare reason.
+            Self::Http2(error) => {
+                let refused = error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+                error.is_library() || (refused && !error.is_remote())
+            }
+            Self::Body(_) => false,
+        }
+    }
+}
+
+impl<B> Sender<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Sends `request` and awaits the head of its answer.
+    pub async fn send(&mut self, mut request: Request<B>) -> Result<Response<Received>, Unsent<B>> {
+        match self {
+            Self::Http1(sender) => {
+                if let Some(hear) = request.extensions_mut().remove::<OnInterim>() {
+                    hyper::ext::on_informational(&mut request, move |said| {
+                        hear.hear(said.status(), said.headers());
+                    });
+                }
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok(response.map(Received::Http1)),
+                    Err(mut failed) => {
+                        let request = failed.take_message();
+                        Err(Unsent { error: failed.into_error().into(), request })
+                    }
+                }
+            }
+            Self::Http2(sender) => {
+                if let Err(error) = sender.ready().await {
+                    return Err(Unsent { error, request: Some(request) });
+                }
+                let response = sender.send(request).await;
+                let response = response.map_err(|error| Unsent { error, request: None })?;
+                Ok(response.map(Received::Http2))
+            }
+        }
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(HttpError::Http1),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Ends TLS with an origin: `config` verifies it, `name` is who it must be.
@@ -122,43 +250,30 @@ impl UpstreamIo {
     }
 }
 
-/// The HTTP handshake. The second value carries the connection: it must be polled (spawned by the
-/// house) until it ends.
-pub async fn handshake<B, E>(
+/// What carries a connection: it must be polled (spawned by the house) until it ends.
+pub type Carried = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
+
+/// The HTTP handshake. `spawn` runs what is left of a request's body when its answer begins.
+pub async fn handshake<B>(
     io: UpstreamIo,
     (version, windows): (Version, Windows),
-    executor: E,
-) -> hyper::Result<(Sender<B>, Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>)>
+    spawn: impl Fn(http2::Rest) + Send + Sync + 'static,
+) -> Result<(Sender<B>, Carried), HttpError>
 where
-    B: http_body::Body + Send + Unpin + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    E: hyper::rt::bounds::Http2ClientConnExec<B, TokioIo<UpstreamIo>>
-        + Clone
-        + Send
-        + Sync
-        + Unpin
-        + 'static,
 {
-    let io = TokioIo::new(io);
     match version {
         Version::Http1 => {
+            let io = TokioIo::new(io);
             let (sender, connection) =
                 http1::Builder::new().max_headers(256).max_buf_size(BUFFER).handshake(io).await?;
-            Ok((Sender::Http1(sender), Box::pin(connection.with_upgrades())))
+            let carried = async { connection.with_upgrades().await.map_err(HttpError::Http1) };
+            Ok((Sender::Http1(sender), Box::pin(carried)))
         }
         Version::Http2 => {
-            let (sender, connection) = http2::Builder::new(executor)
-                .initial_stream_window_size(windows.stream)
-                .initial_connection_window_size(windows.connection)
-                .max_send_buf_size(64 * 1024)
-                .max_header_list_size(32 * 1024)
-                .timer(TokioTimer::new())
-                .keep_alive_interval(PING)
-                .keep_alive_timeout(PONG_WITHIN)
-                .handshake(io)
-                .await?;
-            Ok((Sender::Http2(sender), Box::pin(connection)))
+            let (sender, carried) = http2::handshake(io, windows, Box::new(spawn)).await?;
+            Ok((Sender::Http2(sender), Box::pin(carried)))
         }
     }
 }
@@ -231,44 +346,5 @@ impl AsyncWrite for UpstreamIo {
             Socket::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Socket::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::Empty;
-    use hyper_util::rt::TokioExecutor;
-    use std::io::{Read, Write};
-
-    #[tokio::test(start_paused = true)]
-    async fn an_origin_that_falls_silent_on_a_shared_connection_is_given_up() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap();
-        let origin = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            // Its SETTINGS, and then not a word, whatever it is asked.
-            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
-            let mut heard = Vec::new();
-            drop(stream.read_to_end(&mut heard));
-            // A PING: type 6, eight bytes.
-            heard.windows(9).any(|frame| frame == [0, 0, 8, 6, 0, 0, 0, 0, 0])
-        });
-        #[expect(clippy::disallowed_methods, reason = "a test dials its own origin")]
-        let stream = TcpStream::connect(at).await.unwrap();
-        let executor = TokioExecutor::new();
-        let io = UpstreamIo::plain(stream, Box::new(()));
-        let (sender, connection) =
-            handshake(io, (Version::Http2, Windows::NARROW), executor).await.unwrap();
-        let carried = tokio::spawn(connection);
-        let Sender::Http2(mut sender) = sender else { panic!("HTTP/2 was asked for") };
-        let request =
-            ::http::Request::get("http://origin.test/").body(Empty::<bytes::Bytes>::new());
-        let began = tokio::time::Instant::now();
-        assert!(sender.send_request(request.unwrap()).await.is_err());
-        assert!(began.elapsed() >= PONG_WITHIN);
-        assert!(sender.is_closed());
-        drop((sender, carried.await));
-        assert!(origin.join().unwrap());
     }
 }

@@ -20,6 +20,7 @@ mod error;
 mod guard;
 mod hosts;
 pub mod http;
+pub mod http2;
 mod names;
 mod own;
 mod parent;
@@ -70,7 +71,7 @@ impl Upstream {
             names: Names::new(&settings)?,
             allow_internal: settings.allow_internal.into(),
             own: Own::new(settings.own),
-            parent: settings.proxy.map(parent::Hop::new),
+            parent: settings.proxy.map(|parent| parent::Hop::new(parent, settings.mark)),
             connect_timeout: settings.connect_timeout,
         })
     }

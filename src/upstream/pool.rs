@@ -4,9 +4,9 @@
 
 use super::dial::{Reached, Route};
 use super::http::Sender;
+use super::http2::{Channel, SendRequest};
 use crate::addr::Authority;
 use hashbrown::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,6 @@ const IDLE_PER_KEY: usize = 128;
 const IDLE_IN_ALL: usize = 2048;
 /// How long a connection may idle.
 const IDLE_FOR: Duration = Duration::from_secs(60);
-/// Streams on one HTTP/2 connection before another is opened.
-const STREAMS: usize = 100;
 
 /// What a connection may be used for: by whom, to whom, in which way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +52,6 @@ pub struct Connection<B> {
     pub route: Route,
     /// It carried a request before.
     pub reused: bool,
-    streams: Option<Arc<AtomicUsize>>,
     generation: Generation,
 }
 
@@ -82,7 +79,7 @@ pub struct Pool<B> {
 #[derive(Debug)]
 struct Inner<B> {
     idle: HashMap<Key, Vec<Idle<B>>>,
-    shared: HashMap<Key, Vec<Shared<B>>>,
+    shared: HashMap<Key, Vec<Shared>>,
     count: usize,
     generation: Generation,
     /// Nothing is kept any more.
@@ -96,11 +93,10 @@ struct Idle<B> {
 }
 
 #[derive(Debug)]
-struct Shared<B> {
-    sender: hyper::client::conn::http2::SendRequest<B>,
+struct Shared {
+    channel: Channel,
     reached: Reached,
     route: Route,
-    streams: Arc<AtomicUsize>,
     used: Instant,
 }
 
@@ -111,15 +107,7 @@ impl<B> Connection<B> {
         Opened { reached, route, generation }: Opened,
     ) -> Self {
         let sender = Sender::Http1(sender);
-        Self { sender, reached, route, reused: false, streams: None, generation }
-    }
-}
-
-impl<B> Drop for Connection<B> {
-    fn drop(&mut self) {
-        if let Some(streams) = &self.streams {
-            streams.fetch_sub(1, Ordering::Relaxed);
-        }
+        Self { sender, reached, route, reused: false, generation }
     }
 }
 
@@ -148,17 +136,15 @@ impl<B> Pool<B> {
         let mut inner = self.lock();
         let generation = inner.generation;
         if let Some(shared) = inner.shared.get_mut(key) {
-            shared.retain(|s| !s.sender.is_closed());
-            if let Some(s) = shared.iter_mut().find(|s| s.streams.load(Ordering::Relaxed) < STREAMS)
-            {
+            shared.retain(|s| !s.channel.is_closed());
+            for s in shared {
+                let Some(sender) = s.channel.place() else { continue };
                 s.used = Instant::now();
-                s.streams.fetch_add(1, Ordering::Relaxed);
                 return Some(Connection {
-                    sender: Sender::Http2(s.sender.clone()),
+                    sender: Sender::Http2(sender),
                     reached: s.reached,
                     route: s.route,
                     reused: true,
-                    streams: Some(s.streams.clone()),
                     generation,
                 });
             }
@@ -202,34 +188,21 @@ impl<B> Pool<B> {
         inner.count += 1;
     }
 
-    /// Shares a fresh HTTP/2 connection, and takes a stream on it.
+    /// Shares a fresh HTTP/2 connection, on which `sender` has a place.
     pub fn share(
         &self,
         key: Key,
-        sender: hyper::client::conn::http2::SendRequest<B>,
+        sender: SendRequest,
         Opened { reached, route, generation }: Opened,
     ) -> Connection<B> {
-        let streams = Arc::new(AtomicUsize::new(1));
-        let shared = Shared {
-            sender: sender.clone(),
-            reached,
-            route,
-            streams: streams.clone(),
-            used: Instant::now(),
-        };
+        let channel = sender.channel().clone();
         let mut inner = self.lock();
         if !inner.closed && generation == inner.generation {
+            let shared = Shared { channel, reached, route, used: Instant::now() };
             inner.shared.entry(key).or_default().push(shared);
         }
         drop(inner);
-        Connection {
-            sender: Sender::Http2(sender),
-            reached,
-            route,
-            reused: false,
-            streams: Some(streams),
-            generation,
-        }
+        Connection { sender: Sender::Http2(sender), reached, route, reused: false, generation }
     }
 
     /// Drops what has idled too long, and what the other side closed.
@@ -248,8 +221,8 @@ impl<B> Pool<B> {
         inner.count = count;
         inner.shared.retain(|_, shared| {
             shared.retain(|s| {
-                let busy = s.streams.load(Ordering::Relaxed) > 0;
-                !s.sender.is_closed() && (busy || now.saturating_duration_since(s.used) < IDLE_FOR)
+                let fresh = now.saturating_duration_since(s.used) < IDLE_FOR;
+                !s.channel.is_closed() && (s.channel.is_busy() || fresh)
             });
             !shared.is_empty()
         });
@@ -276,7 +249,7 @@ impl<B> Pool<B> {
         });
         inner.count -= gone;
         for (_, shared) in inner.shared.iter_mut().filter(|(key, _)| *key.sandbox == *sandbox) {
-            shared.retain(|s| s.streams.load(Ordering::Relaxed) > 0);
+            shared.retain(|s| s.channel.is_busy());
         }
     }
 
@@ -301,6 +274,6 @@ impl<B> Pool<B> {
 fn is_closed<B>(sender: &Sender<B>) -> bool {
     match sender {
         Sender::Http1(sender) => sender.is_closed(),
-        Sender::Http2(sender) => sender.is_closed(),
+        Sender::Http2(sender) => sender.channel().is_closed(),
     }
 }

@@ -27,7 +27,17 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        Self::new(Some(server_config(&["origin.test"], &["h2"])), usize::MAX, serve)
+        Self::built(&h2::server::Builder::new(), serve)
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn built<F, R>(settings: &h2::server::Builder, serve: F) -> Self
+    where
+        F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
+        R: Future<Output = ()> + 'static,
+    {
+        let tls = Some(server_config(&["origin.test"], &["h2"]));
+        Self::new(tls, (settings.clone(), usize::MAX), serve)
     }
 
     /// Over plain TCP, with prior knowledge.
@@ -36,7 +46,7 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        Self::new(None, usize::MAX, serve)
+        Self::new(None, (h2::server::Builder::new(), usize::MAX), serve)
     }
 
     /// Over TLS, sending GOAWAY on each connection with its `streams`-th stream.
@@ -45,10 +55,15 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        Self::new(Some(server_config(&["origin.test"], &["h2"])), streams, serve)
+        let tls = Some(server_config(&["origin.test"], &["h2"]));
+        Self::new(tls, (h2::server::Builder::new(), streams), serve)
     }
 
-    fn new<F, R>(tls: Option<Arc<rustls::ServerConfig>>, limit: usize, serve: F) -> Self
+    fn new<F, R>(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        how: (h2::server::Builder, usize),
+        serve: F,
+    ) -> Self
     where
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
@@ -67,14 +82,14 @@ impl H2Origin {
                     let (stream, _) = listener.accept().await.unwrap();
                     stream.set_nodelay(true).unwrap();
                     count.fetch_add(1, Ordering::SeqCst);
-                    let (tls, serve) = (tls.clone(), serve.clone());
+                    let (tls, how, serve) = (tls.clone(), how.clone(), serve.clone());
                     tokio::task::spawn_local(async move {
                         match tls {
-                            None => streams(stream, limit, serve).await,
+                            None => streams(stream, how, serve).await,
                             Some(config) => {
                                 let acceptor = tokio_rustls::TlsAcceptor::from(config);
                                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                                streams(stream, limit, serve).await;
+                                streams(stream, how, serve).await;
                             }
                         }
                     });
@@ -93,13 +108,13 @@ impl H2Origin {
     }
 }
 
-async fn streams<I, F, R>(io: I, limit: usize, serve: F)
+async fn streams<I, F, R>(io: I, (settings, limit): (h2::server::Builder, usize), serve: F)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
     F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + 'static,
     R: Future<Output = ()> + 'static,
 {
-    let Ok(mut connection) = h2::server::handshake(io).await else { return };
+    let Ok(mut connection) = settings.handshake(io).await else { return };
     let mut count = 0;
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::task::spawn_local(serve(request, respond));

@@ -11,14 +11,18 @@ pub(crate) use up::{Pace, Peeked, UpBody, Upload};
 
 use super::scrub::{DecodeError, Unread};
 use crate::policy::Code;
+use crate::upstream::http::HttpError;
 use bytes::Bytes;
 
 /// Why a body stopped before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The other side's connection.
+    /// The client's connection.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// The origin's connection.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// It can't be looked through for what must not reach the client.
     #[error(transparent)]
     Unread(DecodeError),
@@ -33,7 +37,7 @@ pub(crate) enum BodyError {
 impl From<Unread> for BodyError {
     fn from(error: Unread) -> Self {
         match error {
-            Unread::Hyper(error) => Self::Hyper(error),
+            Unread::Http(error) => Self::Http(error),
             Unread::Decode(error) => Self::Unread(error),
         }
     }
@@ -43,7 +47,7 @@ impl BodyError {
     /// What the record of an answer that broke off says.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Hyper(_) | Self::Over(_) => Code::UpstreamClosed,
+            Self::Hyper(_) | Self::Http(_) | Self::Over(_) => Code::UpstreamClosed,
             Self::Unread(_) => Code::UpstreamProtocol,
             Self::Cut(code) => *code,
         }

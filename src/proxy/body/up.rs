@@ -57,6 +57,8 @@ pub(crate) struct Pace {
     polled: AtomicBool,
     /// The origin's connection would take more of it, and the client has sent no more.
     starved: AtomicBool,
+    /// The origin sent an interim response.
+    heard: AtomicBool,
     /// The client waits for `100 Continue`, and so does the body.
     waits: AtomicBool,
     /// The body that waits: it can still go up with another try.
@@ -85,6 +87,7 @@ impl Pace {
             stopped: AtomicU8::new(0),
             polled: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
             waits: AtomicBool::new(waits),
             parked: Mutex::new(None),
             over: AtomicBool::new(false),
@@ -106,6 +109,16 @@ impl Pace {
     /// Whether the client is the one who is waited for.
     pub(crate) fn starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed)
+    }
+
+    /// The origin has said something before its answer.
+    pub(crate) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Lets a waiting body go: the origin said 100, or took too long to say anything.

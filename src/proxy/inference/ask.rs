@@ -12,13 +12,13 @@ use crate::addr::{Authority, Shown};
 use crate::inference::{Attempt, Operation, Provider, Route, Shape, Timeouts};
 use crate::policy::{Code, Permit, Scheme};
 use crate::record::ModelCall;
+use crate::upstream::http::Received;
 use crate::upstream::http::Sender;
 use crate::vault::Held;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// A provider's answer, as far as its head.
 pub(super) struct Answered {
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<Received>,
     pub(super) carrier: Carrier,
     pub(super) upload: Upload,
     /// The credential that went up.
@@ -351,7 +351,7 @@ fn no_value(route: &Route) -> Refusal {
 fn refused(
     connection: &Connection,
     route: &Route,
-    (held, response): (Option<&Arc<Held>>, &Response<Incoming>),
+    (held, response): (Option<&Arc<Held>>, &Response<Received>),
 ) {
     if response.status() == StatusCode::UNAUTHORIZED
         && let (Some(held), Some(name)) = (held, &route.credential)
@@ -370,9 +370,9 @@ pub(super) fn scrub_fields(fields: &mut HeaderMap, held: &Held) {
 
 /// Awaits `sending` while the client's socket is looked at: who leaves before the first byte takes
 /// the request back.
-async fn look_after<F>(connection: &Connection, sending: F) -> Result<Response<Incoming>, Unsent>
+async fn look_after<F>(connection: &Connection, sending: F) -> Result<Response<Received>, Unsent>
 where
-    F: Future<Output = Result<Response<Incoming>, Unsent>>,
+    F: Future<Output = Result<Response<Received>, Unsent>>,
 {
     let _looked_after = connection.phase.look_after();
     let mut look = tokio::time::interval(LOOK);

@@ -13,12 +13,12 @@ use crate::policy::{Code, Permit};
 use crate::proxy::refuse::Refusal;
 use crate::proxy::scrub::{self, Answer};
 use crate::secret::{Secret, Watchlist};
+use crate::upstream::http::Received;
 use crate::upstream::{Reached, Route};
 use crate::vault::Held;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -103,7 +103,7 @@ impl Plan {
     pub(crate) fn receive(
         &self,
         head: &mut http::response::Parts,
-        body: Incoming,
+        body: Received,
         bodyless: bool,
     ) -> Result<Answer, Refusal> {
         if head.status == http::StatusCode::UNAUTHORIZED {

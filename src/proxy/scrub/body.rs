@@ -3,10 +3,10 @@
 use super::decode::{Coding, DecodeError, Decoder};
 use super::messages::Messages;
 use crate::secret::{Scrubber, Watchlist};
+use crate::upstream::http::{HttpError, Received};
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,7 +17,7 @@ const PIECE: usize = 4 * 1024;
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// As it comes.
-    Plain(Incoming),
+    Plain(Received),
     /// Scrubbed.
     Scrubbed(Box<Scrubbed>),
 }
@@ -27,7 +27,7 @@ pub(crate) enum Answer {
 pub(crate) enum Unread {
     /// The origin's connection.
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Http(#[from] HttpError),
     /// It can't be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -36,7 +36,7 @@ pub(crate) enum Unread {
 /// A body that is scrubbed.
 #[derive(Debug)]
 pub(crate) struct Scrubbed {
-    body: Incoming,
+    body: Received,
     decoder: Option<Decoder>,
     known: Watchlist,
     /// The body is one of messages, each of which leaves when it came.
@@ -57,7 +57,7 @@ enum At {
 }
 
 impl Answer {
-    pub(super) fn scrubbed(body: Incoming, coding: Coding, known: Watchlist) -> Self {
+    pub(super) fn scrubbed(body: Received, coding: Coding, known: Watchlist) -> Self {
         Self::Scrubbed(Box::new(Scrubbed {
             body,
             decoder: Decoder::new(coding),
@@ -82,7 +82,7 @@ impl Answer {
         }
     }
 
-    pub(crate) fn plain(body: Incoming) -> Self {
+    pub(crate) fn plain(body: Received) -> Self {
         Self::Plain(body)
     }
 }
@@ -186,7 +186,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Unread>>> {
         match self.get_mut() {
-            Self::Plain(body) => Pin::new(body).poll_frame(cx).map_err(Unread::Hyper),
+            Self::Plain(body) => Pin::new(body).poll_frame(cx).map_err(Unread::Http),
             Self::Scrubbed(body) => body.poll_frame(cx),
         }
     }

@@ -15,11 +15,11 @@ pub(crate) use decode::DecodeError;
 use super::refuse::Refusal;
 use crate::policy::Code;
 use crate::secret::{Needles, Watchlist};
+use crate::upstream::http::Received;
 pub(crate) use decode::Coding;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
-use hyper::body::Incoming;
 
 /// What says something of the bytes that were sent and holds no longer once they are rewritten.
 static SPENT: [HeaderName; 5] = [
@@ -71,7 +71,7 @@ fn is_decoded(element: &str) -> bool {
 /// The answer without the values that are known, also those that come to be while it is under way.
 pub(crate) fn scrub(
     head: &mut Parts,
-    body: Incoming,
+    body: Received,
     known: &Watchlist,
     bodyless: bool,
 ) -> Result<Answer, Refusal> {

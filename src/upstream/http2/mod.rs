@@ -1,0 +1,439 @@
+//! HTTP/2 connections to origins (RFC 9113): many requests share one.
+//!
+//! Stands on `h2` itself: a request is sent and its answer awaited in the task of whoever asks, and
+//! only what is left of its body when the answer begins gets a task of its own.
+
+mod life;
+
+use super::http::{HttpError, UpstreamIo, Windows};
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use life::{Found, Life};
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+/// Streams on one connection before another is opened, where the origin takes as many.
+const STREAMS: usize = 100;
+
+/// What is left of a request's body when its answer begins.
+pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection that requests share.
+#[derive(Clone)]
+pub struct Channel {
+    h2: h2::client::SendRequest<Bytes>,
+    state: Arc<State>,
+}
+
+/// The right to send one request on a connection; its stream counts until this is dropped.
+pub struct SendRequest {
+    channel: Channel,
+}
+
+struct State {
+    closed: AtomicBool,
+    streams: AtomicUsize,
+    /// The origin was heard since this was last looked at.
+    heard: AtomicBool,
+    /// Bytes of answers that were read on.
+    read: AtomicU64,
+    spawn: Box<dyn Fn(Rest) + Send + Sync>,
+}
+
+/// Called with each interim response (RFC 9110 §15.2) to the request whose extension it is.
+#[derive(Clone)]
+pub struct OnInterim(Arc<Hear>);
+
+type Hear = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
+
+/// A response's body.
+pub struct Answer {
+    stream: RecvStream,
+    /// Of what its head announced, what has not come.
+    left: Option<u64>,
+    trailers: bool,
+    state: Arc<State>,
+}
+
+/// Why a request's body stopped before its end.
+enum Stopped {
+    /// It failed itself.
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    /// The origin wants no more of it; what it answers says why.
+    Stream,
+}
+
+/// The HTTP/2 handshake over `io`. The second value carries the connection: it must be polled until it
+/// ends. `spawn` runs what is left of request bodies.
+pub(super) async fn handshake(
+    io: UpstreamIo,
+    windows: Windows,
+    spawn: Box<dyn Fn(Rest) + Send + Sync>,
+) -> Result<(SendRequest, impl Future<Output = Result<(), HttpError>> + Send), HttpError> {
+    let (h2, mut connection) = h2::client::Builder::new()
+        .initial_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
+        .max_send_buffer_size(64 * 1024)
+        .max_header_list_size(32 * 1024)
+        .initial_max_send_streams(STREAMS)
+        .enable_push(false)
+        .handshake::<_, Bytes>(io)
+        .await?;
+    let state = Arc::new(State {
+        closed: AtomicBool::new(false),
+        streams: AtomicUsize::new(1),
+        heard: AtomicBool::new(true),
+        read: AtomicU64::new(0),
+        spawn,
+    });
+    let channel = Channel { h2, state: state.clone() };
+    let mut life = connection.ping_pong().map(|pings| Life::new(pings, windows, state.clone()));
+    let carried = async move {
+        let ended = std::future::poll_fn(|cx| {
+            match life.as_mut().map(|life| (life.poll(cx), life)) {
+                Some((Poll::Ready(Found::Lost), _)) => {
+                    tracing::debug!("an origin fell silent");
+                    return Poll::Ready(Ok(()));
+                }
+                Some((Poll::Ready(Found::Narrow(wider)), life)) => {
+                    // Fails while the last SETTINGS are not acknowledged: another round trip will do.
+                    if connection.set_initial_window_size(wider.stream).is_ok() {
+                        life.widened(wider);
+                    }
+                }
+                Some((Poll::Pending, _)) | None => {}
+            }
+            Pin::new(&mut connection).poll(cx).map_err(HttpError::Http2)
+        })
+        .await;
+        state.closed.store(true, Ordering::Relaxed);
+        ended
+    };
+    Ok((SendRequest { channel }, carried))
+}
+
+impl State {
+    /// Whether anybody waits for the origin.
+    fn waits(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Channel {
+    /// A place for one more request, if there is one.
+    pub fn place(&self) -> Option<SendRequest> {
+        let most = STREAMS.min(self.h2.current_max_send_streams());
+        if self.state.streams.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        self.state.streams.fetch_add(1, Ordering::Relaxed);
+        Some(SendRequest { channel: self.clone() })
+    }
+
+    /// Whether nothing more can be sent on it.
+    pub fn is_closed(&self) -> bool {
+        self.state.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a request on it.
+    pub fn is_busy(&self) -> bool {
+        self.state.waits()
+    }
+}
+
+impl SendRequest {
+    /// The connection.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Whether it can be sent on: an origin that is about to close takes no more.
+    pub async fn ready(&mut self) -> Result<(), HttpError> {
+        let ready = std::future::poll_fn(|cx| self.channel.h2.poll_ready(cx)).await;
+        if ready.is_err() {
+            self.channel.state.closed.store(true, Ordering::Relaxed);
+        }
+        Ok(ready?)
+    }
+
+    /// Sends `request` and awaits the head of its answer; the body goes up meanwhile, and on from there.
+    pub(super) async fn send<B>(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Answer>, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (mut head, body) = request.into_parts();
+        let interim = head.extensions.remove::<OnInterim>();
+        frame(&mut head, &body);
+        let whole = body.is_end_stream();
+        let (mut response, stream) =
+            self.channel.h2.send_request(Request::from_parts(head, ()), whole)?;
+        let mut upload = (!whole).then(|| Box::pin(pipe(body, stream)));
+        let response = std::future::poll_fn(|cx| {
+            if let Some(going) = &mut upload {
+                match going.as_mut().poll(cx) {
+                    Poll::Ready(Err(Stopped::Body(error))) => {
+                        return Poll::Ready(Err(HttpError::Body(error)));
+                    }
+                    Poll::Ready(_) => upload = None,
+                    Poll::Pending => {}
+                }
+            }
+            poll_response(&mut response, interim.as_ref(), cx).map_err(HttpError::Http2)
+        })
+        .await?;
+        let state = &self.channel.state;
+        state.heard.store(true, Ordering::Relaxed);
+        if let Some(upload) = upload {
+            (state.spawn)(Box::pin(async {
+                // The answer has begun: whatever becomes of the rest is no part of it.
+                let _ = upload.await;
+            }));
+        }
+        let length = length(response.headers())?;
+        Ok(response.map(|stream| Answer::new(stream, length, state.clone())))
+    }
+}
+
+impl Drop for SendRequest {
+    fn drop(&mut self) {
+        self.channel.state.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn poll_response(
+    response: &mut ResponseFuture,
+    interim: Option<&OnInterim>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<RecvStream>, h2::Error>> {
+    if let Some(interim) = interim {
+        while let Some(said) = ready!(response.poll_informational(cx)) {
+            let said = said?;
+            interim.hear(said.status(), said.headers());
+        }
+    }
+    Pin::new(response).poll(cx)
+}
+
+/// Says how long the body is where that is known, as HTTP/1 has to.
+fn frame<B: Body>(head: &mut http::request::Parts, body: &B) {
+    use http::Method;
+    if head.headers.contains_key(header::CONTENT_LENGTH) {
+        return;
+    }
+    let means_something = !matches!(
+        head.method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::CONNECT
+    );
+    if let Some(length) = body.size_hint().exact()
+        && (length > 0 || means_something)
+    {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// How long an answer says that its body is; two lengths make it malformed (RFC 9113 §8.1.1).
+fn length(fields: &HeaderMap) -> Result<Option<u64>, HttpError> {
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(None) };
+    let malformed = || HttpError::Http2(Reason::PROTOCOL_ERROR.into());
+    let digits = first.as_bytes().iter().all(u8::is_ascii_digit);
+    let length = first.to_str().ok().filter(|_| digits).and_then(|text| text.parse().ok());
+    if lengths.any(|other| other != first) {
+        return Err(malformed());
+    }
+    length.map(Some).ok_or_else(malformed)
+}
+
+/// Sends a request's body, as fast as the origin takes it.
+async fn pipe<B>(body: B, mut stream: SendStream<Bytes>) -> Result<(), Stopped>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = pin!(body);
+    loop {
+        let next = std::future::poll_fn(|cx| {
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Stopped::Stream));
+            }
+            body.as_mut().poll_frame(cx).map(Ok)
+        });
+        let frame = match next.await? {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                stream.send_reset(Reason::CANCEL);
+                return Err(Stopped::Body(error.into()));
+            }
+            None => return sent(stream.send_data(Bytes::new(), true)),
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                let last = body.is_end_stream();
+                if !data.is_empty() {
+                    room(&mut stream).await?;
+                } else if !last {
+                    continue;
+                }
+                sent(stream.send_data(data, last))?;
+                if last {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                stream.reserve_capacity(0);
+                return sent(stream.send_trailers(frame.into_trailers().unwrap_or_default()));
+            }
+        }
+    }
+}
+
+/// Waits until the origin takes more of this stream. Asked for when there is something to send: what
+/// is reserved is taken from the other streams of the connection.
+async fn room(stream: &mut SendStream<Bytes>) -> Result<(), Stopped> {
+    stream.reserve_capacity(1);
+    std::future::poll_fn(|cx| {
+        while stream.capacity() == 0 {
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Stopped::Stream));
+            }
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Stream)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+fn sent(sent: Result<(), h2::Error>) -> Result<(), Stopped> {
+    sent.map_err(|_| Stopped::Stream)
+}
+
+impl OnInterim {
+    /// Calls `hear`.
+    pub fn new(hear: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    pub(super) fn hear(&self, status: StatusCode, fields: &HeaderMap) {
+        (self.0)(status, fields);
+    }
+}
+
+impl Answer {
+    fn new(stream: RecvStream, length: Option<u64>, state: Arc<State>) -> Self {
+        let left = length.or(stream.is_end_stream().then_some(0));
+        Self { stream, left, trailers: false, state }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = self.get_mut();
+        if !this.trailers {
+            match ready!(this.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    this.state.heard.store(true, Ordering::Relaxed);
+                    this.state.read.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    // Fails only where the stream is over.
+                    let _ = this.stream.flow_control().release_capacity(data.len());
+                    this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => this.trailers = true,
+            }
+        }
+        let trailers = ready!(this.stream.poll_trailers(cx)).map_err(HttpError::Http2);
+        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams = self.state.streams.load(Ordering::Relaxed);
+        f.debug_struct("Channel")
+            .field("closed", &self.is_closed())
+            .field("streams", &streams)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SendRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SendRequest").field(&self.channel).finish()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OnInterim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnInterim")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Empty;
+    use std::io::{Read, Write};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_origin_that_falls_silent_on_a_shared_connection_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let origin = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Its SETTINGS, and then not a word, whatever it is asked.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+            let mut heard = Vec::new();
+            drop(stream.read_to_end(&mut heard));
+            // A PING: type 6, eight bytes.
+            heard.windows(9).any(|frame| frame == [0, 0, 8, 6, 0, 0, 0, 0, 0])
+        });
+        #[expect(clippy::disallowed_methods, reason = "a test dials its own origin")]
+        let stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let io = UpstreamIo::plain(stream, Box::new(()));
+        let spawn = Box::new(|_: Rest| {});
+        let (mut sender, carried) = handshake(io, Windows::NARROW, spawn).await.unwrap();
+        let carried = tokio::spawn(carried);
+        let request =
+            ::http::Request::get("http://origin.test/").body(Empty::<bytes::Bytes>::new());
+        let began = tokio::time::Instant::now();
+        assert!(sender.send(request.unwrap()).await.is_err());
+        assert!(began.elapsed() >= life::ANSWER_WITHIN);
+        assert!(sender.channel().is_closed());
+        drop((sender, carried.await));
+        assert!(origin.join().unwrap());
+    }
+}
