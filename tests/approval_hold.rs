@@ -219,7 +219,13 @@ fn a_held_client_that_leaves_frees_its_place_however_it_came() {
     control.holds("default", 1);
     half.shutdown(std::net::Shutdown::Write).unwrap();
     control.holds("default", 0);
-    assert_eq!(answer(&mut half).0, 400);
+    let (code, text) = answer(&mut half);
+    let told = problem(&text);
+    assert_eq!((code, &told["status"]), (400, &json!(400)));
+    assert_eq!(
+        (&told["error"], &told["code"]),
+        (&json!("malformed_request"), &json!("client_gone"))
+    );
     for record in gateway.records(5) {
         assert_eq!(record["code"], "client_gone", "{record}");
         assert!(record["request"].is_string(), "{record}");

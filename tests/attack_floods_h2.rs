@@ -158,3 +158,49 @@ fn windows_that_never_open_hold_little_and_let_go_with_their_client() {
     let records = gateway.records(21);
     assert!(records.iter().all(|r| r["sent"] == true), "{records:#?}");
 }
+
+/// Reads frames until the gateway ends the connection.
+fn last_words(tls: &mut Tls) -> Vec<frames::Frame> {
+    std::iter::from_fn(|| frames::read(tls)).collect()
+}
+
+#[test]
+fn who_sends_control_frames_for_nothing_is_told_to_calm_down() {
+    for (name, kind, stream, payload) in [
+        ("settings", frames::SETTINGS, 0, &[][..]),
+        ("ping", frames::PING, 0, &[1; 8][..]),
+        ("window", frames::WINDOW_UPDATE, 0, &[0, 0, 0, 1][..]),
+        ("unknown", 0xee, 0, &[1; 16][..]),
+    ] {
+        let bench = Bench::new();
+        let mut tls = h2(&bench);
+        let many: Vec<u8> = (0..1_200).flat_map(|_| frame(kind, 0, stream, payload)).collect();
+        // It may end before all is written.
+        let _ = tls.write_all(&many).and_then(|()| tls.flush());
+        let goaway = last_words(&mut tls).into_iter().find(|f| f.kind == frames::GOAWAY);
+        let goaway = goaway.unwrap_or_else(|| panic!("{name}: no GOAWAY"));
+        // ENHANCE_YOUR_CALM (RFC 9113 §7).
+        assert_eq!(goaway.payload[4..8], [0, 0, 0, 11], "{name}");
+        let records = bench.gateway.records(1);
+        assert_eq!(records[0]["code"], "too_many_requests", "{name}: {records:?}");
+    }
+}
+
+#[test]
+fn frames_that_go_with_requests_are_no_flood() {
+    let bench = Bench::new();
+    let authority = bench.authority(Place::Inside);
+    let mut tls = h2(&bench);
+    // In all four times what a connection begins with.
+    for n in 0..800 {
+        let stream = 2 * n + 1;
+        let mut bytes = get(&authority, stream, "/a");
+        for _ in 0..5 {
+            bytes.extend(frame(frames::PING, 0, 0, &[1; 8]));
+        }
+        tls.write_all(&bytes).unwrap();
+        tls.flush().unwrap();
+        let answered = frames::outcome(&mut tls, stream);
+        assert!(answered.is_some_and(|f| f.kind != frames::GOAWAY), "{n}");
+    }
+}

@@ -7,7 +7,7 @@ mod common;
 
 use attack::strict::{Heard, Request};
 use attack::{Bench, Client, PLACES, Place, statuses};
-use common::{Gateway, Origin, Setup, header, read_head, read_request, read_response};
+use common::{Gateway, Origin, Setup, header, problem, read_head, read_request, read_response};
 use std::io::{Read, Write};
 
 fn heard(bench: &Bench) -> Request {
@@ -40,6 +40,35 @@ fn trace_and_connect_are_never_forwarded() {
     }
     let records = bench.gateway.records(count);
     assert!(records.iter().all(|r| r["sent"] == false), "{records:#?}");
+}
+
+#[test]
+fn what_is_refused_before_it_is_judged_is_known_by_its_code() {
+    let bench = Bench::new();
+    let mut count = 0;
+    for (code, status, line, fields) in [
+        ("backslash", 400, "GET {T}/a\\b", "Host: {H}\r\n"),
+        ("backslash", 400, "GET {T}/a%5Cb", "Host: {H}\r\n"),
+        ("bad_escape", 400, "GET {T}/a%2", "Host: {H}\r\n"),
+        ("bad_escape", 400, "GET {T}/a%C0%AF", "Host: {H}\r\n"),
+        ("control_byte", 400, "GET {T}/a%00", "Host: {H}\r\n"),
+        ("non_ascii", 400, "GET {T}/\u{c3}\u{a4}", "Host: {H}\r\n"),
+        ("missing_host", 400, "GET {T}/a", ""),
+        ("second_host", 400, "GET {T}/a", "Host: {H}\r\nHost: {H}\r\n"),
+        ("bad_framing", 400, "POST {T}/a", "Host: {H}\r\nContent-Length: 01\r\n"),
+        ("method_refused", 405, "TRACE {T}/a", "Host: {H}\r\n"),
+    ] {
+        for place in PLACES {
+            let answer = bench.say(place, &format!("{line} HTTP/1.1\r\n{fields}\r\n"), true);
+            count += 1;
+            let record = bench.gateway.record(count);
+            assert_eq!(record["code"], code, "{line} {place:?}: {answer}");
+            assert_eq!((statuses(&answer), &record["status"]), (vec![status], &status.into()));
+            assert_eq!(problem(answer.as_bytes())["code"], code, "{line} {place:?}");
+            assert_eq!((&record["outcome"], &record["sent"]), (&"refused".into(), &false.into()));
+        }
+    }
+    assert_eq!(bench.take(), []);
 }
 
 #[test]

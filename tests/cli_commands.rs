@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails where it stands")]
 
+mod common;
+
 use assert_cmd::Command;
+use common::Setup;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 fn portcullis(home: &Path) -> Command {
@@ -252,6 +256,48 @@ fn the_ca_is_shown_and_exported_and_its_key_never() {
     assert!(!export.out.contains("PRIVATE"));
     let show = run(home.path(), &["ca", "show"]);
     assert!(show.out.contains("sha256") && show.out.contains("not after"), "{}", show.out);
+}
+
+#[test]
+fn the_ca_is_rotated_where_no_gateway_signs_with_it() {
+    let mut gateway = Setup::allow_all(&["origin.test"], 80).start();
+    let dir = gateway.dir.path().to_owned();
+    let state = gateway.state();
+    let ca = |command: &str| run(&dir, &["ca", command, "--config", "config.yaml"]);
+    let fingerprint = |out: &str| {
+        let line = out.lines().find_map(|line| line.strip_prefix("sha256 ")).unwrap();
+        line.trim().to_owned()
+    };
+    let old = fingerprint(&ca("show").out);
+    let refused = ca("rotate");
+    assert_eq!((refused.status, refused.out.as_str()), (2, ""), "{}", refused.err);
+    assert!(refused.err.contains(&format!("pid {}", gateway.pid())), "{}", refused.err);
+    assert_eq!(fingerprint(&ca("show").out), old);
+
+    gateway.signal("TERM");
+    gateway.wait();
+    let key = std::fs::read(state.join("ca-key.pem")).unwrap();
+    let rotated = ca("rotate");
+    assert_eq!(rotated.status, 0, "{}", rotated.err);
+    let new = fingerprint(&rotated.out);
+    assert_ne!(new, old);
+    assert!(rotated.out.contains(&format!("no longer    {old}\n")), "{}", rotated.out);
+    assert!(!rotated.out.contains("PRIVATE"), "{}", rotated.out);
+    assert_eq!(fingerprint(&ca("show").out), new);
+    assert_ne!(std::fs::read(state.join("ca-key.pem")).unwrap(), key);
+    let mode = std::fs::metadata(state.join("ca-key.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let certificate = ca("export").out.replace("\r\n", "\n");
+    let bundle = common::text(&state.join("ca-bundle.pem")).replace("\r\n", "\n");
+    assert!(bundle.contains(&certificate), "{bundle}");
+
+    // It is the one that the next gateway signs with.
+    gateway.restart(&[]);
+    assert_eq!(fingerprint(&ca("show").out), new);
+    let mut tls = gateway.tls("origin.test:80", "origin.test", &["http/1.1"]);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock).unwrap();
+    }
 }
 
 #[test]

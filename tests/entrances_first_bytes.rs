@@ -1,8 +1,10 @@
 //! One port, told apart by its first bytes, however slowly they come.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod attack;
 mod common;
 
+use attack::frames;
 use common::{Gateway, Origin, Setup, problem, read_all, read_head, read_response};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -260,6 +262,79 @@ fn a_first_byte_and_then_nothing_is_told_that_it_was_too_slow() {
         assert!(answer.starts_with(b"HTTP/1.1 408 "), "{shown}: {}", answer.escape_ascii());
     }
     assert!(gateway.records(3).iter().all(|r| r["code"] == "header_timeout"));
+}
+
+#[test]
+fn an_answer_before_any_request_has_the_id_of_its_record() {
+    let origin = Origin::ok("never");
+    let setup = Setup::allow_all(&["origin.test"], origin.port());
+    let gateway = setup.more("timeout: { header: 1s }\n").start();
+    let names = |host: &str| format!("CONNECT origin.test:443 HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let said = [
+        (408, "header_timeout", "G".to_owned()),
+        (408, "header_timeout", "GET http://origin.test/ HTTP/1.1\r\nHost".to_owned()),
+        (400, "malformed_head", "SSH-2.0-x\r\n".to_owned()),
+        (400, "bad_host", names("not a host")),
+        (421, "host_mismatch", names("other.test:443")),
+    ];
+    for ((status, code, bytes), count) in said.into_iter().zip(1..) {
+        let answer = gateway.exchange(bytes.as_bytes());
+        let record = gateway.record(count);
+        assert_eq!((&record["status"], &record["code"]), (&status.into(), &code.into()), "{bytes}");
+        let head = String::from_utf8_lossy(&answer);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let id = record["id"].as_str().map(str::to_owned);
+        assert_eq!(common::header(&head, "x-portcullis-id"), id, "{bytes}");
+        assert_eq!(problem(&answer)["id"], record["id"], "{bytes}");
+    }
+}
+
+#[test]
+fn a_beginning_and_then_nothing_is_told_in_its_own_language() {
+    let origin = Origin::ok("never");
+    let setup = Setup::allow_all(&["origin.test"], origin.port());
+    let gateway = setup.more("timeout: { header: 1s }\n").start();
+    let inside = |bytes: &[u8]| {
+        let mut client = gateway.tunnel(&format!("origin.test:{}", origin.port()));
+        client.write_all(bytes).unwrap();
+        read_all(&mut client)
+    };
+    let answer = inside(b"G");
+    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
+    let record = gateway.record(1);
+    assert_eq!((&record["status"], &record["host"]), (&408.into(), &"origin.test".into()));
+    assert_eq!(problem(&answer)["id"], record["id"]);
+    // A fatal alert.
+    let answer = inside(b"\x16\x03\x01");
+    assert_eq!((answer.len(), &answer[..6]), (7, &[21, 3, 3, 0, 2, 2][..]));
+    // What has no language that is known.
+    assert_eq!(inside(b"\r\n"), b"");
+    // Before its method is chosen a SOCKS client is told that none will do, and then of a failure.
+    assert_eq!(gateway.exchange(b"\x05"), [5, 0xff]);
+    assert_eq!(gateway.exchange(b"\x05\x02\x00"), [5, 0xff]);
+    for bytes in [&b"\x05\x01\x00"[..], b"\x05\x01\x00\x05\x01\x00\x03\x0borigin"] {
+        assert_eq!(gateway.exchange(bytes), [5, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0], "{bytes:?}");
+    }
+    let records = gateway.records(7);
+    assert!(records.iter().all(|r| r["code"] == "header_timeout"), "{records:#?}");
+    assert!(records[1..].iter().all(|r| r["status"].is_null()), "{records:#?}");
+}
+
+#[test]
+fn an_http2_client_that_asks_nothing_is_told_to_go_away() {
+    let origin = Origin::ok("never");
+    let setup = Setup::allow_all(&["origin.test"], origin.port());
+    let gateway = setup.more("timeout: { header: 1s }\n").start();
+    let mut client = gateway.tunnel(&format!("origin.test:{}", origin.port()));
+    client.write_all(&frames::hello()).unwrap();
+    // That it goes, and then which stream was the last: none. Both without an error.
+    let first = frames::outcome(&mut client, 1).unwrap();
+    assert_eq!((first.kind, &first.payload[4..]), (frames::GOAWAY, &[0; 4][..]));
+    let last = frames::outcome(&mut client, 1).unwrap();
+    assert_eq!((last.kind, &last.payload[..]), (frames::GOAWAY, &[0; 8][..]));
+    assert!(frames::outcome(&mut client, 1).is_none());
+    let record = gateway.record(1);
+    assert_eq!((&record["code"], &record["scheme"]), (&"header_timeout".into(), &"http".into()));
 }
 
 #[test]

@@ -319,3 +319,31 @@ fn a_refused_request_that_waits_gets_its_refusal_at_once() {
     assert_eq!(problem(&body)["code"], "method_not_allowed");
     assert_eq!(origin.connections(), 0);
 }
+
+#[test]
+fn a_connection_that_an_origin_authenticates_itself_is_never_another_requests() {
+    for (challenge, connections) in [
+        ("Basic realm=\"a\"", 1),
+        ("Negotiate", 2),
+        ("Basic realm=\"a, b\", NTLM", 2),
+        ("nEGOTIATE oYG1MIG", 2),
+    ] {
+        let origin = says(
+            format!(
+                "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: {challenge}\r\n\
+                 content-length: 2\r\n\r\nno"
+            ),
+            false,
+        );
+        let port = origin.port();
+        let gateway = allowing(port);
+        let mut stream = gateway.connect();
+        for _ in 0..2 {
+            stream.write_all(ask(port, "GET", "/", "1.1", "").as_bytes()).unwrap();
+            let (head, body) = read_response(&mut stream);
+            assert_eq!(header(&head, "www-authenticate").as_deref(), Some(challenge));
+            assert_eq!(body, b"no");
+        }
+        assert_eq!(origin.connections(), connections, "{challenge}");
+    }
+}

@@ -204,6 +204,33 @@ fn a_refused_call_is_told_as_json_rpc_with_its_id() {
 }
 
 #[test]
+fn a_refusal_stays_under_4_kib_whatever_was_asked() {
+    let gateway = endpoint(1, RPC);
+    let mut client = gateway.connect();
+    for (id, method) in [(254, 3_000), (3_000, 200)] {
+        let given = id < 256;
+        let (id, method) = ("\\\"".repeat(id / 2), "\\\"".repeat(method / 2));
+        let call = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"{method}"}}"#);
+        let (head, body) = post(&mut client, 1, call.as_bytes(), "");
+        assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+        assert!(body.len() < 4096, "{}", body.len());
+        // With an id that is too long it is no call.
+        match given {
+            true => assert_eq!(rpc_error(&body)["id"].as_str().unwrap().len(), id.len() / 2),
+            false => assert_eq!(problem(&body)["code"], "body_not_understood"),
+        }
+    }
+    // Of the first request of a connection the method must look like one.
+    let (path, method) = ("\"".repeat(60_000), "M".repeat(2_000));
+    write!(client, "{method} http://origin.test:1/{path} HTTP/1.1\r\nHost: origin.test:1\r\n\r\n")
+        .unwrap();
+    let (head, body) = read_response(&mut client);
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    assert!(body.len() < 4096, "{}", body.len());
+    assert!(problem(&body)["path"].as_str().unwrap().starts_with("/\"\""));
+}
+
+#[test]
 fn one_refused_call_refuses_the_batch() {
     let origin = mirror();
     let port = origin.port();

@@ -231,6 +231,33 @@ fn a_stale_connection_costs_a_get_nothing_and_is_tried_once() {
 }
 
 #[test]
+fn an_answer_that_had_begun_is_not_asked_for_again() {
+    for begun in ["SSH-2.0-OpenSSH_9.6\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+        let origin = Origin::plain(move |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+            read_request(&mut stream);
+            drop(stream.write_all(begun.as_bytes()));
+        });
+        let port = origin.port();
+        let gateway = allowing(port);
+        let mut stream = gateway.tunnel(&format!("origin.test:{port}"));
+        let get = format!("GET / HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n");
+        stream.write_all(get.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).1, b"ok");
+        stream.write_all(get.as_bytes()).unwrap();
+        let mut head = read_head(&mut stream);
+        if head.starts_with("HTTP/1.1 103 ") {
+            head = read_head(&mut stream);
+        }
+        assert!(head.starts_with("HTTP/1.1 502 "), "{begun:?}: {head}");
+        assert_eq!(origin.heard().matches("GET / HTTP/1.1").count(), 2, "{begun:?}");
+        assert_eq!(origin.connections(), 1, "{begun:?}");
+        assert_eq!(gateway.record(2)["outcome"], "failed");
+    }
+}
+
+#[test]
 fn a_post_with_a_body_is_never_sent_twice() {
     let (origin, requests) = forgetful();
     let port = origin.port();
@@ -314,6 +341,30 @@ fn a_refusal_keeps_the_connection_where_the_body_is_small_and_closes_it_where_it
     sending.join().unwrap();
     let codes: Vec<_> = gateway.records(3).iter().map(|r| r["code"].clone()).collect();
     assert_eq!(codes, ["method_not_allowed", "allowed", "method_not_allowed"]);
+    assert!(!origin.heard().contains('x'));
+}
+
+#[test]
+fn a_refusal_of_what_the_rules_allow_keeps_the_connection_too() {
+    let origin = Origin::ok("ok");
+    let port = origin.port();
+    // The one is not among the internal addresses that may be reached.
+    let gateway = Setup::allow_all(&["127.0.0.9", "origin.test"], port).start();
+    let mut stream = gateway.connect();
+    for length in [4, 64 * 1024] {
+        let head = get(port).replace("origin.test", "127.0.0.9").replace("GET", "POST");
+        let head = head.replace("\r\n\r\n", &format!("\r\nContent-Length: {length}\r\n\r\n"));
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&vec![b'x'; length]).unwrap();
+        let (head, body) = read_response(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+        assert_eq!(problem(&body)["code"], "address_refused");
+        assert!(header(&head, "connection").is_none(), "{head}");
+        stream.write_all(get(port).as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).1, b"ok");
+    }
+    let verdicts: Vec<_> = gateway.records(4).iter().map(|r| r["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["allow"; 4], "it was refused after it was allowed");
     assert!(!origin.heard().contains('x'));
 }
 

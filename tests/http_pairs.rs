@@ -240,3 +240,22 @@ async fn a_client_of_http2_alone_is_served_where_the_origin_is_known_to_speak_ht
         assert_eq!(said, format!("POST /p/a?q=1 origin.test:{} this ping", origin.port()));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_head_that_is_too_large_costs_its_stream_alone() {
+    let origin = H2Origin::tls(echo);
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = client(&gateway, port).await;
+    let large = request("GET", port, "/large").header("x", "y".repeat(40 * 1024)).body(()).unwrap();
+    let (head, body, _) = exchange(&mut client, large, b"").await;
+    let record = gateway.record(1);
+    assert_eq!((head.status().as_u16(), &record["status"]), (431, &431.into()));
+    assert_eq!((&record["code"], &record["sent"]), (&"head_too_large".into(), &false.into()));
+    let problem = common::problem(&body);
+    assert_eq!((&problem["code"], &problem["id"]), (&record["code"], &record["id"]));
+    assert_eq!(origin.connections(), 0);
+    // As large as may be, on the same connection.
+    let fits = request("GET", port, "/fits").header("x", "y".repeat(30 * 1024)).body(()).unwrap();
+    assert_eq!(exchange(&mut client, fits, b"").await.0.status(), 200);
+}

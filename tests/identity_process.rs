@@ -1,6 +1,11 @@
 //! Which process it is: real children with real sockets. `bash` opens them, because it shares
 //! and keeps descriptors as it is told.
 
+mod common;
+mod operation_kit;
+
+use common::{Origin, Setup};
+use operation_kit::entry;
 use portcullis::identity::{Peers, Socket};
 use portcullis::policy::Process;
 use std::io::{BufRead, BufReader, Write};
@@ -33,15 +38,7 @@ impl Client {
             .env("PORT", listener.local_addr().expect("bound").port().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        // A test beside this one may have forked while a copied shell was open for writing.
-        let child = loop {
-            match command.spawn() {
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::yield_now();
-                }
-                spawned => break spawned.expect("a shell"),
-            }
-        };
+        let child = spawn(&mut command);
         let (accepted, peer) = listener.accept().expect("loopback");
         let local = accepted.local_addr().expect("connected");
         let socket = peers.tcp_peer(local, peer).expect("answered").expect("found");
@@ -59,6 +56,18 @@ impl Client {
 
     fn process(&self, peers: &Peers) -> Option<Arc<Process>> {
         peers.process(self.socket)
+    }
+}
+
+/// A test beside this one may have forked while a copied shell was open for writing.
+fn spawn(command: &mut Command) -> Child {
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::yield_now();
+            }
+            spawned => return spawned.expect("a shell"),
+        }
     }
 }
 
@@ -303,4 +312,41 @@ fn measure(what: &str, mut work: impl FnMut()) {
         .collect();
     times.sort_unstable();
     println!("{what}: p50 {:?}, p99 {:?}", times[100], times[198]);
+}
+
+/// What a copied shell is answered by a gateway at `port`, after it has run `before`.
+fn answered(proxy: u16, origin: u16, before: &str) -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shell = dir.path().join("shell");
+    std::fs::copy(which("bash"), &shell).expect("a copy");
+    let script = format!(
+        "{before}; exec 3<>/dev/tcp/127.0.0.1/{proxy}; \
+         printf 'GET http://origin.test:{origin}/ HTTP/1.1\\r\\nHost: origin.test:{origin}\\r\\n\\r\\n' >&3; \
+         read -r -u 3 line; echo \"$line\""
+    );
+    let mut command = Command::new(&shell);
+    command.args(["-c", &script]).env("SHELL_FILE", &shell).stdout(Stdio::piped());
+    let said = spawn(&mut command).wait_with_output().expect("it ends").stdout;
+    String::from_utf8(said).expect("UTF-8").split(' ').nth(1).expect("a status").to_owned()
+}
+
+#[test]
+fn where_the_process_can_not_be_seen_binaries_match_only_if_the_sandbox_ignores_identity() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let policy = entry("a", "origin.test", port, "protocol: rest, access: full")
+        + "    binaries: [{ path: /usr/bin/gh }]\n";
+    for (identity, unseen) in
+        [("required", ("403", "process_unknown")), ("ignore", ("200", "allowed"))]
+    {
+        let gateway =
+            Setup::policy(&policy).sandbox(&format!("    identity: {identity}\n")).start();
+        // A shell that has removed its own file can't be seen; one that is seen is not `gh`.
+        let asked = |before| answered(gateway.proxy.port(), port, before);
+        assert_eq!(asked("rm \"$SHELL_FILE\""), unseen.0, "{identity}");
+        assert_eq!(asked("true"), "403", "{identity}");
+        let records = gateway.records(2);
+        assert_eq!(records[0]["code"], unseen.1, "{identity}");
+        assert_eq!(records[1]["code"], "process_not_allowed", "{identity}");
+    }
 }

@@ -2,10 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on stops there")]
 
+mod approval_kit;
+mod common;
+mod operation_kit;
+
+use approval_kit::{Control, HOLD, answer, send_with};
+use common::{Origin, PATIENCE, Setup, read_request, read_response, wait_for};
+use operation_kit::{full, metric};
 use portcullis::addr::{Host, Port};
 use portcullis::metrics::{Gauges, Health, Registry, serve};
 use portcullis::policy::{Client, Code, Scheme};
 use portcullis::record::{By, Id, Judged, Outcome, PolicyId, Record, Sink, Timings};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -174,4 +182,37 @@ async fn connections_that_say_nothing_make_room_for_others() {
     }
     assert!(ask(address, &get("/healthz")).await.starts_with("HTTP/1.1 200"));
     server.abort();
+}
+
+#[test]
+fn a_gateway_tells_how_many_it_holds_and_for_how_many_names_it_has_certificates() {
+    let origin = Origin::tls(&["origin.test", "other.test"], &["http/1.1"], |mut stream| {
+        drop(read_request(&mut stream));
+        let sent = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+        drop(sent.and_then(|()| stream.flush()));
+    });
+    let port = origin.port();
+    let policy = full("a", "origin.test", port) + &full("b", "other.test", port);
+    let gateway = Setup::policy(&policy)
+        .sandbox(&format!("    {HOLD}\n"))
+        .more("metrics: { address: \"127.0.0.1:0\" }\n")
+        .start();
+    let becomes = |name: &str, value: i64| {
+        wait_for(PATIENCE, || (metric(&gateway, name) == value).then_some(()));
+    };
+    assert_eq!(metric(&gateway, "portcullis_leaf_certificates"), 0);
+    for host in ["origin.test", "origin.test", "other.test"] {
+        let mut tls = gateway.tls(&format!("{host}:{port}"), host, &["http/1.1"]);
+        write!(tls, "GET / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").unwrap();
+        let (head, _) = read_response(&mut tls);
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+    becomes("portcullis_leaf_certificates", 2);
+    assert_eq!(metric(&gateway, "portcullis_held_requests"), 0);
+    let mut held = send_with(&gateway, "GET", "nowhere.test:80", "/", "\r\n");
+    becomes("portcullis_held_requests", 1);
+    let control = Control::of(&gateway);
+    control.deny(&control.one(1), &serde_json::json!({}));
+    assert_eq!(answer(&mut held).0, 403);
+    becomes("portcullis_held_requests", 0);
 }

@@ -5,9 +5,11 @@
 mod common;
 
 use common::dns::DnsServer;
-use common::{Gateway, Origin, Setup, header, problem, read_head};
+use common::{Gateway, Origin, Setup, header, limits, problem, read_head};
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 fn get(gateway: &Gateway, authority: &str) -> Vec<u8> {
     let request = format!(
@@ -153,4 +155,53 @@ fn where_the_parent_resolves_literals_are_guarded_all_the_same() {
         assert_eq!(problem(&said)["code"], "address_refused", "{host}");
     }
     assert_eq!(parent.connections(), 0);
+}
+
+/// A parent proxy that sends each head on as it came, to where it is told; the ninth, nowhere.
+fn relay(to: Arc<OnceLock<SocketAddr>>) -> Origin {
+    let rounds = AtomicUsize::new(0);
+    Origin::plain(move |mut stream| {
+        let head = read_head(&mut stream);
+        if head.is_empty() || rounds.fetch_add(1, Ordering::SeqCst) == 8 {
+            return;
+        }
+        let mut next = TcpStream::connect(to.get().unwrap()).unwrap();
+        limits(&next);
+        next.write_all(head.as_bytes()).unwrap();
+        let (mut back, mut there) = (next.try_clone().unwrap(), stream.stream.try_clone().unwrap());
+        std::thread::spawn(move || drop(std::io::copy(&mut back, &mut there)));
+        drop(std::io::copy(&mut stream.stream, &mut next));
+    })
+}
+
+#[test]
+fn a_parent_proxy_that_leads_back_here_ends_the_request_and_no_chain_begins() {
+    let port = free_port();
+    let policy = format!(
+        "  a:\n    endpoints:\n      - {{ host: plain.far.test, port: {port}, protocol: rest, access: full }}\n      \
+         - {{ host: raw.far.test, port: {port}, protocol: tcp }}\n"
+    );
+    let asked = ["plain", "raw"].map(|name| format!("{name}.far.test:{port}"));
+    for (authority, forwarded) in asked.iter().zip([true, false]) {
+        let at = Arc::new(OnceLock::new());
+        let parent = relay(at.clone());
+        let upstream = format!("  proxy: {{ url: \"http://{}\", resolve: proxy }}\n", parent.at);
+        let gateway = Setup::policy(&policy).upstream(&upstream).start();
+        at.set(gateway.proxy).unwrap();
+        let said = if forwarded { get(&gateway, authority) } else { connect(&gateway, authority) };
+        let text = said.escape_ascii();
+        let records = gateway.records(2);
+        assert_eq!(parent.connections(), 1, "{text} {records:#?}");
+        assert_eq!((&records[0]["code"], &records[0]["status"]), (&"loop".into(), &508.into()));
+        assert_eq!(records[0]["sent"], false);
+        if forwarded {
+            assert!(said.starts_with(b"HTTP/1.1 508 "), "{text}");
+            assert_eq!(problem(&said)["code"], "loop", "{text}");
+        } else {
+            assert!(said.starts_with(b"HTTP/1.1 502 "), "{text}");
+            assert!(problem(&said)["detail"].as_str().unwrap().contains(" with 508"), "{text}");
+        }
+        let mark = header(&parent.heard(), "x-portcullis-loop").unwrap();
+        assert!(mark.len() == 32 && !text.to_string().contains(&mark), "{text}");
+    }
 }

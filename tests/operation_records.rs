@@ -6,7 +6,10 @@ mod common;
 mod operation_kit;
 
 use common::{Gateway, Origin, PATIENCE, Setup, problem, read_response, wait_for};
-use operation_kit::{echo, echoes, entry, full, get, metric, once, open_tunnel, scrape, status};
+use operation_kit::{
+    echo, echoes, entry, event, full, get, metric, once, open_tunnel, scrape, status,
+};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
@@ -105,6 +108,42 @@ fn files_are_rotated_at_their_size_and_the_oldest_go() {
         .collect();
     assert!(numbers.len() < 400 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
     assert_eq!(numbers.last(), Some(&399));
+}
+
+#[test]
+fn there_are_never_more_files_than_a_config_allows() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    for most in [1, 3] {
+        let gateway = Setup::policy(&full("a", "origin.test", port))
+            .more(&format!("traffic: {{ rotate: 16KiB, max_files: {most} }}\n"))
+            .start();
+        event(&gateway, "default", "policy.loaded", 1);
+        let mut client = gateway.connect();
+        let dir = gateway.state().join("traffic/default");
+        let files = || -> BTreeSet<std::path::PathBuf> {
+            fs::read_dir(&dir).unwrap().map(|file| file.unwrap().path()).collect()
+        };
+        let (mut seen, mut fullest) = (files(), 0);
+        let long = "x".repeat(500);
+        for n in 0..200 {
+            assert_eq!(get(&mut client, "origin.test", port, &format!("/{n}/{long}")).0, 200);
+            let now = files();
+            assert!(now.len() <= most, "{now:?}");
+            fullest = fullest.max(now.len());
+            seen.extend(now);
+        }
+        wait_for(PATIENCE, || {
+            let now = files();
+            assert!(now.len() <= most, "{now:?}");
+            seen.extend(now.iter().cloned());
+            // One that has just made room is not there to be read.
+            let last = fs::read_to_string(now.last()?).unwrap_or_default();
+            last.contains("/199/").then_some(())
+        });
+        assert_eq!(fullest, most);
+        assert!(seen.len() > 4, "{seen:?}");
+    }
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! Files that change while the gateway runs: swapped whole or not at all, the last good one kept
 //! (security.md 22, 23).
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 mod operation_kit;
 
-use common::{Gateway, Origin, PATIENCE, Setup, wait_for};
-use operation_kit::{ask, entry, event, full, get, once, read_only, reload};
+use common::{
+    Gateway, Origin, PATIENCE, Setup, TestCa, header, problem, read_head, read_request,
+    read_response, server_as, server_config, test_ca, wait_for,
+};
+use operation_kit::{ask, entry, event, full, get, once, read_only, reload, status};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::fs;
 use std::io::Write;
+use std::sync::{Arc, mpsc};
 
 fn policy(entries: &str) -> String {
     format!("version: 1\nnetwork_policies:\n{entries}")
@@ -15,6 +21,41 @@ fn policy(entries: &str) -> String {
 
 fn path(gateway: &Gateway, name: &str) -> std::path::PathBuf {
     gateway.dir.path().join(name)
+}
+
+/// Puts another file in the place of `name`.
+fn replace(gateway: &Gateway, name: &str, text: &str) {
+    let fresh = path(gateway, &format!("{name}.new"));
+    fs::write(&fresh, text).unwrap();
+    fs::rename(fresh, path(gateway, name)).unwrap();
+}
+
+/// An origin that keeps its TLS connections open from request to request.
+fn secure(config: Arc<rustls::ServerConfig>) -> Origin {
+    Origin::tls_as(config, |mut stream| {
+        while !read_request(&mut stream).is_empty() {
+            let sent = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+            if sent.and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// One request to `origin.test` over TLS: the code of its refusal, or `None` where it passed.
+fn refused(gateway: &Gateway, port: u16) -> Option<String> {
+    let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
+    write!(tls, "GET / HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+    let (head, body) = read_response(&mut tls);
+    match status(&head) {
+        200 => None,
+        502 => Some(problem(&body)["code"].as_str().unwrap().to_owned()),
+        _ => panic!("{head}"),
+    }
+}
+
+fn ders(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
 #[test]
@@ -228,9 +269,9 @@ fn a_sandbox_that_the_config_no_longer_has_allows_nothing() {
 
 #[test]
 fn a_connection_from_before_the_trust_changed_is_not_used_again() {
-    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let (go, goes) = mpsc::channel::<()>();
     let goes = std::sync::Mutex::new(goes);
-    let (arrived, arrives) = std::sync::mpsc::channel();
+    let (arrived, arrives) = mpsc::channel();
     let origin = Origin::plain(move |mut stream| {
         while !common::read_request(&mut stream).is_empty() {
             arrived.send(()).unwrap();
@@ -245,7 +286,8 @@ fn a_connection_from_before_the_trust_changed_is_not_used_again() {
         .unwrap();
     arrives.recv_timeout(PATIENCE).unwrap();
     // While it is under way: other roots, in force with the policy that comes after them.
-    fs::copy(path(&gateway, "origin-ca.pem"), path(&gateway, "new-ca.pem")).unwrap();
+    let more = TestCa::new("one more").pem;
+    fs::write(path(&gateway, "new-ca.pem"), format!("{}{more}", test_ca().pem)).unwrap();
     let config = path(&gateway, "config.yaml");
     let text = common::text(&config).replace("origin-ca.pem", "new-ca.pem");
     fs::write(&config, text).unwrap();
@@ -256,4 +298,117 @@ fn a_connection_from_before_the_trust_changed_is_not_used_again() {
     go.send(()).unwrap();
     assert_eq!(get(&mut client, "origin.test", port, "/").0, 200);
     assert_eq!(origin.connections(), 2, "the old connection was used again");
+}
+
+#[test]
+fn other_roots_in_the_same_file_are_trusted_from_then_on_and_those_of_before_are_not() {
+    let (old, new) = (test_ca(), TestCa::new("Portcullis test origins, the second"));
+    let first = secure(server_config(&["origin.test"], &["http/1.1"]));
+    let second = secure(server_as(new.certificate(&["origin.test"]), &["http/1.1"]));
+    let policy = full("a", "origin.test", first.port()) + &full("b", "origin.test", second.port());
+    let gateway = Setup::policy(&policy).start();
+    let bundled = |ca: &TestCa| {
+        let bundle = ders(&common::text(&gateway.state().join("ca-bundle.pem")));
+        bundle.contains(&ders(&ca.pem)[0])
+    };
+    assert_eq!(refused(&gateway, first.port()), None);
+    assert_eq!(refused(&gateway, second.port()).as_deref(), Some("tls_unknown_issuer"));
+    assert_eq!((bundled(old), bundled(&new)), (true, false));
+    replace(&gateway, "origin-ca.pem", &new.pem);
+    wait_for(PATIENCE, || refused(&gateway, second.port()).is_none().then_some(()));
+    assert_eq!((bundled(old), bundled(&new)), (false, true));
+    assert_eq!(refused(&gateway, first.port()).as_deref(), Some("tls_unknown_issuer"));
+    // What is none is not taken, and the last good ones stay.
+    replace(&gateway, "origin-ca.pem", "not a certificate\n");
+    event(&gateway, "default", "policy.rejected", 1);
+    assert_eq!(refused(&gateway, second.port()), None);
+    assert_eq!((bundled(old), bundled(&new)), (false, true));
+}
+
+#[test]
+fn a_certificate_that_is_revoked_while_the_gateway_runs_is_refused_from_then_on() {
+    let [it, another] = [(), ()].map(|()| test_ca().certificate(&["origin.test"]));
+    let (revokes_it, revokes_another) = (test_ca().revoking(&it.0), test_ca().revoking(&another.0));
+    let [it, another] = [it, another].map(|pair| secure(server_as(pair, &["http/1.1"])));
+    let policy = full("a", "origin.test", it.port()) + &full("b", "origin.test", another.port());
+    let gateway = Setup::policy(&policy)
+        .upstream("  crl_files: [revoked.pem]\n")
+        .file("revoked.pem", &revokes_another)
+        .start();
+    assert_eq!(refused(&gateway, it.port()), None);
+    assert_eq!(refused(&gateway, another.port()).as_deref(), Some("tls_revoked"));
+    replace(&gateway, "revoked.pem", &revokes_it);
+    let code = wait_for(PATIENCE, || refused(&gateway, it.port()));
+    assert_eq!(code, "tls_revoked");
+    assert_eq!(refused(&gateway, another.port()), None);
+}
+
+#[test]
+fn the_parent_proxy_is_shown_a_new_credential_as_soon_as_its_file_holds_one() {
+    let (hears, heard) = mpsc::channel();
+    let parent = Origin::plain(move |mut stream| {
+        loop {
+            let head = read_head(&mut stream);
+            let answer = match head.split(' ').next() {
+                Some("CONNECT") => "HTTP/1.1 200 OK\r\n\r\n",
+                Some("GET") => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+                _ => return,
+            };
+            hears.send(head).unwrap();
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy =
+        format!("  proxy: {{ url: \"http://{}\", credential: corp, resolve: proxy }}\n", parent.at);
+    let policy = full("a", "far.test", 80) + &entry("b", "far.test", 22, "protocol: tcp");
+    let gateway = Setup::policy(&policy)
+        .upstream(&proxy)
+        .more("credentials: { corp: { file: corp-secret } }\n")
+        .file("corp-secret", "ana:first\n")
+        .start();
+    // A request that is forwarded, and a tunnel.
+    let shown = || {
+        assert_eq!(once(&gateway, "far.test", 80, "/").0, 200);
+        drop(gateway.tunnel("far.test:22"));
+        ["GET http://far.test/ ", "CONNECT far.test:22 "].map(|start| {
+            let head = heard.recv_timeout(PATIENCE).unwrap();
+            assert!(head.starts_with(start), "{head}");
+            header(&head, "proxy-authorization").unwrap()
+        })
+    };
+    let basic = |pair: &str| {
+        let coded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+        format!("Basic {coded}")
+    };
+    assert_eq!(shown(), [basic("ana:first"), basic("ana:first")]);
+    replace(&gateway, "corp-secret", "ana:second\n");
+    let second = [basic("ana:second"), basic("ana:second")];
+    wait_for(PATIENCE, || (shown() == second).then_some(()));
+    assert!(!gateway.log().contains("with a restart"), "{}", gateway.log());
+}
+
+#[test]
+fn what_a_reload_does_not_put_in_force_is_named_by_its_keys() {
+    let gateway = Setup::allow_all(&["origin.test"], 80).start();
+    let text = common::text(&path(&gateway, "config.yaml"));
+    let changed = text
+        .replace("upstream:\n", "upstream:\n  nameservers: [192.0.2.53]\n")
+        .replace("  default:\n", "  default:\n    agent_api: false\n");
+    replace(&gateway, "config.yaml", &changed);
+    let named = |count: usize| {
+        wait_for(PATIENCE, || {
+            let log = gateway.log();
+            let mut lines = log.lines().filter(|line| line.contains("in force with a restart"));
+            lines.nth(count - 1).map(str::to_owned)
+        })
+    };
+    let line = named(1);
+    assert!(line.contains("\"upstream.nameservers, agent_api\""), "{line}");
+    // Each change is named once, beside what is in force at once.
+    let changed = format!("{changed}buffer: {{ rpc: 128KiB }}\n").replace("agent_api: false", "");
+    replace(&gateway, "config.yaml", &changed);
+    let line = named(2);
+    assert!(line.contains("\"buffer, agent_api\""), "{line}");
 }

@@ -2,9 +2,11 @@
 //! given, never a half-started gateway.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod approval_kit;
 mod common;
 mod operation_kit;
 
+use approval_kit::Control;
 use common::{Origin, Setup};
 use operation_kit::{full, once};
 use std::fs;
@@ -168,4 +170,28 @@ fn logs_say_more_when_asked_and_the_variable_decides() {
     let more = log(&["-vv"], None);
     assert!(more.contains("DEBUG") || more.contains("TRACE"), "{more}");
     assert_eq!(log(&["-vv"], Some("off")), "");
+}
+
+#[test]
+fn what_the_set_up_does_not_keep_apart_or_see_is_said_in_the_status() {
+    let parent = "  proxy: { url: \"http://127.0.0.1:9\", resolve: proxy }\n";
+    for (upstream, count) in [("", 1), (parent, 2)] {
+        let gateway = Setup::allow_all(&["origin.test"], 80).upstream(upstream).start();
+        let status = Control::of(&gateway).get("/v1/status");
+        let notes = status["notes"].as_array().unwrap();
+        let notes: Vec<&str> = notes.iter().map(|note| note.as_str().unwrap()).collect();
+        assert_eq!(notes.len(), count, "{notes:?}");
+        assert!(notes[0].contains("the same uid"), "{notes:?}");
+        assert!(notes[1..].iter().all(|note| note.contains("sees address literals alone")));
+        let printed = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .arg("status")
+            .env("PORTCULLIS_SOCKET", gateway.state().join("control.sock"))
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        for note in notes {
+            assert!(printed.lines().any(|line| line == format!("note: {note}")), "{printed}");
+        }
+    }
 }

@@ -68,6 +68,22 @@ fn a_reset_goes_through_a_raw_tunnel_as_a_reset() {
     assert_eq!(ends, ["failed", "failed", "passed"]);
 }
 
+#[test]
+fn a_tunnel_has_sent_what_its_client_sent() {
+    let origin = echo();
+    let port = origin.port();
+    let gateway = Setup::policy(&entry("a", "origin.test", port, "protocol: tcp")).start();
+    for (bytes, sent) in [(&b""[..], false), (b"x", true)] {
+        let mut client = operation_kit::open_tunnel(&gateway, &format!("origin.test:{port}"));
+        client.write_all(bytes).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(read_all(&mut client), bytes);
+        let record = gateway.record(1 + usize::from(sent));
+        assert_eq!((&record["sent"], &record["upload"]), (&sent.into(), &bytes.len().into()));
+        assert_eq!((&record["outcome"], &record["verdict"]), (&"passed".into(), &"allow".into()));
+    }
+}
+
 /// Agrees to a handshake, and gives back what it gets; other requests get `hi`.
 fn mirror(mut stream: impl Read + Write) {
     loop {

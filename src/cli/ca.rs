@@ -1,8 +1,10 @@
-//! `portcullis ca show|export`: the certificate that clients must trust. Never the key.
+//! `portcullis ca show|export|rotate`: the certificate that clients must trust. Never the key.
 
+use super::gateway::StateLock;
 use super::output;
 use super::settings::ConfigArgs;
 use crate::config::Flags;
+use crate::tls::Ca;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -10,12 +12,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use x509_parser::pem::Pem;
 
+const CERTIFICATE: &str = "ca.pem";
+
 /// The commands of `ca`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum CaCommand {
     /// Where the certificate is, its fingerprint, and how long it is good for.
     #[command(after_help = "Examples:\n  portcullis ca show")]
     Show {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Makes a new CA in place of the one that is there: when its key was read by others, or when it
+    /// expires. The gateway must be stopped, and every client be given the new certificate.
+    #[command(after_help = "Examples:\n  \
+        portcullis ca rotate\n  \
+        portcullis ca rotate && portcullis gateway")]
+    Rotate {
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -36,6 +49,7 @@ pub(super) fn run(command: &CaCommand) -> anyhow::Result<ExitCode> {
             let (path, pem) = read(config)?;
             output::print(&described(&path, &pem)?)
         }
+        CaCommand::Rotate { config } => rotate(&config.load(Flags::default())?.config.state_dir),
         CaCommand::Export { config } => {
             let (_, pem) = read(config)?;
             output::print(&encoded(&pem))
@@ -43,25 +57,57 @@ pub(super) fn run(command: &CaCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn rotate(state_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+    // A gateway that runs would go on signing with the old one.
+    let _lock = StateLock::take(state_dir)?;
+    let old = std::fs::read(state_dir.join(CERTIFICATE)).ok();
+    let ca = Ca::rotate(state_dir)?;
+    // The next start writes it with the operator's own roots; until then no client is to find the old.
+    let bundle = ca.write_bundle(state_dir, &crate::tls::system_roots())?;
+    let path = state_dir.join(CERTIFICATE);
+    let pem = pem_in(&path, &std::fs::read(&path)?)?;
+    let mut out = String::new();
+    if let Some(old) = old.and_then(|text| pem_in(&path, &text).ok()) {
+        writeln!(out, "no longer    {}", fingerprint(&old))?;
+    }
+    out.push_str(&described(&path, &pem)?);
+    writeln!(out, "bundle       {}", bundle.display())?;
+    writeln!(
+        out,
+        "\nStart the gateway, and give every client the new certificate: `portcullis env` points\n\
+         at the bundle; where it was copied (`portcullis ca export`), copy it again."
+    )?;
+    output::print(&out)
+}
+
 fn read(args: &ConfigArgs) -> anyhow::Result<(PathBuf, Pem)> {
-    let path = args.load(Flags::default())?.config.state_dir.join("ca.pem");
+    let path = args.load(Flags::default())?.config.state_dir.join(CERTIFICATE);
     let text = std::fs::read(&path).with_context(|| {
         format!(
             "no CA at {}\n  fix: start `portcullis gateway` once, or name its --state-dir\n  because",
             path.display()
         )
     })?;
-    let pem = Pem::iter_from_buffer(&text)
+    let pem = pem_in(&path, &text)?;
+    Ok((path, pem))
+}
+
+fn pem_in(path: &std::path::Path, text: &[u8]) -> anyhow::Result<Pem> {
+    Pem::iter_from_buffer(text)
         .filter_map(Result::ok)
         .find(|pem| pem.label == "CERTIFICATE")
-        .with_context(|| format!("{} holds no certificate", path.display()))?;
-    Ok((path, pem))
+        .with_context(|| format!("{} holds no certificate", path.display()))
+}
+
+/// As `openssl x509 -fingerprint -sha256` prints it.
+fn fingerprint(pem: &Pem) -> String {
+    let bytes: Vec<String> =
+        Sha256::digest(&pem.contents).iter().map(|byte| format!("{byte:02X}")).collect();
+    bytes.join(":")
 }
 
 fn described(path: &std::path::Path, pem: &Pem) -> anyhow::Result<String> {
     let certificate = pem.parse_x509().context("the certificate can't be read")?;
-    let fingerprint: Vec<String> =
-        Sha256::digest(&pem.contents).iter().map(|byte| format!("{byte:02X}")).collect();
     let time = |at: x509_parser::time::ASN1Time| {
         jiff::Timestamp::from_second(at.timestamp())
             .map_or_else(|_| at.to_string(), |t| t.to_string())
@@ -70,7 +116,7 @@ fn described(path: &std::path::Path, pem: &Pem) -> anyhow::Result<String> {
     let mut out = String::new();
     writeln!(out, "file         {}", path.display())?;
     writeln!(out, "subject      {}", crate::addr::Shown::new(&subject))?;
-    writeln!(out, "sha256       {}", fingerprint.join(":"))?;
+    writeln!(out, "sha256       {}", fingerprint(pem))?;
     writeln!(out, "not before   {}", time(certificate.validity().not_before))?;
     writeln!(out, "not after    {}", time(certificate.validity().not_after))?;
     Ok(out)

@@ -76,6 +76,9 @@ fn text(status: &Status) -> String {
         let line = format!("{} {}", toned("warning:", Tone::Doubtful), shown(warning));
         writeln!(out, "{line}").expect("a String takes every text");
     }
+    for note in &status.notes {
+        writeln!(out, "note: {}", shown(note)).expect("a String takes every text");
+    }
     out.push_str(&sandboxes::table(&status.sandboxes));
     out
 }

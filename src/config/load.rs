@@ -49,7 +49,8 @@ pub struct Loaded {
     pub config: Config,
     /// What the operator should know.
     pub notices: Vec<Notice>,
-    /// The config file, where there is one, and the policy files: what to watch.
+    /// What is read again when it changes: the config file, where there is one, policies, roots,
+    /// lists of revoked certificates and the parent proxy's credential.
     pub files: Vec<PathBuf>,
 }
 
@@ -125,6 +126,7 @@ fn finish(mut config: Config, flags: &Flags, around: &Surroundings) -> Result<Lo
         }
     }
     files.extend(config.all_approved());
+    files.extend(config.upstream.files().cloned());
     Ok(Loaded { config, notices, files })
 }
 

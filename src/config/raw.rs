@@ -430,6 +430,9 @@ pub(super) struct RawTraffic {
     pub(super) keep_for: Option<At<Span>>,
     /// How much all files of a sandbox may take. Default: 10GiB.
     pub(super) max_size: Option<At<Size>>,
+    /// How many files a sandbox may have. Default: as many as fit in `max_size`.
+    #[schemars(range(min = 1))]
+    pub(super) max_files: Option<std::num::NonZeroU32>,
 }
 
 /// `/metrics` and `/healthz`.

@@ -198,6 +198,17 @@ pub struct Upstream {
     pub proxy: Option<ParentProxy>,
 }
 
+impl Upstream {
+    /// The files that it is made of.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let credential = self.proxy.iter().filter_map(|proxy| match &proxy.credential {
+            Some(CredentialSource::File(file)) => Some(file),
+            Some(CredentialSource::Env(_)) | None => None,
+        });
+        self.ca_files.iter().chain(&self.crl_files).chain(credential)
+    }
+}
+
 /// A parent proxy, spoken to in plain HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentProxy {
@@ -279,6 +290,8 @@ pub struct Traffic {
     pub keep_for: Duration,
     /// How much all files of a sandbox may take, in bytes.
     pub max_size: u64,
+    /// How many files a sandbox may have; `None`: as many as fit.
+    pub max_files: Option<std::num::NonZeroU32>,
 }
 
 const MINUTE: u64 = 60;
@@ -322,7 +335,12 @@ impl Default for Buffer {
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { rotate: 64 << 20, keep_for: Duration::from_secs(30 * DAY), max_size: 10 << 30 }
+        Self {
+            rotate: 64 << 20,
+            keep_for: Duration::from_secs(30 * DAY),
+            max_size: 10 << 30,
+            max_files: None,
+        }
     }
 }
 

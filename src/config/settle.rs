@@ -308,6 +308,7 @@ fn traffic(reading: &Reading<'_>, raw: &RawTraffic) -> Result<Traffic, ConfigErr
         rotate: size(reading, &raw.rotate)?.unwrap_or(standard.rotate),
         keep_for: span(reading, &raw.keep_for)?.unwrap_or(standard.keep_for),
         max_size: size(reading, &raw.max_size)?.unwrap_or(standard.max_size),
+        max_files: raw.max_files,
     };
     if settled.max_size < settled.rotate {
         let place = raw.max_size.as_ref().or(raw.rotate.as_ref()).map(|at| at.place);

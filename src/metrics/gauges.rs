@@ -35,7 +35,7 @@ impl Gauges {
             ),
             (
                 "portcullis_turned_away_total",
-                "Connections of clients that a listener does not serve.",
+                "Connections that a listener does not serve, or far more than a sandbox may have.",
                 self.turned_away.load(Ordering::Relaxed),
             ),
         ]

@@ -226,7 +226,7 @@ codes! {
     BodyTimeout = "body_timeout", RequestTimeout, 408;
     /// The client left.
     // One that has said its end alone may still read: what was not served is never a success.
-    ClientGone = "client_gone", None, 400;
+    ClientGone = "client_gone", MalformedRequest, 400;
     /// A reload, a revoked grant or a new policy ended it.
     PolicyChanged = "policy_changed", PolicyDenied, 403;
     /// The traffic record can't be written.

@@ -16,6 +16,7 @@ use crate::upstream::http::Version;
 use crate::upstream::pool::Pool;
 use crate::vault::Vault;
 use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -152,8 +153,8 @@ pub(crate) struct Serving(Arc<Connection>);
 impl Gate {
     /// A gate; listeners bring it connections.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { settings, upstream, origins, intercept, peers, gauges, tasks, vault } = parts;
-        let token = format!("{:032x}", crate::record::Id::new(std::time::SystemTime::now()).0);
+        let Parts { settings, upstream, origins, intercept, peers, gauges, tasks, vault, mark } =
+            parts;
         Arc::new(Self {
             settings,
             upstream,
@@ -163,7 +164,7 @@ impl Gate {
             gauges,
             tasks,
             vault,
-            loop_token: http::HeaderValue::try_from(token).expect("hex digits are a field value"),
+            loop_token: mark.1,
             places: Arc::new(tokio::sync::Semaphore::new(settings.connections)),
             pools: Mutex::default(),
             alpn: Mutex::default(),
@@ -213,6 +214,14 @@ pub struct Parts {
     pub tasks: Tasks,
     /// Where secret values come from.
     pub vault: Arc<Vault>,
+    /// By which a request that comes back through a parent proxy is known: see [`loop_mark`].
+    pub mark: (HeaderName, HeaderValue),
+}
+
+/// A mark that no other gateway has.
+pub fn loop_mark() -> (HeaderName, HeaderValue) {
+    let token = format!("{:032x}", crate::record::Id::new(std::time::SystemTime::now()).0);
+    (super::headers::LOOP, HeaderValue::try_from(token).expect("hex digits are a field value"))
 }
 
 impl Worker {

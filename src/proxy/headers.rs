@@ -7,6 +7,11 @@ use crate::policy::Code;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
+/// The most that an HTTP/2 head may be, counted as RFC 9113 §6.5.2 says: 32 bytes beside each field.
+const HEADER_LIST: usize = 32 * 1024;
+/// What `h2` lets come: between the two the refusal is the gateway's own, with its record.
+pub(crate) const HEADER_LIST_READ: u32 = 64 * 1024;
+
 /// The namespace of the gateway's own response fields; nothing from an origin may claim it.
 const OWN_PREFIX: &str = "x-portcullis-";
 
@@ -274,6 +279,24 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
 pub(crate) fn decoded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Refuses an HTTP/2 head that is too large.
+pub(crate) fn bounded<B>(request: &http::Request<B>) -> Result<(), Refusal> {
+    let uri = request.uri();
+    let pseudo = [
+        uri.path_and_query().map_or(0, |path| path.as_str().len()),
+        uri.authority().map_or(0, |authority| authority.as_str().len()),
+        request.method().as_str().len(),
+    ];
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let list: usize = pseudo.into_iter().chain(fields).map(|n| n + 32).sum();
+    if list > HEADER_LIST {
+        let detail =
+            format!("the head has {list} bytes as RFC 9113 counts them, over {HEADER_LIST}");
+        return Err(Refusal::unjudged(Code::HeadTooLarge, detail));
+    }
+    Ok(())
 }
 
 /// Removes from trailers what no trailer may say.

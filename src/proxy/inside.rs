@@ -27,6 +27,9 @@ use tokio_rustls::TlsAcceptor;
 /// Silence this long where a `tcp` endpoint covers the port means that the server speaks first.
 const SERVER_FIRST: Duration = Duration::from_millis(300);
 
+/// The type of the TLS record that begins a handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
 fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left")
 }
@@ -56,13 +59,31 @@ pub(super) async fn inspect(
     };
     match unless_ended(&live, sniffed).await {
         Ok(Ok(spoken)) => return Some((inside, io, spoken)),
-        Ok(Err(_)) => serve::record(&inside, &gone(), None),
+        Ok(Err(_)) => drop(serve::record(&inside, &gone(), None)),
         Err(end) => {
             let code = if end == End::Deadline { Code::HeaderTimeout } else { Code::Draining };
-            serve::record(&inside, &Refusal::unjudged(code, "nothing came"), None);
+            let detail = "what came is the beginning of no request, nor of a handshake";
+            let detail = if io.prefix.is_empty() { "nothing came" } else { detail };
+            unfinished(&inside, io, &Refusal::unjudged(code, detail)).await;
         }
     }
     None
+}
+
+/// Ends a tunnel of which too little came to know what it carries. Each is told in its own language
+/// where that can be guessed: a handshake by an alert, a request by an answer.
+async fn unfinished(inside: &Connection, mut io: Prefixed, refusal: &Refusal) {
+    match io.prefix.first() {
+        Some(&HANDSHAKE) => {
+            serve::record(inside, refusal, None);
+            hello::alert(&mut io, refusal).await;
+        }
+        Some(b'A'..=b'Z') => {
+            let id = serve::record(inside, refusal, Some(refusal.status()));
+            serve::answer_raw(&mut io, refusal, id).await;
+        }
+        _ => drop(serve::record(inside, refusal, None)),
+    }
 }
 
 /// Serves what is inside a tunnel, or a transparent connection whose name is known.
@@ -102,7 +123,7 @@ pub(crate) async fn speak(
             hello::alert(&mut io, &refusal).await;
         }
         Spoken::Socks | Spoken::Other => Box::pin(bytes(connection, target, io)).await,
-        Spoken::Nothing => serve::record(&connection, &gone(), None),
+        Spoken::Nothing => drop(serve::record(&connection, &gone(), None)),
     }
 }
 

@@ -232,6 +232,7 @@ impl Door {
         if over {
             let limit = self.sandbox.settings().limits.connections.unwrap_or(usize::MAX);
             if self.sandbox.connections() > limit.saturating_add(TOLD) {
+                self.gate.gauges.turned_away.fetch_add(1, Ordering::Relaxed);
                 return;
             }
         }
@@ -404,8 +405,8 @@ async fn entrance(
 }
 
 async fn refuse(connection: &Connection, io: &mut Prefixed, refusal: Refusal) {
-    serve::record(connection, &refusal, Some(refusal.status()));
-    serve::answer_raw(io, &refusal).await;
+    let id = serve::record(connection, &refusal, Some(refusal.status()));
+    serve::answer_raw(io, &refusal, id).await;
 }
 
 /// A connection that was routed here: the name comes from SNI or Host, the port from where it was
@@ -440,7 +441,8 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAd
             serve::record(&connection, &refusal, None);
             hello::alert(&mut io, &refusal).await;
         }
-        Err(_) => serve::record(&connection, &tunnel::unnamed(), None),
+        Err(End::Deadline) => drop(serve::record(&connection, &tunnel::unnamed(), None)),
+        Err(_) => {}
     }
 }
 

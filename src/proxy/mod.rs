@@ -23,6 +23,7 @@
 mod asking;
 mod body;
 mod carry;
+mod frames;
 mod gate;
 mod headers;
 mod hello;
@@ -55,7 +56,7 @@ mod upgrade;
 pub mod websocket;
 mod workers;
 
-pub use gate::{Gate, Parts, Settings, Timeouts};
+pub use gate::{Gate, Parts, Settings, Timeouts, loop_mark};
 pub use listener::{Bound, Listener, Mode, Served};
 pub use ruling::Ruling;
 pub use sandbox::{Identity, Limits, Sandbox, SandboxSettings, Unknown};

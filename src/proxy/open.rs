@@ -111,6 +111,7 @@ impl OpenRecord {
         if let Some(watch) = &inner.watch {
             watch.live().count(&mut draft);
         }
+        draft.sent |= draft.upload > 0;
         inner.slot.long(&draft);
     }
 
@@ -248,6 +249,7 @@ impl Inner {
         if let Some(watch) = self.watch.take() {
             watch.live().count(&mut self.record);
         }
+        self.record.sent |= self.record.upload > 0;
         self.slot.close(self.record);
     }
 }

@@ -17,6 +17,11 @@ use std::time::Duration;
 
 /// The largest refusal body, in bytes.
 const MAX_BODY: usize = 4096;
+/// What of it is left for what stands around a problem object, an RPC's error object the most.
+const ROUND: usize = 1024;
+const RPC_MESSAGE: usize = 256;
+/// The longest id of a call that is given back.
+const RPC_ID: usize = 256;
 
 /// Why something is refused or failed, with all that its answer and its record need.
 #[derive(Clone, Debug)]
@@ -207,16 +212,21 @@ impl Refusal {
     fn problem(&self, asker: &Asker<'_>) -> Response<DownBody> {
         let body = Bytes::from(self.json(asker).to_string());
         let mut response = Response::new(DownBody::whole(body));
-        *response.status_mut() =
-            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
-        if let Ok(reason) = hyper::ext::ReasonPhrase::try_from(self.reason().into_bytes())
-            && self.status() == 403
-        {
-            response.extensions_mut().insert(reason);
-        }
+        self.status_line(&mut response);
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
+    }
+
+    /// The status, and on HTTP/1 the reason phrase of a 403.
+    fn status_line(&self, response: &mut Response<DownBody>) {
+        *response.status_mut() =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
+        if self.status() == 403
+            && let Ok(reason) = hyper::ext::ReasonPhrase::try_from(self.reason().into_bytes())
+        {
+            response.extensions_mut().insert(reason);
+        }
     }
 
     /// The reason phrase of a 403 on HTTP/1.
@@ -227,9 +237,18 @@ impl Refusal {
         }
     }
 
-    /// The problem object; also printed by raw HTTP/1 answers.
+    /// The problem object; also printed by raw HTTP/1 answers. What a client chose is cut until all of
+    /// it fits, also where it is spelled in escapes.
     pub(crate) fn json(&self, asker: &Asker<'_>) -> serde_json::Value {
-        let shown = |text: &str| Shown::new(clip(text, 1024)).to_string();
+        [1024, 256, 64]
+            .into_iter()
+            .map(|most| self.clipped(asker, most))
+            .find(|problem| problem.to_string().len() <= MAX_BODY - ROUND)
+            .unwrap_or_else(|| self.clipped(asker, 16))
+    }
+
+    fn clipped(&self, asker: &Asker<'_>, most: usize) -> serde_json::Value {
+        let shown = |text: &str| Shown::new(clip(text, most)).to_string();
         let error = self.error();
         let mut problem = json!({
             "type": "about:blank",
@@ -237,7 +256,7 @@ impl Refusal {
             "status": self.status(),
             "error": error,
             "code": self.code,
-            "detail": clip(&self.detail, 1024),
+            "detail": clip(&self.detail, most),
             "id": asker.id.to_string(),
         });
         let map = problem.as_object_mut().expect("built as an object above");
@@ -282,20 +301,20 @@ impl Refusal {
     }
 
     fn rpc(&self, asker: &Asker<'_>, id: &str) -> Response<DownBody> {
-        let id = serde_json::value::RawValue::from_string(id.to_owned())
-            .map_or(serde_json::Value::Null, |raw| json!(raw));
+        let id = Some(id).filter(|id| id.len() <= RPC_ID);
+        let id = id.and_then(|id| serde_json::value::RawValue::from_string(id.to_owned()).ok());
+        let id = id.map_or(serde_json::Value::Null, |raw| json!(raw));
         let body = json!({
             "jsonrpc": "2.0",
             "id": id,
             "error": {
                 "code": -32001,
-                "message": clip(&self.detail, 1024),
+                "message": clip(&self.detail, RPC_MESSAGE),
                 "data": self.json(asker),
             },
         });
         let mut response = Response::new(DownBody::whole(Bytes::from(body.to_string())));
-        *response.status_mut() =
-            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::FORBIDDEN);
+        self.status_line(&mut response);
         let kind = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
@@ -325,12 +344,17 @@ impl Refusal {
             _ => status.canonical_reason().unwrap_or("Refused").to_owned(),
         };
         let body = self.json(asker).to_string();
+        let number = self.number().map(|n| format!("x-portcullis-request: r{n}\r\n"));
+        let after = self.retry_after().map(|seconds| format!("retry-after: {seconds}\r\n"));
         format!(
             "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\n\
-             content-length: {}\r\nx-portcullis-id: {}\r\nconnection: close\r\n\r\n{body}",
+             content-length: {}\r\ncache-control: no-store\r\nx-portcullis-id: {}\r\n\
+             {}{}connection: close\r\n\r\n{body}",
             status.as_u16(),
             body.len(),
             asker.id,
+            number.unwrap_or_default(),
+            after.unwrap_or_default(),
         )
         .into_bytes()
     }

@@ -19,6 +19,7 @@ use super::target::{Target, canonical};
 use super::upgrade;
 use crate::policy::{Code, Permit};
 use crate::record::Judged;
+use crate::upstream::http::Received;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -163,6 +164,9 @@ fn understand(
         return Err(Refusal::unjudged(code, detail).closing());
     }
     let version = request.version();
+    if version == Version::HTTP_2 {
+        headers::bounded(request)?;
+    }
     let upgrade = upgrade::Handshake::of(request)?;
     let fields = request.headers();
     let framing = headers::framing(version, fields).map_err(Refusal::closing)?;
@@ -237,14 +241,7 @@ impl Exchange {
         let mut form = form;
         match self.judge(connection, &mut form).await {
             Ok((permit, body)) => self.forward(connection, permit, body, &form).await,
-            Err(refusal) => {
-                let Self { body, peeked, target, open, framing, .. } = *self;
-                // What was read to be shown is read; what follows it is not.
-                let body = peeked.and_then(|peeked| peeked.rest).or(body);
-                let refusal =
-                    if framing.expects { refusal } else { Box::pin(skip(body, refusal)).await };
-                refuse(open, Some(&target.authority), &refusal, &form)
-            }
+            Err(refusal) => self.refused(refusal, &form).await,
         }
     }
 
@@ -266,7 +263,7 @@ impl Exchange {
             Ok(plan) => plan,
             Err(refusal) => {
                 let refusal = refusal.allowed(judged, permit.rule());
-                return refuse(self.open, Some(&self.target.authority), &refusal, form);
+                return self.refused(refusal, form).await;
             }
         };
         if let Some(handshake) = self.upgrade.take() {
@@ -280,9 +277,19 @@ impl Exchange {
                     Judged::None => refusal.allowed(judged, permit.rule()),
                     _ => refusal,
                 };
-                refuse(self.open, Some(&self.target.authority), &refusal, form)
+                self.refused(refusal, form).await
             }
         }
+    }
+
+    /// Answers with `refusal`, after what is left of the body where that is little.
+    async fn refused(self: Box<Self>, refusal: Refusal, form: &Form) -> Response<DownBody> {
+        let Self { body, peeked, target, open, framing, .. } = *self;
+        // What was read to be shown is read; what follows it is not. To read on from a client that
+        // waits would be to say `100 Continue`.
+        let body = peeked.and_then(|peeked| peeked.rest).or(body);
+        let refusal = if framing.expects { refusal } else { Box::pin(skip(body, refusal)).await };
+        refuse(open, Some(&target.authority), &refusal, form)
     }
 
     async fn answer(
@@ -326,9 +333,11 @@ impl Exchange {
             Err(Unsent::Refused(refusal)) => return Err(refusal),
             Err(Unsent::Failed { refusal, unsent }) => {
                 let reused = carrier.lease.connection.reused;
+                // Of a response that had begun nothing is sent again.
+                let begun = up.pace.heard() || refusal.code == Code::UpstreamProtocol;
                 let again = match (unsent, spare) {
                     (Some(request), _) => Some(request),
-                    (None, Some(mut spare)) if reused && !up.pace.polled() => {
+                    (None, Some(mut spare)) if reused && !begun && !up.pace.polled() => {
                         awaited.listen(&mut spare, &up.pace, known);
                         Some(spare)
                     }
@@ -364,7 +373,7 @@ impl Exchange {
         request: Request<UpBody>,
         up: &mut Up,
         first_byte: Duration,
-    ) -> Result<Response<Incoming>, Unsent> {
+    ) -> Result<Response<Received>, Unsent> {
         self.leaves(first_byte).map_err(Unsent::Refused)?;
         let live = self.open.watch().expect("set when it was judged").live().clone();
         let mut sending = std::pin::pin!(send(carrier, request, &live, Some(&up.pace)));
@@ -390,7 +399,7 @@ impl Exchange {
         (permit, plan): (&Permit, Option<&Plan>),
         request: Request<UpBody>,
         up: &mut Up,
-    ) -> Result<(Response<Incoming>, Carrier), Refusal> {
+    ) -> Result<(Response<Received>, Carrier), Refusal> {
         let first_byte = connection.gate.settings.timeouts.first_byte;
         let kind = (self.target.scheme, self.head.version);
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Fresh).await?;
@@ -407,7 +416,7 @@ impl Exchange {
     async fn respond(
         &mut self,
         connection: &Connection,
-        response: Response<Incoming>,
+        response: Response<Received>,
         (carrier, upload): (Carrier, Upload),
         plan: Option<&Plan>,
     ) -> Result<Response<DownBody>, Refusal> {

@@ -2,6 +2,7 @@
 
 use super::body::DownBody;
 use super::carry::unless_cut;
+use super::frames::Counted;
 use super::gate::Connection;
 use super::io::{ClientIo, LINGER_OTHER, LINGER_UPLOAD, Prefixed, Raw};
 use super::live::End;
@@ -12,6 +13,7 @@ use super::rest::Noted;
 use super::target::Via;
 use super::tunnel::{self, Next};
 use crate::policy::{Code, Scheme};
+use crate::record::Id;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -19,10 +21,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The longest head, and so the largest read buffer: a 64 KiB path with fields beside it.
 const HEAD: usize = 96 * 1024;
+
+/// How long an HTTP/2 client whose time is over has to take the last word.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1. What a CONNECT left to be done comes back, with the stream.
 pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(Next, Prefixed)> {
@@ -141,11 +147,11 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(64 * 1024)
-        .max_header_list_size(32 * 1024)
+        .max_header_list_size(super::headers::HEADER_LIST_READ)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(64)
         .enable_connect_protocol()
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Counted::new(io, connection.clone())), service);
     let mut drained = false;
     let ended = std::future::poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
@@ -166,9 +172,14 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => unserved(&connection, &error),
-        Err(End::Deadline) if !connection.told() => {
-            let detail = "the first request did not come in time";
-            record(&connection, &Refusal::unjudged(Code::HeaderTimeout, detail), None);
+        Err(End::Deadline) => {
+            if !connection.told() {
+                let detail = "the first request did not come in time";
+                record(&connection, &Refusal::unjudged(Code::HeaderTimeout, detail), None);
+            }
+            // Said with a GOAWAY (RFC 9113 §6.8): what came last is known to have been served.
+            Pin::new(&mut http).graceful_shutdown();
+            let _ = tokio::time::timeout(GOODBYE, http).await;
         }
         Err(_) => {}
     }
@@ -182,12 +193,14 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
 fn unserved(connection: &Connection, error: &hyper::Error) {
     tracing::debug!(error = %super::carry::sentence(error), "client connection ended");
     if error.is_incomplete_message() && connection.in_head() {
-        return record(connection, &gone(), None);
+        record(connection, &gone(), None);
+        return;
     }
     let http2 = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
     if http2.is_some_and(|e| !e.is_io()) && !connection.told() {
         let detail = "the connection is not HTTP/2";
-        return record(connection, &Refusal::unjudged(Code::MalformedHead, detail), None);
+        record(connection, &Refusal::unjudged(Code::MalformedHead, detail), None);
+        return;
     }
     if !is_malformed(error) {
         return;
@@ -211,12 +224,12 @@ fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left before its request was whole")
 }
 
-/// Writes the record of a connection out of which no request came.
-pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<u16>) {
+/// Writes the record of a connection out of which no request came; its answer says the record's id.
+pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<u16>) -> Id {
     connection.tell();
     let Ok(slot) = connection.sandbox.recorder().reserve() else {
         connection.gate.unrecorded();
-        return;
+        return Id::new(std::time::SystemTime::now());
     };
     let (scheme, authority) = match &connection.via {
         Via::Inside(inside) => (inside.scheme, Some(&inside.authority)),
@@ -227,22 +240,23 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
     if let Some(authority) = authority {
         open.asks(authority);
     }
+    let id = open.record().id;
     open.refuse(refusal, status);
+    id
 }
 
 /// A head that did not come in time: it gets its 408, and its record.
 async fn too_slow(connection: &Connection, mut noted: Noted) {
     let refusal = Refusal::unjudged(Code::HeaderTimeout, "the request head did not come in time");
-    record(connection, &refusal, Some(408));
-    answer_raw(&mut noted, &refusal).await;
+    let id = record(connection, &refusal, Some(408));
+    answer_raw(&mut noted, &refusal, id).await;
 }
 
 /// Writes a refusal where no request is being served, and ends the stream.
-pub(crate) async fn answer_raw<W>(io: &mut W, refusal: &Refusal)
+pub(crate) async fn answer_raw<W>(io: &mut W, refusal: &Refusal, id: Id)
 where
     W: AsyncWrite + AsMut<Raw> + Unpin,
 {
-    let id = crate::record::Id::new(std::time::SystemTime::now());
     let asker = super::refuse::Asker { id, target: None, method: None, path: None, binary: None };
     write_raw(io, &refusal.raw(&asker)).await;
 }

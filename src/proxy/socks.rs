@@ -16,6 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 const VERSION: u8 = 5;
+/// None of the client's methods will do (RFC 1928 §3).
+const NO_METHOD: [u8; 2] = [VERSION, 0xff];
 
 /// A request that can't be served: the reply code, and why.
 struct Refused(u8, Refusal);
@@ -28,16 +30,21 @@ fn malformed(detail: &str) -> Refused {
 pub(crate) async fn serve(connection: Arc<Connection>, mut io: Prefixed) {
     connection.head_due();
     let live = connection.watch.live().clone();
-    let asked = super::carry::unless_cut(&live, request(&mut io)).await;
+    let mut greeted = false;
+    let asked = super::carry::unless_cut(&live, request(&mut io, &mut greeted)).await;
     let target = match asked {
         Ok(Ok(target)) => target,
         Ok(Err(Refused(code, refusal))) => {
             drop(reply(&mut io, code).await);
-            return serve::record(&connection, &refusal, None);
+            serve::record(&connection, &refusal, None);
+            return;
         }
         Err(_) => {
             let refusal = Refusal::unjudged(Code::HeaderTimeout, "the SOCKS request did not come");
-            return serve::record(&connection, &refusal, None);
+            serve::record(&connection, &refusal, None);
+            // Before it is greeted a client waits for a method, and after it for a reply.
+            let said = if greeted { reply(&mut io, 1).await } else { io.write(&NO_METHOD).await };
+            return drop(said);
         }
     };
     match tunnel::plan(&connection, target).await {
@@ -69,17 +76,18 @@ async fn reply(io: &mut Prefixed, code: u8) -> std::io::Result<()> {
     io.write(&[VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0]).await
 }
 
-async fn request(io: &mut Prefixed) -> Result<Authority, Refused> {
+async fn request(io: &mut Prefixed, greeted: &mut bool) -> Result<Authority, Refused> {
     need(io, 2).await?;
     let methods = usize::from(io.prefix[1]);
     need(io, 2 + methods).await?;
     let open = io.prefix[2..2 + methods].contains(&0);
     io.prefix.advance(2 + methods);
     if !open {
-        drop(io.write(&[VERSION, 0xff]).await);
+        drop(io.write(&NO_METHOD).await);
         return Err(malformed("the SOCKS client does not offer `no authentication`"));
     }
     io.write(&[VERSION, 0]).await.map_err(|_| malformed("the SOCKS client left"))?;
+    *greeted = true;
     need(io, 5).await?;
     let (version, command, kind) = (io.prefix[0], io.prefix[1], io.prefix[3]);
     if version != VERSION {

@@ -7,6 +7,7 @@
 use super::body::DownBody;
 use super::carry::{cut, unless_cut};
 use super::gate::Connection;
+use super::headers;
 use super::hello;
 use super::inside::{inspect, speak};
 use super::io::{Prefixed, Raw};
@@ -14,13 +15,13 @@ use super::judge::take_name;
 use super::live::{Answered, Asked, End, Subject};
 use super::local;
 use super::open::OpenRecord;
-use super::refuse::{Form, Refusal};
+use super::refuse::{Asker, Form, Refusal};
 use super::relay::{self, Ended};
 use super::sandbox::{Reach, Unknown};
 use super::serve;
 use crate::addr::Authority;
 use crate::policy::{Code, Denial, Permit, Scheme, TunnelVerdict};
-use crate::record::Outcome;
+use crate::record::{Id, Outcome};
 use crate::upstream::{Dialed, Payload};
 use bytes::BytesMut;
 use http::{Request, Response};
@@ -154,7 +155,6 @@ pub(super) async fn dial(
     if let Some(end) = live.recheck() {
         return Err(cut(end, Code::PolicyChanged));
     }
-    open.record().sent = true;
     Ok((dialed, reach))
 }
 
@@ -163,24 +163,38 @@ pub(crate) async fn connect<B>(
     connection: &Arc<Connection>,
     request: &Request<B>,
 ) -> (Response<DownBody>, Option<Next>) {
-    let target = match authority(request) {
+    let ours = request.headers().get(headers::LOOP) == Some(&connection.gate.loop_token);
+    let target = match authority(request).and_then(|target| unlooped(target, ours)) {
         Ok(target) => target,
         Err(refusal) => {
-            serve::record(connection, &refusal, Some(refusal.status()));
-            return (answer(&refusal, None, None), None);
+            let id = serve::record(connection, &refusal, Some(refusal.status()));
+            let asker = Asker { id, target: None, method: None, path: None, binary: None };
+            return (refusal.response(&asker, &Form::Problem), None);
         }
     };
     match plan(connection, target.clone()).await {
         Ok(next) => (Response::new(DownBody::empty()), Some(next)),
         Err((refusal, open)) => {
-            let response = answer(&refusal, open.as_ref(), Some(&target));
-            if let Some(mut open) = open {
-                open.requested(request.version(), http::Method::CONNECT);
-                open.refuse(&refusal, Some(response.status().as_u16()));
-            }
+            let Some(mut open) = open else {
+                let id = Id::new(std::time::SystemTime::now());
+                let target = Some(&target);
+                let asker = Asker { id, target, method: None, path: None, binary: None };
+                return (refusal.response(&asker, &Form::Problem), None);
+            };
+            let response = refusal.response(&open.asker(Some(&target)), &Form::Problem);
+            open.requested(request.version(), http::Method::CONNECT);
+            open.refuse(&refusal, Some(response.status().as_u16()));
             (response, None)
         }
     }
+}
+
+/// A tunnel that this gateway asked a parent proxy for, and that has come back.
+fn unlooped(target: Authority, ours: bool) -> Result<Authority, Refusal> {
+    if ours {
+        return Err(Refusal::unjudged(Code::Loop, "the tunnel came through this gateway before"));
+    }
+    Ok(target)
 }
 
 /// The one authority of a CONNECT (RFC 9112 §3.2.3): its `Host`, if there, must be the same.
@@ -205,21 +219,6 @@ fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
         }
     }
     Ok(target)
-}
-
-fn answer(
-    refusal: &Refusal,
-    open: Option<&OpenRecord>,
-    target: Option<&Authority>,
-) -> Response<DownBody> {
-    match open {
-        Some(open) => refusal.response(&open.asker(target), &Form::Problem),
-        None => {
-            let id = crate::record::Id::new(std::time::SystemTime::now());
-            let asker = super::refuse::Asker { id, target, method: None, path: None, binary: None };
-            refusal.response(&asker, &Form::Problem)
-        }
-    }
 }
 
 /// Does what is left to do with an answered tunnel.
@@ -252,7 +251,6 @@ impl Relayed {
             match open.journalled(&live, unless_cut(&live, met)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => {
-                    open.record().sent = false;
                     open.refuse(&refusal, None);
                     drop(origin);
                     return hello::alert(&mut io, &refusal).await;

@@ -236,7 +236,7 @@ pub struct EventLine {
     #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// What: `gateway.start`, `gateway.stop`, `policy.loaded`, `policy.rejected`, `listener`,
-    /// `decision`, `grant.revoked`, `grant.expired`, `inference`.
+    /// `decision`, `grant.revoked`, `grant.expired`, `inference`, `credential`.
     pub event: String,
     /// Whose; absent for the whole gateway's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

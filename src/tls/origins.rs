@@ -115,6 +115,8 @@ pub enum RootsError {
 /// all sessions, so that a new CRL or a removed root holds for the next handshake.
 pub struct Origins {
     roots: Vec<CertificateDer<'static>>,
+    /// The operator's lists of revoked certificates.
+    crls: Vec<Crl>,
     usable: usize,
     http1: Arc<ClientConfig>,
     http2_and_http1: Arc<ClientConfig>,
@@ -139,14 +141,16 @@ impl Origins {
             }
         }
         let usable = store.len();
-        let base = client_config(store, &settings.crl_files)?;
+        let store = Arc::new(store);
+        let crls = read_crls(&store, &settings.crl_files)?;
+        let base = client_config(store, crls.clone())?;
         let with = |alpn: AlpnSet| {
             let mut config = base.clone();
             config.alpn_protocols = alpn.protocols();
             Arc::new(config)
         };
         let (http1, http2_and_http1) = (with(AlpnSet::Http1), with(AlpnSet::Http2AndHttp1));
-        Ok(Self { roots, usable, http1, http2_and_http1 })
+        Ok(Self { roots, crls, usable, http1, http2_and_http1 })
     }
 
     /// The configuration for one connection upstream.
@@ -160,6 +164,11 @@ impl Origins {
     /// How many roots are trusted.
     pub fn root_count(&self) -> usize {
         self.usable
+    }
+
+    /// Whether both were made of the same roots and lists, and so judge alike.
+    pub fn trusts_as(&self, other: &Self) -> bool {
+        self.roots == other.roots && self.crls == other.crls
     }
 
     /// The roots, the system's and the operator's: what a sandbox's bundle is made of.
@@ -180,11 +189,9 @@ pub fn system_roots() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
 }
 
-fn client_config(roots: RootCertStore, crl_files: &[PathBuf]) -> Result<ClientConfig, RootsError> {
+fn client_config(roots: Arc<RootCertStore>, crls: Vec<Crl>) -> Result<ClientConfig, RootsError> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&UPSTREAM))
         .with_safe_default_protocol_versions()?;
-    let roots = Arc::new(roots);
-    let crls = read_crls(&roots, crl_files)?;
     let builder = if roots.is_empty() || crls.is_empty() {
         builder.with_root_certificates(roots)
     } else {

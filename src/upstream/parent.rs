@@ -7,7 +7,7 @@ use super::settings::{Credential, NoProxy, Parent, Resolve};
 use crate::addr::{Authority, Host};
 use arc_swap::ArcSwapOption;
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ const FIELD_LIMIT: usize = 64;
 pub(super) struct Hop {
     authority: Authority,
     authorization: ArcSwapOption<HeaderValue>,
+    mark: Option<(HeaderName, HeaderValue)>,
     no_proxy: Box<[NoProxy]>,
     resolve: Resolve,
 }
@@ -57,10 +58,10 @@ pub enum ReplyError {
 }
 
 impl Hop {
-    pub(super) fn new(parent: Parent) -> Self {
+    pub(super) fn new(parent: Parent, mark: Option<(HeaderName, HeaderValue)>) -> Self {
         let Parent { authority, credential, no_proxy, resolve } = parent;
         let authorization = ArcSwapOption::empty();
-        let hop = Self { authority, authorization, no_proxy: no_proxy.into(), resolve };
+        let hop = Self { authority, authorization, mark, no_proxy: no_proxy.into(), resolve };
         hop.set_credential(credential.as_ref());
         hop
     }
@@ -92,6 +93,9 @@ impl Hop {
         match (status, self.authorization(), self.resolve) {
             (407, None, _) => "it wants a password; set upstream.proxy.credential",
             (407, Some(_), _) => "it does not take the credential of upstream.proxy",
+            (508, ..) => {
+                "it leads back to this gateway; let upstream.proxy name a proxy that reaches the origin"
+            }
             (_, _, Resolve::Local) => {
                 "with resolve: local it is asked for checked addresses, for plain http too; let it \
                  CONNECT there, or set upstream.proxy.resolve: proxy"
@@ -109,6 +113,12 @@ impl Hop {
         head.extend(format!("CONNECT {asked} HTTP/1.1\r\nHost: {asked}\r\n").as_bytes());
         if let Some(value) = self.authorization() {
             head.extend(b"Proxy-Authorization: ");
+            head.extend(value.as_bytes());
+            head.extend(b"\r\n");
+        }
+        if let Some((name, value)) = &self.mark {
+            head.extend(name.as_str().as_bytes());
+            head.extend(b": ");
             head.extend(value.as_bytes());
             head.extend(b"\r\n");
         }

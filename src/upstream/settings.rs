@@ -4,6 +4,7 @@
 
 use crate::addr::{Authority, AuthorityError, Host, HostError, Name, Port};
 use base64::Engine;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,8 @@ pub struct Settings {
     pub nameservers: Option<Vec<SocketAddr>>,
     /// `upstream.proxy`.
     pub proxy: Option<Parent>,
+    /// Sent to a parent proxy with each CONNECT, so that one that comes back is known.
+    pub mark: Option<(HeaderName, HeaderValue)>,
     /// `timeout.connect`: bounds a lookup, and a dial with all its attempts, each on its own.
     pub connect_timeout: Duration,
     /// The system's files.
@@ -135,6 +138,7 @@ impl Default for Settings {
             own: Vec::new(),
             nameservers: None,
             proxy: None,
+            mark: None,
             connect_timeout: Duration::from_secs(10),
             files: SystemFiles::default(),
         }

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The program under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -255,7 +255,12 @@ impl Gateway {
         files.sort();
         let mut lines = Vec::new();
         for file in files {
-            let text = std::fs::read_to_string(file).unwrap();
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                // Swept away meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => panic!("{error}"),
+            };
             // A line without its end is being written.
             for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
                 lines.push(serde_json::from_str(line).expect("every line is JSON"));
@@ -490,7 +495,14 @@ impl Origin {
         alpn: &[&str],
         serve: impl Fn(rustls::StreamOwned<rustls::ServerConnection, TcpStream>) + Send + Sync + 'static,
     ) -> Self {
-        let config = server_config(names, alpn);
+        Self::tls_as(server_config(names, alpn), serve)
+    }
+
+    /// A TLS origin with a server of a test's own.
+    pub fn tls_as(
+        config: Arc<rustls::ServerConfig>,
+        serve: impl Fn(rustls::StreamOwned<rustls::ServerConnection, TcpStream>) + Send + Sync + 'static,
+    ) -> Self {
         Self::plain(move |recorded| {
             let server = rustls::ServerConnection::new(config.clone()).unwrap();
             serve(rustls::StreamOwned::new(server, recorded.stream));
@@ -557,34 +569,65 @@ pub fn read_request(stream: &mut impl Read) -> String {
     head
 }
 
-/// The CA that test origins have their certificates from; gateways of [`Setup`] trust it.
+/// A CA that test origins have their certificates from.
 pub struct TestCa {
     pub pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
+/// The one that gateways of [`Setup`] trust.
 pub fn test_ca() -> &'static TestCa {
     static CA: std::sync::OnceLock<TestCa> = std::sync::OnceLock::new();
-    CA.get_or_init(|| {
+    CA.get_or_init(|| TestCa::new("Portcullis test origins"))
+}
+
+impl TestCa {
+    pub fn new(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "Portcullis test origins");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let certificate = params.self_signed(&key).unwrap();
-        TestCa { pem: certificate.pem(), issuer: rcgen::Issuer::new(params, key) }
-    })
+        Self { pem: certificate.pem(), issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// A server's certificate and key.
+    pub fn certificate(&self, names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (
+            certificate.der().clone(),
+            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+        )
+    }
+
+    /// The list, in PEM, that revokes this certificate and no other.
+    pub fn revoking(&self, certificate: &CertificateDer<'_>) -> String {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: (now - hour).into(),
+            next_update: (now + hour).into(),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: rcgen::SerialNumber::from(parsed.raw_serial().to_vec()),
+                revocation_time: (now - hour).into(),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
 }
 
 /// A server's certificate and key from the test CA.
 pub fn certificate(names: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-    let params = rcgen::CertificateParams::new(names).unwrap();
-    let certificate = params.signed_by(&key, &test_ca().issuer).unwrap();
-    (
-        certificate.der().clone(),
-        PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
-    )
+    test_ca().certificate(names)
 }
 
 /// A server whose certificate from the test CA has expired.
@@ -605,7 +648,14 @@ pub fn expired(names: &[&str]) -> Arc<rustls::ServerConfig> {
 }
 
 pub fn server_config(names: &[&str], alpn: &[&str]) -> Arc<rustls::ServerConfig> {
-    let (certificate, key) = certificate(names);
+    server_as(certificate(names), alpn)
+}
+
+/// A server with this certificate and key.
+pub fn server_as(
+    (certificate, key): (CertificateDer<'static>, PrivateKeyDer<'static>),
+    alpn: &[&str],
+) -> Arc<rustls::ServerConfig> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -80,6 +80,7 @@ impl Backend for Fake {
             observe: false,
             attended: self.attended.load(Ordering::SeqCst),
             warnings: vec!["the policy of ci is pinned to version 3".into()],
+            notes: Vec::new(),
             sandboxes: self.sandboxes.iter().map(|name| sandbox(name)).collect(),
         }
     }

@@ -180,6 +180,7 @@ pub fn status() -> Status {
         observe: false,
         attended: 1,
         warnings: Vec::new(),
+        notes: Vec::new(),
         sandboxes: vec![sandbox("agent"), ci],
     }
 }

@@ -79,7 +79,10 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         .iter()
         .filter_map(|l| l.socket.address())
         .chain(metrics.iter().filter_map(|m| m.local_addr().ok()));
-    let upstream = Arc::new(Upstream::new(upstream_settings(config, own.collect())?)?);
+    let mark = proxy::loop_mark();
+    let way_out = upstream_settings(config, own.collect())?;
+    let way_out = upstream::Settings { mark: Some(mark.clone()), ..way_out };
+    let upstream = Arc::new(Upstream::new(way_out)?);
     let tasks = Tasks::new();
     let gate = Gate::new(Parts {
         settings: proxy::Settings {
@@ -94,6 +97,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         gauges,
         vault: vault.clone(),
         tasks,
+        mark,
     });
     // What is served has its routes from the first connection on.
     let models = Models::new(gate.clone(), sandboxes.clone(), recorder.clone(), config);
@@ -129,6 +133,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         writer,
         registry,
         metrics,
+        ca,
         bundle,
         lock,
         policies,
@@ -228,6 +233,7 @@ fn facts(loaded: &Loaded, said: &Said) -> Facts {
         state_dir: config.state_dir.display().to_string(),
         config: said.config.clone(),
         observe: said.observe,
+        notes: super::banner::notes(loaded),
         sandboxes: config.sandboxes.iter().map(each).collect(),
     }
 }
@@ -269,7 +275,7 @@ fn slots(files: u64) -> usize {
     usize::try_from(slots.clamp(8, 1 << 20)).unwrap_or(1 << 20)
 }
 
-fn trust(config: &Config) -> crate::tls::Settings {
+pub(super) fn trust(config: &Config) -> crate::tls::Settings {
     crate::tls::Settings {
         ca_files: config.upstream.ca_files.clone(),
         crl_files: config.upstream.crl_files.clone(),
@@ -282,6 +288,7 @@ fn traffic(config: &Config, vault: &Vault) -> crate::traffic::Settings {
         rotate: config.traffic.rotate,
         keep_for: config.traffic.keep_for,
         max_size: config.traffic.max_size,
+        keep: config.traffic.max_files.map(|most| most.get() as usize),
         ..crate::traffic::Settings::in_state_dir(&config.state_dir)
     }
 }
@@ -328,7 +335,7 @@ fn upstream_settings(config: &Config, own: Vec<SocketAddr>) -> anyhow::Result<up
         None => None,
         Some(parent) => Some(upstream::Parent {
             authority: parent.address.clone(),
-            credential: parent.credential.as_ref().map(credential).transpose()?,
+            credential: parent_credential(config)?,
             no_proxy: parent.no_proxy.iter().map(no_proxy).collect(),
             resolve: match parent.resolve {
                 Resolve::Local => upstream::Resolve::Local,
@@ -345,6 +352,12 @@ fn upstream_settings(config: &Config, own: Vec<SocketAddr>) -> anyhow::Result<up
         connect_timeout: config.timeout.connect,
         ..upstream::Settings::default()
     })
+}
+
+/// What the parent proxy asks for, read now.
+pub(super) fn parent_credential(config: &Config) -> anyhow::Result<Option<upstream::Credential>> {
+    let source = config.upstream.proxy.as_ref().and_then(|proxy| proxy.credential.as_ref());
+    source.map(credential).transpose()
 }
 
 fn credential(source: &CredentialSource) -> anyhow::Result<upstream::Credential> {

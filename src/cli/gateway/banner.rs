@@ -61,6 +61,14 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
     Ok(())
 }
 
+/// What the way it is set up does not keep apart or can't see, as `status` says it.
+pub(super) fn notes(loaded: &Loaded) -> Vec<String> {
+    let uid = "who runs as the same uid on this host could open the control socket and the gateway's \
+               own files: use another uid or a container to keep what you guard apart";
+    let notices = loaded.notices.iter().map(ToString::to_string);
+    std::iter::once(uid.to_owned()).chain(notices).collect()
+}
+
 /// Who answers at `inference.local`, where anybody does.
 fn models(running: &Running) -> String {
     let mut text = String::new();

@@ -8,14 +8,14 @@ use std::path::Path;
 
 /// The lock of a state directory, held until it is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct StateLock {
+pub(in crate::cli) struct StateLock {
     #[expect(dead_code, reason = "the kernel holds the lock for as long as it is open")]
     file: File,
 }
 
 impl StateLock {
     /// Makes the directory (0700) where it is missing, and takes it.
-    pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn take(dir: &Path) -> anyhow::Result<Self> {
         let shown = dir.display();
         DirBuilder::new()
             .recursive(true)

@@ -15,6 +15,8 @@ mod policies;
 mod run;
 mod watch;
 
+pub(super) use lock::StateLock;
+
 use super::settings::{ConfigArgs, SocketArgs};
 use crate::config::{Flags, Loaded};
 use std::net::SocketAddr;

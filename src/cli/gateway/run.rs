@@ -1,5 +1,6 @@
 //! The gateway while it runs: signals, changed files, metrics, and the way to stop.
 
+use super::assemble::{parent_credential, trust};
 use super::lock::StateLock;
 use super::operator::{self, Operator};
 use super::policies::{Floor, Order, Policies, Why};
@@ -12,7 +13,7 @@ use crate::control::wire::{Changed, Problem};
 use crate::metrics::{Health, Registry, serve};
 use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
 use crate::record::Event;
-use crate::tls::Origins;
+use crate::tls::{Ca, Origins};
 use crate::traffic::{Recorder, WriterThread, Writing};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub(super) struct Running {
     pub(super) writer: WriterThread,
     pub(super) registry: Registry,
     pub(super) metrics: Option<std::net::TcpListener>,
+    pub(super) ca: Ca,
     /// System roots and the gateway's CA in one file.
     pub(super) bundle: PathBuf,
     /// Held until the last record stands.
@@ -190,31 +192,28 @@ impl Running {
             // What changes while it is read is read again: the files are noted first.
             watched.note();
             let loaded = reread()?;
+            if loaded.config.state_dir != self.loaded.config.state_dir {
+                anyhow::bail!("`state_dir` can't change while the gateway runs: restart it");
+            }
             watched.watch(&loaded.files);
             let policies = self.policies.compiled(&loaded)?;
-            let origins = Origins::new(&crate::tls::Settings {
-                ca_files: loaded.config.upstream.ca_files.clone(),
-                crl_files: loaded.config.upstream.crl_files.clone(),
-            })?;
-            Ok::<_, anyhow::Error>((loaded, policies, origins))
+            let origins = Origins::new(&trust(&loaded.config))?;
+            let parent = parent_credential(&loaded.config)?;
+            Ok::<_, anyhow::Error>((loaded, policies, origins, parent))
         };
         match read() {
             Err(error) => {
                 self.policies.rejected(&self.loaded.config, &error);
                 Err(Problem::conflict(format!("the last good policy stays in force: {error:#}")))
             }
-            Ok((loaded, compiled, origins)) => {
-                if needs_restart(&self.loaded, &loaded) {
-                    tracing::warn!(
-                        "listeners, limits, timeouts and the sources of credentials change with a restart"
-                    );
+            Ok((loaded, compiled, origins, parent)) => {
+                let later = waits_for_restart(&self.loaded, &loaded);
+                if !later.is_empty() {
+                    let changed = later.join(", ");
+                    tracing::warn!(changed, "in force with a restart");
                 }
-                let trust = &loaded.config.upstream;
-                let old = &self.loaded.config.upstream;
-                if trust.ca_files != old.ca_files || trust.crl_files != old.crl_files {
-                    self.gate.origins.store(Arc::new(origins));
-                    self.workers.forget_pooled();
-                }
+                self.trust(origins);
+                self.gate.upstream.set_parent_credential(parent.as_ref());
                 let why = Why::itself("reload");
                 self.operator.models.reload(&loaded.config);
                 self.policies.swap(&loaded.config, &self.sandboxes, compiled, &why).await;
@@ -222,6 +221,19 @@ impl Running {
                 Ok(())
             }
         }
+    }
+
+    /// From now on these are whom origins are verified by. What was opened under others is not used
+    /// again, and clients find the operator's roots in the bundle.
+    fn trust(&self, origins: Origins) {
+        if origins.trusts_as(&self.gate.origins.load()) {
+            return;
+        }
+        if let Err(error) = self.ca.write_bundle(&self.loaded.config.state_dir, origins.roots()) {
+            tracing::warn!(%error, "the bundle for clients keeps the roots of before");
+        }
+        self.gate.origins.store(Arc::new(origins));
+        self.workers.forget_pooled();
     }
 
     /// Tells operators what happens, and serves them.
@@ -253,8 +265,9 @@ impl Running {
         gauges.pooled.store(number(self.workers.pooled()), Ordering::Relaxed);
         gauges.tunnels.store(number(self.workers.tunnels()), Ordering::Relaxed);
         gauges.records.store(number(self.recorder.queued()), Ordering::Relaxed);
-        let minted = i64::try_from(self.gate.intercept.leaves().minted()).unwrap_or(i64::MAX);
-        gauges.leaves.store(minted, Ordering::Relaxed);
+        gauges.leaves.store(number(self.gate.intercept.leaves().cached()), Ordering::Relaxed);
+        let held = self.sandboxes.values().map(|sandbox| sandbox.queue().counts().held).sum();
+        gauges.held.store(number(held), Ordering::Relaxed);
     }
 
     fn serve_metrics(&self, listener: std::net::TcpListener) -> anyhow::Result<()> {
@@ -264,8 +277,8 @@ impl Running {
         let ends = tasks.clone();
         tasks.spawn(async move {
             let health = || match recorder.writing() {
-                Writing::Failing => Health::NotRecording,
-                _ => Health::Ok,
+                Writing::Failing | Writing::Stopped => Health::NotRecording,
+                Writing::Fine => Health::Ok,
             };
             serve(listener, registry, health, ends.drained()).await;
         });
@@ -302,23 +315,45 @@ impl Running {
     }
 }
 
-fn needs_restart(old: &Loaded, new: &Loaded) -> bool {
+/// What changed in the config and is not in force before a restart, by its keys.
+fn waits_for_restart(old: &Loaded, new: &Loaded) -> Vec<&'static str> {
     let (old, new) = (&old.config, &new.config);
-    let sandboxes = |config: &crate::config::Config| -> Vec<_> {
-        let each = |(name, s): (&Arc<str>, &crate::config::Sandbox)| {
-            (name.clone(), s.limits, s.identity, s.approval.mode)
-        };
-        config.sandboxes.iter().map(each).collect()
+    let (up, other) = (&old.upstream, &new.upstream);
+    let proxy = |upstream: &crate::config::Upstream| {
+        upstream.proxy.clone().map(|proxy| (proxy.address, proxy.no_proxy, proxy.resolve))
     };
-    old.listeners != new.listeners
-        || old.state_dir != new.state_dir
-        || old.timeout != new.timeout
-        || old.metrics != new.metrics
-        || old.buffer != new.buffer
-        || old.traffic != new.traffic
-        || old.credentials != new.credentials
-        || old.upstream.hosts != new.upstream.hosts
-        || old.upstream.proxy != new.upstream.proxy
-        || old.upstream.allow_internal != new.upstream.allow_internal
-        || sandboxes(old) != sandboxes(new)
+    let timeout = |config: &crate::config::Config| {
+        // The drain's is read when it begins.
+        crate::config::Timeout { drain: Duration::ZERO, ..config.timeout }
+    };
+    [
+        ("listen", old.listeners != new.listeners),
+        ("timeout", timeout(old) != timeout(new)),
+        ("metrics", old.metrics != new.metrics),
+        ("buffer", (old.buffer.graphql, old.buffer.rpc) != (new.buffer.graphql, new.buffer.rpc)),
+        ("traffic", old.traffic != new.traffic),
+        ("credentials", old.credentials != new.credentials),
+        ("upstream.hosts", up.hosts != other.hosts),
+        ("upstream.proxy", proxy(up) != proxy(other)),
+        ("upstream.allow_internal", up.allow_internal != other.allow_internal),
+        ("upstream.nameservers", up.nameservers != other.nameservers),
+        ("sandboxes", !old.sandboxes.keys().eq(new.sandboxes.keys())),
+        ("limits", differ(old, new, |sandbox| &sandbox.limits)),
+        ("identity", differ(old, new, |sandbox| &sandbox.identity)),
+        ("approval", differ(old, new, |sandbox| &sandbox.approval)),
+        ("agent_api", differ(old, new, |sandbox| &sandbox.agent_api)),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}
+
+/// Whether a sandbox of both has two values of this.
+fn differ<T: PartialEq>(
+    old: &crate::config::Config,
+    new: &crate::config::Config,
+    value: impl Fn(&crate::config::Sandbox) -> &T,
+) -> bool {
+    let both = old.sandboxes.iter().filter_map(|(name, was)| Some((was, new.sandboxes.get(name)?)));
+    both.into_iter().any(|(was, is)| value(was) != value(is))
 }

@@ -60,6 +60,9 @@ pub struct Status {
     /// What is wrong or worth knowing, one sentence each: a rejected policy, a pinned sandbox.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What the way it is set up does not keep apart or can't see, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The sandboxes, as in `GET /v1/sandboxes`.
     pub sandboxes: Vec<SandboxStatus>,
 }

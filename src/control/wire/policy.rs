@@ -42,7 +42,7 @@ pub struct PolicyVersion {
     pub at: String,
     /// Its digest.
     pub policy: String,
-    /// Why: `start`, `reload`, `apply`, `approved`, `rollback`, `unpin`.
+    /// Why: `start`, `reload`, `apply`, `approved`, `rollback`, `unpin`, `undo`.
     pub why: String,
     /// Who, where a person did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -62,6 +62,7 @@ pub(super) struct Facts {
     pub(super) state_dir: String,
     pub(super) config: Option<String>,
     pub(super) observe: bool,
+    pub(super) notes: Vec<String>,
     pub(super) sandboxes: BTreeMap<Arc<str>, SandboxFacts>,
 }
 
@@ -136,7 +137,7 @@ impl Backend for Operator {
     fn status(&self) -> Status {
         let sandboxes: Vec<SandboxStatus> =
             self.sandboxes.iter().map(|(name, s)| self.sandbox_status(name, s)).collect();
-        let recording = self.recorder.writing() != Writing::Failing;
+        let recording = self.recorder.writing() == Writing::Fine;
         let (at, since) = self.started;
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -154,6 +155,7 @@ impl Backend for Operator {
             attended: *self.attended.borrow() as u64
                 + self.facts.sandboxes.values().filter(|facts| facts.notifies).count() as u64,
             warnings: warnings(&sandboxes, recording, self.facts.observe),
+            notes: self.facts.notes.clone(),
             sandboxes,
         }
     }
