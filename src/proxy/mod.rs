@@ -43,6 +43,7 @@ mod outbound;
 mod refuse;
 mod relay;
 mod request;
+mod respond;
 mod rest;
 mod ruling;
 mod sandbox;

@@ -2,6 +2,8 @@
 //!
 //! The shape is `interfaces.md`'s: HTTP problem JSON (RFC 9457), gRPC status, or a JSON-RPC error.
 
+mod words;
+
 use super::body::DownBody;
 use crate::addr::{Authority, AuthorityError, PathError, Shown};
 use crate::inference::{Shape, error_body};
@@ -14,14 +16,13 @@ use serde_json::json;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+use words::{grpc_status, guidance, next_steps, title};
 
 /// The largest refusal body, in bytes.
 const MAX_BODY: usize = 4096;
 /// What of it is left for what stands around a problem object, an RPC's error object the most.
 const ROUND: usize = 1024;
 const RPC_MESSAGE: usize = 256;
-/// The longest id of a call that is given back.
-const RPC_ID: usize = 256;
 
 /// Why something is refused or failed, with all that its answer and its record need.
 #[derive(Clone, Debug)]
@@ -301,9 +302,8 @@ impl Refusal {
     }
 
     fn rpc(&self, asker: &Asker<'_>, id: &str) -> Response<DownBody> {
-        let id = Some(id).filter(|id| id.len() <= RPC_ID);
-        let id = id.and_then(|id| serde_json::value::RawValue::from_string(id.to_owned()).ok());
-        let id = id.map_or(serde_json::Value::Null, |raw| json!(raw));
+        let id = serde_json::value::RawValue::from_string(id.to_owned())
+            .map_or(serde_json::Value::Null, |raw| json!(raw));
         let body = json!({
             "jsonrpc": "2.0",
             "id": id,
@@ -357,87 +357,6 @@ impl Refusal {
             after.unwrap_or_default(),
         )
         .into_bytes()
-    }
-}
-
-fn title(error: Option<ErrorKind>) -> &'static str {
-    match error {
-        None => "Not served",
-        Some(error) => match error {
-            ErrorKind::PolicyDenied
-            | ErrorKind::ApprovalRequired
-            | ErrorKind::ApprovalDenied
-            | ErrorKind::ApprovalTimeout => "Forbidden by policy",
-            ErrorKind::QueueFull => "Too many questions are waiting",
-            ErrorKind::AddressRefused => "Address refused",
-            ErrorKind::PlaceholderMisuse => "Placeholder sent to the wrong host",
-            ErrorKind::NameMismatch => "Names disagree",
-            ErrorKind::MalformedRequest => "Malformed request",
-            ErrorKind::LimitExceeded => "Limit exceeded",
-            ErrorKind::CredentialUnavailable => "Credential unavailable",
-            ErrorKind::UpstreamTls => "Origin's TLS not trusted",
-            ErrorKind::UpstreamUnreachable => "Origin unreachable",
-            ErrorKind::UpstreamTimeout => "Origin too slow",
-            ErrorKind::UpstreamProtocol => "Origin's answer not understood",
-            ErrorKind::InferenceRoute => "Not served here",
-            ErrorKind::RequestTimeout => "Request too slow",
-            ErrorKind::MethodRefused => "Method refused",
-            ErrorKind::Loop => "Loop",
-            ErrorKind::RecordFailure => "Traffic can't be recorded",
-            ErrorKind::Draining => "Gateway is stopping",
-        },
-    }
-}
-
-fn guidance(error: Option<ErrorKind>) -> &'static str {
-    match error {
-        None => "Nothing to do.",
-        Some(error) => match error {
-            ErrorKind::ApprovalRequired | ErrorKind::ApprovalTimeout => {
-                "Do not retry or try another host. Wait on the URL below, then retry once."
-            }
-            ErrorKind::PolicyDenied
-            | ErrorKind::ApprovalDenied
-            | ErrorKind::AddressRefused
-            | ErrorKind::PlaceholderMisuse => {
-                "Do not retry or try another host. Tell the operator what you need and why."
-            }
-            ErrorKind::QueueFull | ErrorKind::LimitExceeded => {
-                "Slow down, and retry once after the time given."
-            }
-            ErrorKind::NameMismatch
-            | ErrorKind::MalformedRequest
-            | ErrorKind::MethodRefused
-            | ErrorKind::InferenceRoute => "Correct the request before sending it again.",
-            ErrorKind::CredentialUnavailable
-            | ErrorKind::UpstreamTls
-            | ErrorKind::UpstreamProtocol
-            | ErrorKind::Loop
-            | ErrorKind::RecordFailure => "Do not retry. The operator must look at it.",
-            ErrorKind::UpstreamUnreachable
-            | ErrorKind::UpstreamTimeout
-            | ErrorKind::RequestTimeout
-            | ErrorKind::Draining => "Retry once, a little later.",
-        },
-    }
-}
-
-/// What a client can do about a question that waits.
-fn next_steps(number: u64) -> serde_json::Value {
-    json!([
-        { "action": "wait", "url": format!("http://policy.local/v1/requests/r{number}/wait?timeout=300") },
-        { "action": "ask_operator", "command": format!("portcullis requests approve r{number}") },
-    ])
-}
-
-/// gRPC status codes (grpc/doc/statuscodes.md).
-fn grpc_status(status: u16) -> &'static str {
-    match status {
-        403 => "7",
-        413 | 429 => "8",
-        408 | 504 => "4",
-        502 | 503 => "14",
-        _ => "13",
     }
 }
 

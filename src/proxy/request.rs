@@ -3,8 +3,8 @@
 //! Every entrance ends here. There is one place where a request is let through, and it needs a
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
-use super::body::{DownBody, Pace, Peeked, Streaming, UpBody, Upload};
-use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send, sentence};
+use super::body::{DownBody, Pace, Peeked, UpBody, Upload};
+use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send};
 use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::inference;
@@ -14,26 +14,21 @@ use super::judged::JudgedBody;
 use super::local;
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
-use super::scrub;
 use super::target::{Target, canonical};
 use super::upgrade;
 use crate::policy::{Code, Permit};
 use crate::record::Judged;
 use crate::upstream::http::Received;
-use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header;
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// The largest part of a refused request's body that is read for the sake of the connection.
 const SKIP: usize = 64 * 1024;
-
-/// A response this long or shorter leaves in one write with its head, if it is there in time.
-pub(super) const AHEAD: u64 = 16 * 1024;
 
 /// A request on its way, after its head was understood.
 pub(crate) struct Exchange {
@@ -411,95 +406,4 @@ impl Exchange {
             Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => Err(refusal),
         }
     }
-
-    /// The origin's answer as the client gets it.
-    async fn respond(
-        &mut self,
-        connection: &Connection,
-        response: Response<Received>,
-        (carrier, upload): (Carrier, Upload),
-        plan: Option<&Plan>,
-    ) -> Result<Response<DownBody>, Refusal> {
-        let (mut head, body) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let detail = "the origin switched protocols without being asked";
-            return Err(Refusal::unjudged(Code::BadUpgrade, detail));
-        }
-        if !headers::decoded(&head.headers) {
-            let detail = "the origin's answer has a transfer coding beside `chunked`";
-            return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
-        }
-        let negotiates =
-            head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
-        headers::clean_response(&mut head.headers);
-        head.version = Version::HTTP_11;
-        head.extensions = hyper_reason(&head.extensions);
-        let body = match plan {
-            Some(plan) => plan.receive(&mut head, body, self.head.method == Method::HEAD)?,
-            None => scrub::Answer::plain(body),
-        };
-        let mut streaming = Box::new(Streaming {
-            body,
-            first: None,
-            broken: None,
-            open: None,
-            lease: (!negotiates).then_some(carrier.lease),
-            upload: Some(upload),
-            idle: connection.gate.settings.timeouts.idle,
-            tee: None,
-            trailers: self.framing.trailers,
-            done: false,
-        });
-        let short = http_body::Body::size_hint(&streaming.body)
-            .exact()
-            .is_some_and(|n| n <= AHEAD && n > 0);
-        if short && self.head.method != Method::HEAD {
-            ahead(&mut streaming).await;
-            if let Some(error) = streaming.broke() {
-                return Err(Refusal::unjudged(error.code(), sentence(&error)));
-            }
-        }
-        let started = self.open.started();
-        let record = self.open.record();
-        record.status = Some(head.status.as_u16());
-        record.ms.first_byte = Some(started.elapsed());
-        if let Some(watch) = self.open.watch() {
-            watch.due(connection.gate.settings.timeouts.idle);
-        }
-        streaming.open = Some(self.open.take());
-        Ok(Response::from_parts(head, DownBody::stream(streaming)))
-    }
-}
-
-/// Waits at most two turns of the runtime for the first frame.
-pub(super) async fn ahead(streaming: &mut Streaming) {
-    let mut turns = 0;
-    std::future::poll_fn(|cx| {
-        if streaming.poll_ahead(cx).is_ready() || turns == 2 {
-            return Poll::Ready(());
-        }
-        turns += 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-/// Schemes that authenticate the connection rather than the request: it can't be shared.
-fn connection_bound(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|value| {
-        value.split(',').any(|challenge| {
-            let scheme = challenge.trim().split(' ').next().unwrap_or("");
-            scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
-        })
-    })
-}
-
-/// Of the origin's extensions only the reason phrase goes on.
-pub(super) fn hyper_reason(extensions: &http::Extensions) -> http::Extensions {
-    let mut kept = http::Extensions::new();
-    if let Some(reason) = extensions.get::<hyper::ext::ReasonPhrase>() {
-        kept.insert(reason.clone());
-    }
-    kept
 }

@@ -31,6 +31,7 @@ use super::headers;
 use super::judged::{self, Ungathered};
 use super::refuse::{Form, Refusal};
 use super::request::{self, Exchange};
+use super::respond;
 use super::scrub;
 use crate::addr::Host;
 use crate::inference::{
@@ -377,8 +378,8 @@ async fn respond(
         done: false,
     });
     let length = http_body::Body::size_hint(&streaming.body).exact();
-    if length.is_some_and(|n| n <= request::AHEAD && n > 0) {
-        request::ahead(&mut streaming).await;
+    if length.is_some_and(|n| n <= respond::AHEAD && n > 0) {
+        respond::ahead(&mut streaming).await;
     }
     let started = exchange.open.started();
     let record = exchange.open.record();

@@ -1,0 +1,111 @@
+//! The origin's answer on its way to the client: cleaned, scrubbed where it has to be, and begun.
+
+use super::body::{DownBody, Streaming, Upload};
+use super::carry::{Carrier, sentence};
+use super::gate::Connection;
+use super::headers;
+use super::inject::Plan;
+use super::refuse::Refusal;
+use super::request::Exchange;
+use super::scrub;
+use crate::policy::Code;
+use crate::upstream::http::Received;
+use http::header::{self, HeaderValue};
+use http::{Method, Response, StatusCode, Version};
+use std::task::Poll;
+
+/// A response this long or shorter leaves in one write with its head, if it is there in time.
+pub(super) const AHEAD: u64 = 16 * 1024;
+
+impl Exchange {
+    /// The origin's answer as the client gets it.
+    pub(super) async fn respond(
+        &mut self,
+        connection: &Connection,
+        response: Response<Received>,
+        (carrier, upload): (Carrier, Upload),
+        plan: Option<&Plan>,
+    ) -> Result<Response<DownBody>, Refusal> {
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let detail = "the origin switched protocols without being asked";
+            return Err(Refusal::unjudged(Code::BadUpgrade, detail));
+        }
+        if !headers::decoded(&head.headers) {
+            let detail = "the origin's answer has a transfer coding beside `chunked`";
+            return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
+        }
+        let negotiates =
+            head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
+        headers::clean_response(&mut head.headers);
+        head.version = Version::HTTP_11;
+        head.extensions = hyper_reason(&head.extensions);
+        let body = match plan {
+            Some(plan) => plan.receive(&mut head, body, self.head.method == Method::HEAD)?,
+            None => scrub::Answer::plain(body),
+        };
+        let mut streaming = Box::new(Streaming {
+            body,
+            first: None,
+            broken: None,
+            open: None,
+            lease: (!negotiates).then_some(carrier.lease),
+            upload: Some(upload),
+            idle: connection.gate.settings.timeouts.idle,
+            tee: None,
+            trailers: self.framing.trailers,
+            done: false,
+        });
+        let short = http_body::Body::size_hint(&streaming.body)
+            .exact()
+            .is_some_and(|n| n <= AHEAD && n > 0);
+        if short && self.head.method != Method::HEAD {
+            ahead(&mut streaming).await;
+            if let Some(error) = streaming.broke() {
+                return Err(Refusal::unjudged(error.code(), sentence(&error)));
+            }
+        }
+        let started = self.open.started();
+        let record = self.open.record();
+        record.status = Some(head.status.as_u16());
+        record.ms.first_byte = Some(started.elapsed());
+        if let Some(watch) = self.open.watch() {
+            watch.due(connection.gate.settings.timeouts.idle);
+        }
+        streaming.open = Some(self.open.take());
+        Ok(Response::from_parts(head, DownBody::stream(streaming)))
+    }
+}
+
+/// Waits at most two turns of the runtime for the first frame.
+pub(super) async fn ahead(streaming: &mut Streaming) {
+    let mut turns = 0;
+    std::future::poll_fn(|cx| {
+        if streaming.poll_ahead(cx).is_ready() || turns == 2 {
+            return Poll::Ready(());
+        }
+        turns += 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Schemes that authenticate the connection rather than the request: it can't be shared.
+fn connection_bound(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| {
+        value.split(',').any(|challenge| {
+            let scheme = challenge.trim().split(' ').next().unwrap_or("");
+            scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
+        })
+    })
+}
+
+/// Of the origin's extensions only the reason phrase goes on.
+pub(super) fn hyper_reason(extensions: &http::Extensions) -> http::Extensions {
+    let mut kept = http::Extensions::new();
+    if let Some(reason) = extensions.get::<hyper::ext::ReasonPhrase>() {
+        kept.insert(reason.clone());
+    }
+    kept
+}
