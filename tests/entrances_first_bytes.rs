@@ -9,6 +9,7 @@ use common::{Gateway, Origin, Setup, problem, read_all, read_head, read_response
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// Writes one byte at a time, each in a segment of its own (TCP_NODELAY is set).
 fn slowly(stream: &mut impl Write, bytes: &[u8]) {
@@ -335,6 +336,32 @@ fn an_http2_client_that_asks_nothing_is_told_to_go_away() {
     assert!(frames::outcome(&mut client, 1).is_none());
     let record = gateway.record(1);
     assert_eq!((&record["code"], &record["scheme"]), (&"header_timeout".into(), &"http".into()));
+}
+
+#[test]
+fn a_request_that_crosses_the_goaway_is_answered() {
+    let origin = Origin::tls(&["origin.test"], &["http/1.1"], |mut stream| {
+        if !read_head(&mut stream).is_empty() {
+            // Longer than a client has that asks nothing.
+            std::thread::sleep(Duration::from_millis(1_500));
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+        }
+    });
+    let setup = Setup::allow_all(&["origin.test"], origin.port());
+    let gateway = setup.more("timeout: { header: 1s }\n").start();
+    let authority = format!("origin.test:{}", origin.port());
+    let mut client = gateway.tls(&authority, "origin.test", &["h2"]);
+    client.write_all(&frames::hello()).unwrap();
+    client.flush().unwrap();
+    let first = std::iter::from_fn(|| frames::read(&mut client)).find(|f| f.kind == frames::GOAWAY);
+    assert_eq!(first.unwrap().payload[4..], [0; 4]);
+    let fields =
+        [(":method", "GET"), (":scheme", "https"), (":authority", &*authority), (":path", "/")];
+    client.write_all(&frames::headers(1, &fields, true)).unwrap();
+    client.flush().unwrap();
+    let seen: Vec<_> = std::iter::from_fn(|| frames::read(&mut client)).collect();
+    let answer = seen.iter().find(|f| f.kind == frames::DATA && f.stream == 1);
+    assert_eq!(answer.map(|f| &f.payload[..]), Some(&b"hi"[..]), "{seen:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod attack;
 mod common;
 mod http_kit;
+mod operation_kit;
 
 use attack::frames::{self, Frame, data, frame, headers};
 use bytes::Bytes;
@@ -347,4 +348,58 @@ fn a_client_that_leaves_in_an_answer_cancels_it_at_the_origin() {
     assert_eq!(end, Some((true, CANCEL.to_vec())));
     let record = gateway.record(1);
     assert_eq!((&record["outcome"], &record["code"]), (&"failed".into(), &"client_gone".into()));
+}
+
+/// The origin answers at once and takes no more than its first window; the client goes, having said all
+/// of its body or not.
+async fn left_with_an_upload_under_way(whole: bool) {
+    let (tell, told) = channel();
+    let origin = by_hand(move |io| {
+        let stream = asked(io).unwrap();
+        say(io, &headers(stream, OK, false));
+        let end = std::iter::from_fn(|| next(io)).find(|frame| frame.kind == frames::RST_STREAM);
+        tell.send(end.map(|end| (end.stream == stream, end.payload))).unwrap();
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let mut client = client(&gateway, port).await;
+    let ask = request("POST", port, "/").body(()).unwrap();
+    let (response, mut up) = client.send_request(ask, false).unwrap();
+    up.send_data(vec![0x5a; 100 * 1024].into(), whole).unwrap();
+    let down = soon(response).await.unwrap().into_body();
+    // Until the gateway has all of it, and the origin's window is used up.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop((down, up));
+    let end = tokio::task::spawn_blocking(move || told.recv_timeout(PATIENCE).unwrap());
+    assert_eq!(end.await.unwrap(), Some((true, CANCEL.to_vec())), "{whole}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_its_upload_waits_for_a_window_cancels_it() {
+    left_with_an_upload_under_way(false).await;
+    left_with_an_upload_under_way(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_connection_to_an_address_that_is_closed_now_is_not_used() {
+    let origin =
+        H2Origin::tls(async |_: http::Request<h2::RecvStream>, respond| reply(respond, 200, b""));
+    let port = origin.port();
+    let opens = |net: &str| {
+        format!(
+            "  all:\n    endpoints:\n      - {{ port: {port}, protocol: rest, access: full, allowed_ips: [\"{net}\"] }}\n"
+        )
+    };
+    let gateway = Setup::policy(&opens("127.0.0.0/8")).start();
+    let mut client = client(&gateway, port).await;
+    let mut status = async || {
+        let asked = request("GET", port, "/").body(()).unwrap();
+        let (response, _) = client.send_request(asked, true).unwrap();
+        soon(response).await.unwrap().status()
+    };
+    assert_eq!(status().await, 200);
+    operation_kit::reload(&gateway, &opens("192.0.2.0/24"), 2);
+    assert_eq!(status().await, 403);
+    operation_kit::reload(&gateway, &opens("127.0.0.0/8"), 3);
+    assert_eq!(status().await, 200);
 }

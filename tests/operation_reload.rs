@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::fs;
 use std::io::Write;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 fn policy(entries: &str) -> String {
     format!("version: 1\nnetwork_policies:\n{entries}")
@@ -387,6 +388,19 @@ fn the_parent_proxy_is_shown_a_new_credential_as_soon_as_its_file_holds_one() {
     let second = [basic("ana:second"), basic("ana:second")];
     wait_for(PATIENCE, || (shown() == second).then_some(()));
     assert!(!gateway.log().contains("with a restart"), "{}", gateway.log());
+    // Another parent is asked after a restart, and until then its password goes to nobody.
+    let config = path(&gateway, "config.yaml");
+    let other = common::text(&config).replace(&parent.at.to_string(), "other.test:3128");
+    fs::write(&config, other).unwrap();
+    wait_for(PATIENCE, || gateway.log().contains("upstream.proxy").then_some(()));
+    let reloads = || gateway.log().matches("reloading").count();
+    let before = reloads();
+    replace(&gateway, "corp-secret", "ana:third\n");
+    wait_for(PATIENCE, || (reloads() > before).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(shown(), second);
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -180,10 +180,8 @@ impl Connection {
     }
 
     async fn pooled(&self, permit: &Permit, key: &Key) -> Option<pool::Connection<UpBody>> {
-        while let Some(mut connection) = self.worker.pool.take(key) {
-            if self.gate.upstream.recheck(permit, connection.reached).is_err() {
-                continue;
-            }
+        let fits = |reached| self.gate.upstream.recheck(permit, reached).is_ok();
+        while let Some(mut connection) = self.worker.pool.take(key, fits) {
             let ready = match &mut connection.sender {
                 Sender::Http1(sender) if sender.is_ready() => true,
                 Sender::Http1(sender) => tokio::time::timeout(READY_WITHIN, sender.ready())

@@ -22,8 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What a connection begins with, and the most that it can save.
 const FIRST: u32 = 1_000;
 const MOST: u32 = 10_000;
-/// What comes back: for a frame of an answer, for a request, each second.
+/// What comes back: for a frame of an answer and each such part of it (a client that reads little at a
+/// time gives the windows of stream and connection back each time), for a request, each second.
 const FOR_ANSWER: u32 = 4;
+const PART: usize = 1024;
 const FOR_REQUEST: u32 = 2;
 const FOR_SECOND: u32 = 100;
 
@@ -41,11 +43,16 @@ const ENHANCE_YOUR_CALM: u8 = 11;
 pub(crate) struct Counted {
     io: ClientIo,
     connection: Arc<Connection>,
+    budget: Budget,
+}
+
+/// What a client may still send.
+struct Budget {
     came: Walk,
     left: Walk,
     /// The last stream that the client began.
     stream: u32,
-    budget: u32,
+    saved: u32,
     filled: Instant,
 }
 
@@ -107,20 +114,18 @@ impl Walk {
     }
 }
 
-impl Counted {
-    pub(crate) fn new(io: ClientIo, connection: Arc<Connection>) -> Self {
+impl Budget {
+    fn new() -> Self {
         Self {
-            io,
-            connection,
             came: Walk::behind(PREFACE),
             left: Walk::default(),
             stream: 0,
-            budget: FIRST,
+            saved: FIRST,
             filled: Instant::now(),
         }
     }
 
-    /// Whether what came is within the budget.
+    /// Whether what came is within it.
     fn read(&mut self, bytes: &[u8]) -> bool {
         let (mut spent, mut got) = (0u32, 0u32);
         let stream = &mut self.stream;
@@ -133,15 +138,15 @@ impl Counted {
             }
         });
         self.get(got);
-        if spent > self.budget {
+        if spent > self.saved {
             let seconds = u32::try_from(self.filled.elapsed().as_secs()).unwrap_or(u32::MAX);
             if seconds > 0 {
                 self.filled = Instant::now();
                 self.get(seconds.saturating_mul(FOR_SECOND));
             }
         }
-        let left = self.budget.checked_sub(spent);
-        self.budget = left.unwrap_or_default();
+        let left = self.saved.checked_sub(spent);
+        self.saved = left.unwrap_or_default();
         left.is_some()
     }
 
@@ -150,7 +155,12 @@ impl Counted {
         for buf in bufs {
             let part = &buf[..buf.len().min(wrote)];
             wrote -= part.len();
-            self.left.over(part, |frame| got += if frame.is_control() { 0 } else { FOR_ANSWER });
+            self.left.over(part, |frame| {
+                if !frame.is_control() {
+                    // A length has 24 bits.
+                    got += FOR_ANSWER + (frame.length / PART) as u32;
+                }
+            });
             if wrote == 0 {
                 break;
             }
@@ -159,16 +169,22 @@ impl Counted {
     }
 
     fn get(&mut self, more: u32) {
-        self.budget = self.budget.saturating_add(more).min(MOST.max(self.budget));
+        self.saved = self.saved.saturating_add(more).min(MOST);
+    }
+}
+
+impl Counted {
+    pub(crate) fn new(io: ClientIo, connection: Arc<Connection>) -> Self {
+        Self { io, connection, budget: Budget::new() }
     }
 
     /// Says why the connection ends, where no frame is cut by it and there is room.
     fn calm(&mut self, cx: &mut Context<'_>) {
-        if !self.left.is_between() {
+        if !self.budget.left.is_between() {
             return;
         }
         let mut goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM];
-        goaway[HEADER..HEADER + 4].copy_from_slice(&self.stream.to_be_bytes());
+        goaway[HEADER..HEADER + 4].copy_from_slice(&self.budget.stream.to_be_bytes());
         // There is nothing more to be done for who does not read.
         if let Poll::Ready(Ok(_)) = Pin::new(&mut self.io).poll_write(cx, &goaway) {
             let _ = Pin::new(&mut self.io).poll_flush(cx);
@@ -185,7 +201,7 @@ impl AsyncRead for Counted {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if !this.read(&buf.filled()[before..]) {
+        if !this.budget.read(&buf.filled()[before..]) {
             this.calm(cx);
             let detail = "more HTTP/2 control frames came than a client has use for";
             serve::record(
@@ -207,7 +223,7 @@ impl AsyncWrite for Counted {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = ready!(Pin::new(&mut this.io).poll_write(cx, buf))?;
-        this.wrote([buf], wrote);
+        this.budget.wrote([buf], wrote);
         Poll::Ready(Ok(wrote))
     }
 
@@ -218,7 +234,7 @@ impl AsyncWrite for Counted {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs))?;
-        this.wrote(bufs.iter().map(|buf| &**buf), wrote);
+        this.budget.wrote(bufs.iter().map(|buf| &**buf), wrote);
         Poll::Ready(Ok(wrote))
     }
 
@@ -269,6 +285,20 @@ mod tests {
             prop_assert_eq!(seen, frames);
             prop_assert!(walk.is_between());
         }
+    }
+
+    /// Go's client gives stream and connection back for each 4 KiB that it reads, and others less.
+    #[test]
+    fn who_reads_little_at_a_time_may_say_so_for_as_long_as_answers_come() {
+        let mut budget = Budget::new();
+        assert!(budget.read(&[0; PREFACE]));
+        let windows = frame(8, 0, 1, 4).repeat(2);
+        for _ in 0..10_000 {
+            let answer = frame(DATA, 0, 1, 16 * 1024);
+            budget.wrote([&answer[..]], answer.len());
+            assert!((0..4).all(|_| budget.read(&windows)));
+        }
+        assert!(!budget.read(&frame(8, 0, 1, 4).repeat(MOST as usize + 1)), "for nothing");
     }
 
     #[test]

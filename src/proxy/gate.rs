@@ -267,6 +267,11 @@ impl Connection {
         })
     }
 
+    /// Whether a request is under way.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.phase.serving.load(Ordering::Relaxed) > 0
+    }
+
     /// A head is due: the first of a connection, or one that was begun.
     pub(crate) fn head_due(&self) {
         self.phase.head.store(true, Ordering::Relaxed);

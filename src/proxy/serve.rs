@@ -177,15 +177,33 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
                 let detail = "the first request did not come in time";
                 record(&connection, &Refusal::unjudged(Code::HeaderTimeout, detail), None);
             }
-            // Said with a GOAWAY (RFC 9113 §6.8): what came last is known to have been served.
             Pin::new(&mut http).graceful_shutdown();
-            let _ = tokio::time::timeout(GOODBYE, http).await;
+            farewell(&connection, http).await;
         }
         Err(_) => {}
     }
     if !connection.told() {
         record(&connection, &gone(), None);
     }
+}
+
+/// Polls `http` after its GOAWAY (RFC 9113 §6.8) until the client has taken the last word, or its time
+/// for that is over. A request that has crossed the GOAWAY is served to its end.
+async fn farewell<T>(connection: &Connection, http: impl Future<Output = T>) {
+    let (mut http, mut over) = (std::pin::pin!(http), std::pin::pin!(tokio::time::sleep(GOODBYE)));
+    std::future::poll_fn(|cx| {
+        if http.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let cut = match connection.watch.live().poll_cut(cx) {
+            // What brought it here; a request has another one.
+            Poll::Ready(End::Deadline) | Poll::Pending => false,
+            Poll::Ready(_) => true,
+        };
+        let over = over.as_mut().poll(cx).is_ready();
+        if cut || (over && !connection.is_serving()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// hyper ended the connection with an error of its own. Where no request had come of it, that is

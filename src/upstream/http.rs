@@ -2,7 +2,7 @@
 //!
 //! The TLS configuration is handed in by the house; names were resolved and checked before.
 
-use super::http2::{self, OnInterim};
+use super::http2::{self, OnInterim, Revocable};
 use super::stream::Stream;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -147,7 +147,7 @@ impl HttpError {
 
 impl<B> Sender<B>
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Revocable + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Sends `request` and awaits the head of its answer.
@@ -260,7 +260,7 @@ pub async fn handshake<B>(
     spawn: impl Fn(http2::Rest) + Send + Sync + 'static,
 ) -> Result<(Sender<B>, Carried), HttpError>
 where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Revocable + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     match version {

@@ -115,10 +115,11 @@ impl Upstream {
         self.parent.as_ref().and_then(parent::Hop::authorization)
     }
 
-    /// Replaces the parent proxy's credential, for a source that has changed. Connections that
-    /// stand stay as they are.
-    pub fn set_parent_credential(&self, credential: Option<&Credential>) {
-        if let Some(parent) = &self.parent {
+    /// Replaces the credential of the parent proxy at `authority`, for a source that has changed. One
+    /// that is for another proxy than this was built with goes nowhere. Connections that stand stay as
+    /// they are.
+    pub fn set_parent_credential(&self, authority: &Authority, credential: Option<&Credential>) {
+        if let Some(parent) = self.parent.as_ref().filter(|p| p.authority() == authority) {
             parent.set_credential(credential);
         }
     }

@@ -1,6 +1,6 @@
 //! Connections kept for the next request: one pool a worker, keyed by sandbox, origin and profile.
 //!
-//! A pooled connection's address is checked against the guard again by whoever takes it.
+//! A pooled connection's address is checked against the guard again when it is taken.
 
 use super::dial::{Reached, Route};
 use super::http::Sender;
@@ -130,14 +130,15 @@ impl<B> Pool<B> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection for `key` that is not known to be closed. An HTTP/1 one may still have to
-    /// become ready: it was given back when its last response ended, a turn of the runtime ago.
-    pub fn take(&self, key: &Key) -> Option<Connection<B>> {
+    /// A connection for `key` that is not known to be closed, and whose end `fits`. An HTTP/1 one may
+    /// still have to become ready: it was given back when its last response ended, a turn of the
+    /// runtime ago.
+    pub fn take(&self, key: &Key, fits: impl Fn(Reached) -> bool) -> Option<Connection<B>> {
         let mut inner = self.lock();
         let generation = inner.generation;
         if let Some(shared) = inner.shared.get_mut(key) {
             shared.retain(|s| !s.channel.is_closed());
-            for s in shared {
+            for s in shared.iter_mut().filter(|s| fits(s.reached)) {
                 let Some(sender) = s.channel.place() else { continue };
                 s.used = Instant::now();
                 return Some(Connection {
@@ -154,7 +155,7 @@ impl<B> Pool<B> {
         if let Some(idle) = inner.idle.get_mut(key) {
             while let Some(last) = idle.pop() {
                 gone += 1;
-                if !is_closed(&last.connection.sender) {
+                if fits(last.connection.reached) && !is_closed(&last.connection.sender) {
                     found = Some(last.connection);
                     break;
                 }

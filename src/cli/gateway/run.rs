@@ -213,7 +213,9 @@ impl Running {
                     tracing::warn!(changed, "in force with a restart");
                 }
                 self.trust(origins);
-                self.gate.upstream.set_parent_credential(parent.as_ref());
+                if let Some(proxy) = &loaded.config.upstream.proxy {
+                    self.gate.upstream.set_parent_credential(&proxy.address, parent.as_ref());
+                }
                 let why = Why::itself("reload");
                 self.operator.models.reload(&loaded.config);
                 self.policies.swap(&loaded.config, &self.sandboxes, compiled, &why).await;
@@ -226,11 +228,12 @@ impl Running {
     /// From now on these are whom origins are verified by. What was opened under others is not used
     /// again, and clients find the operator's roots in the bundle.
     fn trust(&self, origins: Origins) {
-        if origins.trusts_as(&self.gate.origins.load()) {
-            return;
-        }
+        // Also where nothing changed: it may have failed the last time, and is left as it is otherwise.
         if let Err(error) = self.ca.write_bundle(&self.loaded.config.state_dir, origins.roots()) {
             tracing::warn!(%error, "the bundle for clients keeps the roots of before");
+        }
+        if origins.trusts_as(&self.gate.origins.load()) {
+            return;
         }
         self.gate.origins.store(Arc::new(origins));
         self.workers.forget_pooled();

@@ -244,7 +244,9 @@ impl Streaming {
         {
             lease.pool.give_back(lease.key, lease.connection);
         }
-        self.upload = None;
+        if let Some(upload) = self.upload.take() {
+            upload.answered();
+        }
         if let Some(open) = self.open.take() {
             open.close(Outcome::Passed);
         }

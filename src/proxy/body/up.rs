@@ -5,6 +5,7 @@ use super::super::live::Live;
 use super::super::sandbox::Sandbox;
 use super::{BodyError, len};
 use crate::policy::Code;
+use crate::upstream::http2::Revocable;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName};
@@ -149,20 +150,37 @@ impl Pace {
 
 /// A request body for as long as its record is open: what did not go up by then never does.
 #[derive(Debug)]
-pub(crate) struct Upload(Arc<Pace>);
+pub(crate) struct Upload {
+    pace: Arc<Pace>,
+    /// Its answer came whole: what was handed on of the body may still leave.
+    answered: bool,
+}
 
 impl Upload {
     pub(crate) fn of(pace: &Arc<Pace>) -> Self {
-        Self(pace.clone())
+        Self { pace: pace.clone(), answered: false }
+    }
+
+    /// Ends it with its answer.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.0.live.sent_all.load(Ordering::Relaxed) {
-            self.0.over.store(true, Ordering::Relaxed);
-            self.0.waker.wake();
+        if !self.answered || !self.pace.live.sent_all.load(Ordering::Relaxed) {
+            self.pace.over.store(true, Ordering::Relaxed);
+            self.pace.waker.wake();
         }
+    }
+}
+
+impl Revocable for UpBody {
+    fn poll_revoked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(pace) = &self.pace else { return Poll::Pending };
+        pace.waker.register(cx.waker());
+        if pace.over.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -31,9 +31,21 @@ pub struct Channel {
     state: Arc<State>,
 }
 
-/// The right to send one request on a connection; its stream counts until this is dropped.
+/// The right to send one request on a connection; its stream counts until this is dropped, and until
+/// the rest of its body has gone.
 pub struct SendRequest {
     channel: Channel,
+    #[expect(dead_code, reason = "held for its drop")]
+    place: Place,
+}
+
+/// A stream that counts until this is dropped.
+struct Place(Arc<State>);
+
+/// A request's body that may be taken back while it waits for the origin to take more.
+pub trait Revocable: Body<Data = Bytes> {
+    /// Ready when nothing more of it is to go up: the stream is then cancelled.
+    fn poll_revoked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 struct State {
@@ -87,7 +99,7 @@ pub(super) async fn handshake(
         .await?;
     let state = Arc::new(State {
         closed: AtomicBool::new(false),
-        streams: AtomicUsize::new(1),
+        streams: AtomicUsize::new(0),
         heard: AtomicBool::new(true),
         read: AtomicU64::new(0),
         spawn,
@@ -115,7 +127,7 @@ pub(super) async fn handshake(
         state.closed.store(true, Ordering::Relaxed);
         ended
     };
-    Ok((SendRequest { channel }, carried))
+    Ok((SendRequest { place: Place::of(&channel.state), channel }, carried))
 }
 
 impl State {
@@ -132,8 +144,7 @@ impl Channel {
         if self.state.streams.load(Ordering::Relaxed) >= most {
             return None;
         }
-        self.state.streams.fetch_add(1, Ordering::Relaxed);
-        Some(SendRequest { channel: self.clone() })
+        Some(SendRequest { place: Place::of(&self.state), channel: self.clone() })
     }
 
     /// Whether nothing more can be sent on it.
@@ -168,7 +179,7 @@ impl SendRequest {
         request: Request<B>,
     ) -> Result<Response<Answer>, HttpError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Revocable + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
@@ -193,20 +204,29 @@ impl SendRequest {
         .await?;
         let state = &self.channel.state;
         state.heard.store(true, Ordering::Relaxed);
+        let length = length(response.headers())?;
         if let Some(upload) = upload {
-            (state.spawn)(Box::pin(async {
+            let place = Place::of(state);
+            (state.spawn)(Box::pin(async move {
                 // The answer has begun: whatever becomes of the rest is no part of it.
                 let _ = upload.await;
+                drop(place);
             }));
         }
-        let length = length(response.headers())?;
         Ok(response.map(|stream| Answer::new(stream, length, state.clone())))
     }
 }
 
-impl Drop for SendRequest {
+impl Place {
+    fn of(state: &Arc<State>) -> Self {
+        state.streams.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.channel.state.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -257,7 +277,7 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, HttpError> {
 /// Sends a request's body, as fast as the origin takes it.
 async fn pipe<B>(body: B, mut stream: SendStream<Bytes>) -> Result<(), Stopped>
 where
-    B: Body<Data = Bytes>,
+    B: Revocable,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut body = pin!(body);
@@ -280,7 +300,7 @@ where
             Ok(data) => {
                 let last = body.is_end_stream();
                 if !data.is_empty() {
-                    room(&mut stream).await?;
+                    room(&mut stream, body.as_mut()).await?;
                 } else if !last {
                     continue;
                 }
@@ -299,9 +319,16 @@ where
 
 /// Waits until the origin takes more of this stream. Asked for when there is something to send: what
 /// is reserved is taken from the other streams of the connection.
-async fn room(stream: &mut SendStream<Bytes>) -> Result<(), Stopped> {
+async fn room(
+    stream: &mut SendStream<Bytes>,
+    mut body: Pin<&mut impl Revocable>,
+) -> Result<(), Stopped> {
     stream.reserve_capacity(1);
     std::future::poll_fn(|cx| {
+        if body.as_mut().poll_revoked(cx).is_ready() {
+            stream.send_reset(Reason::CANCEL);
+            return Poll::Ready(Err(Stopped::Stream));
+        }
         while stream.capacity() == 0 {
             if stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Stopped::Stream));
@@ -407,6 +434,12 @@ mod tests {
     use super::*;
     use http_body_util::Empty;
     use std::io::{Read, Write};
+
+    impl Revocable for Empty<Bytes> {
+        fn poll_revoked(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_origin_that_falls_silent_on_a_shared_connection_is_given_up() {

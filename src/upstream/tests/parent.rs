@@ -72,7 +72,11 @@ async fn a_parent_that_resolves_gets_the_name_and_nobody_is_asked_here() {
     assert_eq!(upstream.recheck_target(&at("a.test:443"), SHUT, reached), Ok(()));
     assert_eq!(server.asked(), Vec::<String>::new());
     assert!(upstream.parent_authorization().unwrap().is_sensitive());
-    upstream.set_parent_credential(Some(&Credential::new("ana:other").unwrap()));
+    let other = Credential::new("ana:other").unwrap();
+    upstream.set_parent_credential(&at("other.test:3128"), Some(&other));
+    assert_eq!(upstream.parent_authorization().unwrap(), "Basic YW5hOmh1bnRlcjI=");
+    let parent = at(&address.to_string());
+    upstream.set_parent_credential(&parent, Some(&other));
     assert_eq!(upstream.parent_authorization().unwrap(), "Basic YW5hOm90aGVy");
     assert!(!format!("{upstream:?}").contains("YW5h"));
     assert!(!format!("{upstream:?}").contains("hunter2"));
