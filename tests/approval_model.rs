@@ -233,6 +233,7 @@ fn queue(
         },
         numbers: Arc::new(numbers),
         attended: attended.subscribe(),
+        changed: Arc::default(),
         publish: Box::new(move |overlay| publishes.set_overlay(overlay)),
         risk: Box::new(|_| Vec::new()),
         grants,

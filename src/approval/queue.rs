@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How long an answer for one request waits for a client that has left.
 pub(super) const LEFT_FOR: Duration = Duration::from_secs(600);
@@ -55,6 +55,8 @@ pub struct Parts {
     pub numbers: Arc<Numbers>,
     /// How many panes and watchers listen.
     pub attended: watch::Receiver<usize>,
+    /// Told when something has changed, for whoever tells of it.
+    pub changed: Arc<Notify>,
     /// Puts grants in force. Called under the queue's lock: it must not come back.
     pub publish: Publish,
     /// What may be wrong with an entry, found when it is made.
@@ -89,6 +91,7 @@ pub(super) struct Inner {
     /// The entry that was told of last.
     told: u64,
     grants_changed: bool,
+    bell: Arc<Notify>,
 }
 
 /// What became of an entry since it was last told.
@@ -145,9 +148,9 @@ impl Settings {
 impl Queue {
     /// A queue, with the grants of an earlier run in force.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { sandbox, settings, numbers, attended, publish, risk, grants } = parts;
+        let Parts { sandbox, settings, numbers, attended, changed, publish, risk, grants } = parts;
         let grants = grants.into_iter().map(|grant| (grant.id, grant)).collect();
-        let inner = Inner { grants, ..Inner::default() };
+        let inner = Inner { grants, bell: changed, ..Inner::default() };
         let queue = Self {
             sandbox,
             settings,
@@ -307,6 +310,9 @@ impl Queue {
             inner.changes.remove(number);
             inner.told = *number;
         }
+        if !inner.changes.is_empty() {
+            inner.bell.notify_one();
+        }
         (changes, std::mem::take(&mut inner.grants_changed))
     }
 
@@ -336,6 +342,12 @@ impl Queue {
         }
     }
 
+    /// Whether there is nothing that time could take away.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.entries.is_empty() && inner.grants.is_empty()
+    }
+
     /// Takes away what has had its time: grants, entries, answers that nobody took up. Gives the
     /// grants that ended.
     pub fn sweep(&self, now: SystemTime) -> Vec<Arc<Grant>> {
@@ -345,7 +357,7 @@ impl Queue {
         inner.grants = stand;
         if !ended.is_empty() {
             self.publish(&inner);
-            inner.grants_changed = true;
+            inner.grants_changed();
         }
         let keep = self.settings.keep;
         let mut late = BTreeSet::new();
@@ -399,10 +411,12 @@ impl Drop for Watching {
 impl Inner {
     pub(super) fn changed(&mut self, number: u64, change: Change) {
         self.changes.insert(number, change);
+        self.bell.notify_one();
     }
 
     pub(super) fn grants_changed(&mut self) {
         self.grants_changed = true;
+        self.bell.notify_one();
     }
 
     /// An entry is asked again.

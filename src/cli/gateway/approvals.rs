@@ -7,7 +7,7 @@ use crate::policy::{Grant, Policy};
 use crate::proxy::Ruling;
 use crate::secret::Watchlist;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What all queues share.
 pub(super) struct Shared {
@@ -15,6 +15,8 @@ pub(super) struct Shared {
     pub(super) numbers: Arc<Numbers>,
     /// How many panes and watchers listen for questions.
     pub(super) attended: watch::Sender<usize>,
+    /// Told when something has changed in a queue.
+    pub(super) changed: Arc<Notify>,
     /// What nothing knows is let through and marked.
     pub(super) observe: bool,
     /// Which hosts something went to before today.
@@ -41,6 +43,7 @@ impl Shared {
             settings: settings(&meant.approval),
             numbers: self.numbers.clone(),
             attended: self.attended.subscribe(),
+            changed: self.changed.clone(),
             publish: Box::new(move |overlay| publishes.set_overlay(overlay)),
             risk: Box::new(move |asked| notes(asked, &judges, &seen, &secrets)),
             grants,

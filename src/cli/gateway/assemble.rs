@@ -116,6 +116,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         recorder: recorder.clone(),
         events: policies.events.clone(),
         attended: shared.attended.clone(),
+        changed: shared.changed.clone(),
         orders,
         shown: policies.shown.clone(),
         tally: told.tally.clone(),

@@ -82,7 +82,8 @@ impl Earlier {
     /// What the queues share.
     pub(super) fn shared(&self, observe: bool, seen: Arc<Seen>, secrets: Watchlist) -> Shared {
         let attended = watch::Sender::new(0);
-        Shared { numbers: self.numbers.clone(), attended, observe, seen, secrets }
+        let (numbers, changed) = (self.numbers.clone(), Arc::default());
+        Shared { numbers, attended, changed, observe, seen, secrets }
     }
 
     /// The grants of a sandbox that still stand.

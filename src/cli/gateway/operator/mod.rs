@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 /// What the operator's side is made of.
 pub(super) struct Operator {
@@ -48,6 +48,8 @@ pub(super) struct Operator {
     pub(super) recorder: Recorder,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) attended: watch::Sender<usize>,
+    /// Told when something has changed in a queue.
+    pub(super) changed: Arc<Notify>,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) shown: Shown,
     pub(super) tally: Arc<Tally>,

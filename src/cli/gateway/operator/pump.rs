@@ -1,7 +1,7 @@
 //! What has changed is told, thirty times a second at most; what has had its time is swept away.
 //!
 //! Entries note that they changed, and this looks: however fast a sandbox asks, listeners get each
-//! entry once a turn.
+//! entry once a turn. Where nothing changes and nothing waits, nothing is woken.
 
 use super::{Operator, view};
 use crate::addr::Shown;
@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 
-/// How often changes are told.
+/// How often changes are told at most.
 const TURN: Duration = Duration::from_millis(33);
-/// How many turns there are between two sweeps: a grant that has expired ends what lives by it
-/// within a second.
-const SWEEP: u32 = 6;
+/// How long after a sweep the next one is, while there is something to sweep: a grant that has
+/// expired ends what lives by it within a second.
+const SWEEP: Duration = Duration::from_millis(200);
 /// How many entries of a sandbox are told of in one turn; the others come in the next ones. A
 /// sandbox that asks everything again and again does not keep operators from being served.
 const MOST_TOLD: usize = 64;
@@ -37,31 +38,37 @@ type Notify = BTreeMap<Arc<str>, Vec<String>>;
 
 /// Tells and sweeps until the gateway drains.
 pub(in crate::cli::gateway) async fn pump(operator: Arc<Operator>, notify: Notify, tasks: Tasks) {
-    let mut turns = tokio::time::interval(TURN);
-    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let running = Arc::new(Semaphore::new(NOTIFY_AT_ONCE));
     let mut told = Told::default();
-    let mut turn = 0_u32;
+    let mut swept = Instant::now();
     loop {
         tokio::select! {
-            _ = turns.tick() => {}
+            () = operator.turn(swept) => {}
             () = tasks.drained() => {
                 drop(operator.events.send(Arc::new(Event::Stopping {})));
                 return;
             }
         }
-        turn = turn.wrapping_add(1);
+        let turned = Instant::now();
+        let sweeps = turned.duration_since(swept) >= SWEEP;
         for (name, sandbox) in &operator.sandboxes {
             let queue = sandbox.queue();
+            if sweeps {
+                operator.sweep(queue).await;
+            }
             let fresh = operator.tell(queue, &mut told);
             if let Some(command) = notify.get(name).filter(|command| !command.is_empty()) {
                 for number in fresh {
                     operator.notify(queue, number, command, (&running, &tasks));
                 }
             }
-            if turn.is_multiple_of(SWEEP) {
-                operator.sweep(queue).await;
-            }
+        }
+        if sweeps {
+            swept = turned;
+        }
+        tokio::select! {
+            () = sleep_until(turned + TURN) => {}
+            () = tasks.drained() => {}
         }
     }
 }
@@ -113,6 +120,17 @@ pub(in crate::cli::gateway) async fn reserve(operator: Arc<Operator>, tasks: Tas
 struct Told(BTreeMap<Arc<str>, u64>);
 
 impl Operator {
+    /// Waits until something has changed, or is to be swept.
+    async fn turn(&self, swept: Instant) {
+        if self.sandboxes.values().all(|sandbox| sandbox.queue().is_empty()) {
+            return self.changed.notified().await;
+        }
+        tokio::select! {
+            () = self.changed.notified() => {}
+            () = sleep_until(swept + SWEEP) => {}
+        }
+    }
+
     /// Tells what has changed in a queue. Gives the numbers of new entries.
     fn tell(&self, queue: &Queue, told: &mut Told) -> Vec<u64> {
         let (changes, grants) = queue.take_changes(MOST_TOLD);
