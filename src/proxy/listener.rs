@@ -242,12 +242,14 @@ impl Door {
             (Raw::Tcp(socket), Mode::Transparent) => original(socket),
             _ => None,
         };
-        let via = match (self.mode, original) {
-            (Mode::Transparent, Some(at)) => match Port::new(at.port()) {
-                Some(port) => Via::Transparent(port),
-                None => return,
-            },
-            _ => Via::Forward,
+        let meant = original.map(meant);
+        if matches!(meant, Some(None)) {
+            return;
+        }
+        let meant = meant.flatten();
+        let via = match &meant {
+            Some(literal) => Via::Transparent(Box::new(literal.clone())),
+            None => Via::Forward,
         };
         let held = Held::new(self.gate.clone(), socket, (place, slot));
         let connection = Arc::new(Connection {
@@ -262,8 +264,10 @@ impl Door {
             held: held.clone(),
         });
         drop(self);
-        match original {
-            Some(at) => Box::pin(transparent(connection, Prefixed::new(raw), at)).await,
+        match meant {
+            Some(literal) => {
+                Box::pin(transparent(connection, Prefixed::new(raw), literal)).await;
+            }
             None => {
                 let entered = Box::pin(entrance(connection, Prefixed::new(raw))).await;
                 if let Some((connection, next, io)) = entered {
@@ -411,11 +415,9 @@ async fn refuse(connection: &Connection, io: &mut Prefixed, refusal: Refusal) {
 
 /// A connection that was routed here: the name comes from SNI or Host, the port from where it was
 /// going, and the address it was going to counts only where there is no name.
-async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAddr) {
+async fn transparent(connection: Arc<Connection>, mut io: Prefixed, literal: Authority) {
     connection.head_due();
     let live = connection.watch.live().clone();
-    let Some(port) = Port::new(to.port()) else { return };
-    let literal = Authority { host: Host::Ip(to.ip().to_canonical()), port };
     let now = std::time::SystemTime::now();
     let tcp = connection.sandbox.rules().covers_tcp(&connection.client, &literal, now);
     if tcp {
@@ -429,7 +431,7 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, to: SocketAd
         Ok(Ok(Spoken::Http2)) => Box::pin(serve::http2(connection, ClientIo::Plain(io))).await,
         Ok(Ok(Spoken::Tls(hello))) => {
             let target = match &hello.sni {
-                Some(host) => Authority { host: host.clone(), port },
+                Some(host) => Authority { host: host.clone(), port: literal.port },
                 None => literal,
             };
             run(connection, target, io).await;
@@ -456,6 +458,12 @@ async fn run(connection: Arc<Connection>, target: Authority, mut io: Prefixed) {
             hello::alert(&mut io, &refusal).await;
         }
     }
+}
+
+/// The address that a routed client meant, as it could have written it in a URL.
+fn meant(to: SocketAddr) -> Option<Authority> {
+    let port = Port::new(to.port())?;
+    Some(Authority { host: Host::Ip(to.ip().to_canonical()), port })
 }
 
 /// Where a routed connection was going: `SO_ORIGINAL_DST` behind NAT, else its local address.

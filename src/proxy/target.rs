@@ -14,8 +14,9 @@ pub(crate) enum Via {
     Forward,
     /// Inside a tunnel: the authority stands, every request must name the same.
     Inside(Box<Inside>),
-    /// Transparent plain HTTP: `Host` names the target, on this port.
-    Transparent(Port),
+    /// Transparent plain HTTP: `Host` names the target, on the port that the client meant. Where
+    /// there is none (HTTP/1.0), the address that it meant is what it names.
+    Transparent(Box<Authority>),
 }
 
 /// What a tunnel leads to.
@@ -70,7 +71,7 @@ impl Via {
         match self {
             Self::Inside(inside) => inside.target(uri, host),
             Self::Forward => forward(uri, host),
-            Self::Transparent(port) => transparent(*port, uri, host),
+            Self::Transparent(meant) => transparent(meant, uri, host),
         }
     }
 }
@@ -166,11 +167,15 @@ fn forward(uri: &Uri, host: Option<&HeaderValue>) -> Result<Target, Refusal> {
     Ok(Target { authority, scheme: Scheme::Http, host: value })
 }
 
-fn transparent(port: Port, uri: &Uri, host: Option<&HeaderValue>) -> Result<Target, Refusal> {
+fn transparent(
+    meant: &Authority,
+    uri: &Uri,
+    host: Option<&HeaderValue>,
+) -> Result<Target, Refusal> {
     let authority = match (uri.authority(), host) {
         (Some(named), _) => Authority::parse(named.as_str(), Some(Port::HTTP))?,
         (None, Some(host)) => parse(host, Scheme::Http)?,
-        (None, None) => return Err(Refusal::unjudged(Code::MissingHost, "no Host field")),
+        (None, None) => meant.clone(),
     };
     if uri.scheme_str().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http")) {
         let detail = "the request's scheme is not the connection's";
@@ -182,8 +187,8 @@ fn transparent(port: Port, uri: &Uri, host: Option<&HeaderValue>) -> Result<Targ
             return Err(mismatch(&other, &authority));
         }
     }
-    if authority.port != port {
-        let there = Authority { host: authority.host.clone(), port };
+    if authority.port != meant.port {
+        let there = Authority { host: authority.host.clone(), port: meant.port };
         return Err(mismatch(&authority, &there));
     }
     let value = host_value(&authority, Scheme::Http);
