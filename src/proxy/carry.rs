@@ -1,12 +1,12 @@
 //! From a permit to an origin's response head: pin, connect or reuse, send.
 
-use super::body::{Lease, Pace, UpBody};
+use super::body::{self, Lease, Pace, UpBody};
 use super::gate::Connection;
 use super::inject::Plan;
 use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::refuse::Refusal;
-use super::sandbox::Reach;
+use super::sandbox::{self, Reach};
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::upstream::http::{
@@ -43,6 +43,17 @@ pub(crate) enum Use {
     Upgrade,
 }
 
+/// The versions of HTTP that a request may go up in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// Whichever there is a connection for, and HTTP/2 on a new one.
+    Either,
+    /// HTTP/2, where the origin speaks it.
+    Http2,
+}
+
 /// A connection to send on, with what is needed to keep it.
 pub(crate) struct Carrier {
     pub(crate) lease: Lease,
@@ -50,6 +61,11 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.lease.connection.sender, Sender::Http2(_))
+    }
+
     /// Whether the values of `plan` may go over it.
     pub(crate) fn fits(&self, plan: &Plan) -> Result<(), Refusal> {
         // Of TLS there are two profiles, and both verify.
@@ -125,13 +141,12 @@ fn still_allowed(open: &OpenRecord) -> Result<(), Refusal> {
     }
 }
 
-/// The profile for a client that speaks `version`.
-fn profile(scheme: Scheme, version: http::Version) -> Profile {
-    match (scheme, version) {
-        (Scheme::Https, http::Version::HTTP_2) => Profile::TlsHttp2,
-        (Scheme::Https, _) => Profile::Tls,
-        (_, http::Version::HTTP_2) => Profile::PlainHttp2,
-        (_, _) => Profile::Plain,
+fn profile(scheme: Scheme, versions: Versions) -> Profile {
+    match (scheme, versions) {
+        (Scheme::Https, Versions::Http1) => Profile::Tls,
+        (Scheme::Https, Versions::Either | Versions::Http2) => Profile::TlsHttp2,
+        (_, Versions::Http2) => Profile::PlainHttp2,
+        (_, Versions::Http1 | Versions::Either) => Profile::Plain,
     }
 }
 
@@ -142,16 +157,17 @@ impl Connection {
         &self,
         permit: &Permit,
         open: &mut OpenRecord,
-        (scheme, version): (Scheme, http::Version),
+        (scheme, mut versions): (Scheme, Versions),
         use_of: Use,
     ) -> Result<Carrier, Refusal> {
-        let key = Key {
-            sandbox: self.sandbox.name().clone(),
-            origin: permit.target().clone(),
-            profile: profile(scheme, version),
-        };
+        let origin = permit.target().clone();
+        if versions == Versions::Either && self.gate.speaks(&origin) == Some(Version::Http1) {
+            versions = Versions::Http1;
+        }
+        let profile = profile(scheme, versions);
+        let mut key = Key { sandbox: self.sandbox.name().clone(), origin, profile };
         if use_of == Use::Any
-            && let Some(connection) = self.pooled(permit, &key).await
+            && let Some(connection) = self.kept(permit, &mut key, versions).await
         {
             open.connected(connection.reached, Duration::ZERO);
             still_allowed(open)?;
@@ -171,7 +187,31 @@ impl Connection {
         }?;
         open.connected(connection.reached, started.elapsed());
         still_allowed(open)?;
+        let http1 = matches!(connection.sender, Sender::Http1(_));
+        if http1 && versions == Versions::Either && key.profile == Profile::TlsHttp2 {
+            // Kept for whatever goes up in HTTP/1.1.
+            key.profile = Profile::Tls;
+        }
         Ok(self.lease(key, connection))
+    }
+
+    /// A connection that is there; `key` then says what it is kept under.
+    async fn kept(
+        &self,
+        permit: &Permit,
+        key: &mut Key,
+        versions: Versions,
+    ) -> Option<pool::Connection<UpBody>> {
+        let kept = self.pooled(permit, key).await;
+        if kept.is_some() || versions != Versions::Either || key.profile != Profile::TlsHttp2 {
+            return kept;
+        }
+        key.profile = Profile::Tls;
+        let kept = self.pooled(permit, key).await;
+        if kept.is_none() {
+            key.profile = Profile::TlsHttp2;
+        }
+        kept
     }
 
     fn lease(&self, key: Key, connection: pool::Connection<UpBody>) -> Carrier {
@@ -265,7 +305,8 @@ impl Connection {
             self.gate.learn(&key.origin, version);
         }
         // Held as long as the connection is.
-        let wide = (version == Version::Http2).then(|| self.sandbox.wide()).flatten();
+        let wide =
+            (version == Version::Http2).then(|| self.sandbox.wide(sandbox::End::Origin)).flatten();
         let windows = if wide.is_some() { Windows::WIDE } else { Windows::NARROW };
         let tasks = self.gate.tasks.clone();
         let spawn = move |rest| tasks.spawn(rest);
@@ -332,12 +373,11 @@ pub(crate) async fn send(
                 return Err(Unsent::Refused(Refusal::unjudged(code, detail).closing()));
             }
             if failed.error.is_body() {
-                let detail = "the client's body is malformed, or ended before its end";
-                let refusal = Refusal::unjudged(Code::BadFraming, detail).closing();
-                return Err(Unsent::Refused(refusal));
+                return Err(Unsent::Refused(body::broken(&failed.error)));
             }
             let refusal = Refusal::unjudged(code_of(&failed.error), sentence(&failed.error));
-            Err(Unsent::Failed { refusal, unsent: failed.request })
+            let http1 = failed.error.wants_http1();
+            Err(Unsent::Failed { refusal, unsent: failed.request, http1 })
         }
     }
 }
@@ -347,16 +387,22 @@ pub(crate) async fn send(
 pub(crate) enum Unsent {
     /// Ended by the gateway.
     Refused(Refusal),
-    /// The connection failed; the request itself where not a byte of it was written.
-    Failed { refusal: Refusal, unsent: Option<Request<UpBody>> },
+    /// The connection failed; the request itself where not a byte of it was written, and whether the
+    /// origin takes it over HTTP/1.1 alone.
+    Failed { refusal: Refusal, unsent: Option<Request<UpBody>>, http1: bool },
 }
 
 fn code_of(error: &HttpError) -> Code {
     if error.is_protocol() { Code::UpstreamProtocol } else { Code::UpstreamClosed }
 }
 
-/// The whole chain of an error as one sentence.
+/// What an origin did, as one sentence.
 pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    format!("the origin failed: {}", chain(error))
+}
+
+/// An error and what is behind it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -364,8 +410,7 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         source = error.source();
     }
-    let shown = crate::addr::Shown::new(super::refuse::clip(&text, 512)).to_string();
-    format!("the origin failed: {shown}")
+    crate::addr::Shown::new(super::refuse::clip(&text, 512)).to_string()
 }
 
 /// Whether a refusal of this code is about the origin rather than the client.

@@ -3,7 +3,8 @@
 //! A PING, a SETTINGS, a WINDOW_UPDATE or an empty DATA costs its sender a few bytes, is in no record
 //! and under no limit of requests, and is work here all the same (RFC 9113 §10.5). Each takes one from
 //! the budget of its connection, which grows with what gives a client reason to send them: answers,
-//! requests, time. When nothing is left the connection ends with ENHANCE_YOUR_CALM.
+//! requests, time. What may be saved of it is bounded, but for WINDOW_UPDATE: of what was sent a client
+//! may read long after, and then says so. When nothing is left the connection ends with ENHANCE_YOUR_CALM.
 //!
 //! Frames are told by their headers alone, in both directions, under hyper and over TLS.
 
@@ -36,6 +37,7 @@ const HEADER: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ENHANCE_YOUR_CALM: u8 = 11;
 
@@ -53,6 +55,8 @@ struct Budget {
     /// The last stream that the client began.
     stream: u32,
     saved: u32,
+    /// WINDOW_UPDATEs for what it was sent and has not said to have read.
+    unread: u64,
     filled: Instant,
 }
 
@@ -121,6 +125,7 @@ impl Budget {
             left: Walk::default(),
             stream: 0,
             saved: FIRST,
+            unread: 0,
             filled: Instant::now(),
         }
     }
@@ -128,9 +133,11 @@ impl Budget {
     /// Whether what came is within it.
     fn read(&mut self, bytes: &[u8]) -> bool {
         let (mut spent, mut got) = (0u32, 0u32);
-        let stream = &mut self.stream;
+        let (stream, unread) = (&mut self.stream, &mut self.unread);
         self.came.over(bytes, |frame| {
-            if frame.is_control() {
+            if frame.kind == WINDOW_UPDATE && *unread > 0 {
+                *unread -= 1;
+            } else if frame.is_control() {
                 spent += 1;
             } else if frame.kind == HEADERS {
                 got += FOR_REQUEST;
@@ -165,6 +172,7 @@ impl Budget {
                 break;
             }
         }
+        self.unread = self.unread.saturating_add(got.into());
         self.get(got);
     }
 
@@ -298,7 +306,23 @@ mod tests {
             budget.wrote([&answer[..]], answer.len());
             assert!((0..4).all(|_| budget.read(&windows)));
         }
-        assert!(!budget.read(&frame(8, 0, 1, 4).repeat(MOST as usize + 1)), "for nothing");
+        assert!(!budget.read(&frame(6, 0, 0, 8).repeat(MOST as usize + 1)), "for nothing");
+    }
+
+    /// It may hold megabytes of each of its streams, and read them when all has come.
+    #[test]
+    fn who_reads_late_may_say_so_then() {
+        let mut budget = Budget::new();
+        assert!(budget.read(&[0; PREFACE]));
+        let parts = 400 << 20 >> 14;
+        for _ in 0..parts {
+            let answer = frame(DATA, 0, 1, 16 * 1024);
+            budget.wrote([&answer[..]], answer.len());
+        }
+        let windows = frame(WINDOW_UPDATE, 0, 1, 4).repeat(2);
+        assert!((0..parts * 4).all(|_| budget.read(&windows)));
+        let more = frame(WINDOW_UPDATE, 0, 1, 4).repeat(MOST as usize * 100);
+        assert!(!budget.read(&more), "for nothing");
     }
 
     #[test]

@@ -92,12 +92,11 @@ pub(crate) fn recorded(body: &OwnedBody) -> Option<Facts> {
 }
 
 /// Why a body was not read to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ungathered {
     /// It has more bytes than are read.
     TooLong,
     /// The client's connection, or its framing.
-    Broken,
+    Broken(Refusal),
 }
 
 /// All of a body, as one piece: what came in a million chunks takes no more room than its bytes.
@@ -107,7 +106,7 @@ pub(crate) async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Un
     }
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Ungathered::Broken)?;
+        let frame = frame.map_err(|error| Ungathered::Broken(super::body::broken(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > limit - all.len() {
             return Err(Ungathered::TooLong);
@@ -137,10 +136,7 @@ pub(crate) async fn read(
             );
             return Err(Refusal::unjudged(Code::JudgedBodyTooLarge, detail).closing());
         }
-        Ok(Err(Ungathered::Broken)) => {
-            let detail = "the client's body ended before its end";
-            return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
-        }
+        Ok(Err(Ungathered::Broken(refusal))) => return Err(refusal),
         Ok(Ok(bytes)) => bytes,
     };
     let facts = Some(Box::new(understand(&asked, &bytes)));
@@ -165,10 +161,7 @@ pub(crate) async fn whole(
             Err(Refusal::unjudged(Code::BodyTimeout, detail).closing())
         }
         Ok(Err(Ungathered::TooLong)) => Err(too_long(limit)),
-        Ok(Err(Ungathered::Broken)) => {
-            let detail = "the client's body ended before its end";
-            Err(Refusal::unjudged(Code::BadFraming, detail).closing())
-        }
+        Ok(Err(Ungathered::Broken(refusal))) => Err(refusal),
         Ok(Ok(bytes)) if all.is_empty() => Ok(bytes),
         Ok(Ok(bytes)) => {
             all.extend_from_slice(&bytes);

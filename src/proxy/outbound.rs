@@ -8,9 +8,9 @@ use super::inject::{Outbound, Plan};
 use super::judged::JudgedBody;
 use super::refuse::Refusal;
 use super::request::Exchange;
-use crate::policy::{Code, Permit};
-use crate::upstream::http::Sender;
+use crate::policy::{Code, Permit, Scheme};
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, Version, header};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Exchange {
         let Outbound { head, body, replaced, unframed } =
             plan.inject(permit, head, std::time::SystemTime::now())?;
         let body = body.map_or(judged, JudgedBody::seen);
-        let (request, spare) = self.outbound(head, body, pace, carrier);
+        let (request, spare) = self.outbound(head, body, pace, carrier)?;
         let shaped = |request: Request<UpBody>| {
             request.map(|body| body.without(replaced.clone()).unframed(unframed))
         };
@@ -38,36 +38,74 @@ impl Exchange {
     pub(super) fn head(
         &mut self,
         connection: &Connection,
-        absolute: bool,
+        carrier: &Carrier,
     ) -> Result<http::request::Parts, Refusal> {
         let path = self.open.record().target.clone();
         let mut head = Request::new(()).into_parts().0;
         head.method = self.head.method.clone();
         head.headers = std::mem::take(&mut self.head.headers);
         headers::clean_request(&mut head.headers, self.framing.trailers);
-        let http2 = !absolute && self.head.version == Version::HTTP_2;
-        let mut uri = http::uri::Parts::default();
-        uri.path_and_query = path;
-        if absolute || http2 {
-            uri.scheme = Some(match self.target.scheme {
-                crate::policy::Scheme::Https => http::uri::Scheme::HTTPS,
-                _ => http::uri::Scheme::HTTP,
-            });
-            uri.authority = http::uri::Authority::try_from(self.target.host.as_bytes()).ok();
-        }
-        head.uri = Uri::from_parts(uri)
-            .map_err(|_| Refusal::unjudged(Code::BadTarget, "the target can't be forwarded"))?;
         // There is at most one: `Via::target` has seen to that.
         if head.headers.get(header::HOST) != Some(&self.target.host) {
             head.headers.insert(header::HOST, self.target.host.clone());
         }
-        if absolute {
+        head.uri = match path {
+            Some(path) if carrier.absolute || carrier.is_http2() => self.absolute(path)?,
+            path => path.map_or_else(Uri::default, Uri::from),
+        };
+        if carrier.absolute {
             head.headers.insert(headers::LOOP, connection.gate.loop_token.clone());
             if let Some(value) = connection.gate.upstream.parent_authorization() {
                 head.headers.insert(header::PROXY_AUTHORIZATION, value);
             }
         }
         Ok(head)
+    }
+
+    /// The whole URL of `path`.
+    fn absolute(&self, path: PathAndQuery) -> Result<Uri, Refusal> {
+        let scheme = match self.target.scheme {
+            Scheme::Https => http::uri::Scheme::HTTPS,
+            _ => http::uri::Scheme::HTTP,
+        };
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(scheme);
+        uri.authority = http::uri::Authority::try_from(self.target.host.as_bytes()).ok();
+        uri.path_and_query = Some(path);
+        Uri::from_parts(uri)
+            .map_err(|_| Refusal::unjudged(Code::BadTarget, "the target can't be forwarded"))
+    }
+
+    /// Gives `head` the form that it has in the carrier's version of HTTP.
+    pub(super) fn shape(
+        &self,
+        head: &mut http::request::Parts,
+        carrier: &Carrier,
+    ) -> Result<(), Refusal> {
+        let http2 = carrier.is_http2();
+        let absolute = http2 || carrier.absolute;
+        if head.uri.authority().is_some() != absolute {
+            head.uri = match std::mem::take(&mut head.uri).into_parts().path_and_query {
+                Some(path) if absolute => self.absolute(path)?,
+                path => path.map_or_else(Uri::default, Uri::from),
+            };
+        }
+        let fields = &mut head.headers;
+        if http2 {
+            head.version = Version::HTTP_2;
+            // `:authority` says it; a second Host would be a second name.
+            fields.remove(header::HOST);
+            return Ok(());
+        }
+        head.version = Version::HTTP_11;
+        if !fields.contains_key(header::HOST) {
+            fields.insert(header::HOST, self.target.host.clone());
+        }
+        if fields.contains_key(header::TE) {
+            // Whoever sends TE says that it is of this connection (RFC 9110 §10.1.4).
+            fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+        Ok(())
     }
 
     /// The request for the origin, and a spare for the one retry: see [`spare`]. Its body must not
@@ -78,36 +116,16 @@ impl Exchange {
         mut body: JudgedBody,
         pace: &Arc<Pace>,
         carrier: &Carrier,
-    ) -> (Request<UpBody>, Option<Request<UpBody>>) {
-        let http2 = matches!(carrier.lease.connection.sender, Sender::Http2(_));
-        if http2 {
-            // `:authority` says it; a second Host would be a second name.
-            head.headers.remove(header::HOST);
-            if head.uri.authority().is_none() {
-                let mut parts = std::mem::take(&mut head.uri).into_parts();
-                parts.scheme = Some(match self.target.scheme {
-                    crate::policy::Scheme::Https => http::uri::Scheme::HTTPS,
-                    _ => http::uri::Scheme::HTTP,
-                });
-                parts.authority = http::uri::Authority::try_from(self.target.host.as_bytes()).ok();
-                head.uri = Uri::from_parts(parts).unwrap_or_default();
-            }
-            head.version = Version::HTTP_2;
-        } else if head.headers.contains_key(header::TE) {
-            // Whoever sends TE says that it is of this connection (RFC 9110 §10.1.4).
-            head.headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
-        }
-        if !http2 && !carrier.absolute && head.uri.scheme().is_some() {
-            let path = head.uri.into_parts().path_and_query;
-            head.uri = path.map_or_else(Uri::default, Uri::from);
-        }
+    ) -> Result<(Request<UpBody>, Option<Request<UpBody>>), Refusal> {
+        let http2 = carrier.is_http2();
+        self.shape(&mut head, carrier)?;
         if let Some(peeked) = self.peeked.take() {
-            return (self.outbound_peeked(head, peeked, pace, http2), None);
+            return Ok((self.outbound_peeked(head, peeked, pace, http2), None));
         }
         let streams = match body.take_bytes() {
             Some(bytes) => {
                 let request = Request::from_parts(head, UpBody::whole(bytes, Some(pace.clone())));
-                return (request, None);
+                return Ok((request, None));
             }
             None => self.body.take().filter(|body| !http_body::Body::is_end_stream(body)),
         };
@@ -120,14 +138,15 @@ impl Exchange {
             if self.framing.expects {
                 UpBody::park(incoming, pace);
                 let spare = spare(&head, carrier).map(|head| waiting(head, pace));
-                return (waiting(head, pace), spare);
+                return Ok((waiting(head, pace), spare));
             }
-            return (Request::from_parts(head, UpBody::stream(incoming, pace.clone())), None);
+            let body = UpBody::stream(incoming, pace.clone());
+            return Ok((Request::from_parts(head, body), None));
         }
         head.headers.remove(header::EXPECT);
         let whole = || UpBody::whole(Bytes::new(), Some(pace.clone()));
         let spare = spare(&head, carrier).map(|head| Request::from_parts(head, whole()));
-        (Request::from_parts(head, whole()), spare)
+        Ok((Request::from_parts(head, whole()), spare))
     }
 
     /// A request whose body was read in part, for the operator to see.
@@ -147,9 +166,10 @@ impl Exchange {
 }
 
 /// The head for one retry, where that is safe: of a method that may be repeated
-/// (RFC 9110 §9.2.2), on a connection that was used before.
+/// (RFC 9110 §9.2.2), on a connection that was used before, or whose origin may want it otherwise.
 fn spare(head: &http::request::Parts, carrier: &Carrier) -> Option<http::request::Parts> {
-    if !carrier.lease.connection.reused || !head.method.is_idempotent() {
+    let may_fail = carrier.lease.connection.reused || carrier.is_http2();
+    if !may_fail || !head.method.is_idempotent() {
         return None;
     }
     let mut spare = Request::new(()).into_parts().0;

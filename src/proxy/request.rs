@@ -4,7 +4,7 @@
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
 use super::body::{DownBody, Pace, Peeked, UpBody, Upload};
-use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, cut, send};
+use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, Versions, cut, send};
 use super::gate::Connection;
 use super::headers::{self, Framing};
 use super::inference;
@@ -16,7 +16,7 @@ use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::target::{Target, canonical};
 use super::upgrade;
-use crate::policy::{Code, Permit};
+use crate::policy::{Code, Permit, Scheme};
 use crate::record::Judged;
 use crate::upstream::http::Received;
 use http::header;
@@ -293,22 +293,20 @@ impl Exchange {
         (permit, plan): (&Permit, Option<&Plan>),
         body: JudgedBody,
     ) -> Result<Response<DownBody>, Refusal> {
-        let kind = (self.target.scheme, self.head.version);
+        let kind = (self.target.scheme, self.versions(&body));
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Any).await?;
         let live = self.open.watch().expect("set when it was judged").live().clone();
         let first_byte = connection.gate.settings.timeouts.first_byte;
         let pace = Pace::new(live, connection.sandbox.clone(), self.framing.expects, first_byte);
-        let head = self.head(connection, carrier.absolute)?;
-        if headers::is_grpc(&head.headers)
-            && matches!(carrier.lease.connection.sender, crate::upstream::http::Sender::Http1(_))
-        {
+        let head = self.head(connection, &carrier)?;
+        if headers::is_grpc(&head.headers) && !carrier.is_http2() {
             return Err(Refusal::unjudged(
                 Code::GrpcNeedsH2,
                 "gRPC needs an origin that speaks HTTP/2",
             ));
         }
         let (mut outbound, spare) = match plan {
-            None => self.outbound(head, body, &pace, &carrier),
+            None => self.outbound(head, body, &pace, &carrier)?,
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
         };
         let takes = self.head.version == Version::HTTP_11
@@ -326,28 +324,50 @@ impl Exchange {
         let response = match self.send(&mut carrier, outbound, &mut up, first_byte).await {
             Ok(response) => response,
             Err(Unsent::Refused(refusal)) => return Err(refusal),
-            Err(Unsent::Failed { refusal, unsent }) => {
+            Err(Unsent::Failed { refusal, unsent, http1 }) => {
                 let reused = carrier.lease.connection.reused;
                 // Of a response that had begun nothing is sent again.
                 let begun = up.pace.heard() || refusal.code == Code::UpstreamProtocol;
                 let again = match (unsent, spare) {
                     (Some(request), _) => Some(request),
-                    (None, Some(mut spare)) if reused && !begun && !up.pace.polled() => {
+                    (None, Some(mut spare)) if (reused || http1) && !begun && !up.pace.polled() => {
                         awaited.listen(&mut spare, &up.pace, known);
                         Some(spare)
                     }
                     _ => None,
                 };
                 drop(carrier);
+                let mut kind = kind;
+                if http1 {
+                    connection.gate.learn(permit.target(), crate::upstream::http::Version::Http1);
+                    kind.1 = Versions::Http1;
+                }
                 let Some(again) = again else { return Err(refusal) };
                 let response;
                 (response, carrier) =
-                    Box::pin(self.again(connection, (permit, plan), again, &mut up)).await?;
+                    Box::pin(self.again(connection, (permit, plan), (again, kind), &mut up))
+                        .await?;
                 response
             }
         };
         drop(awaited);
         self.respond(connection, response, (carrier, up.upload), plan).await
+    }
+
+    /// The versions that it may go up in. Of an HTTP/1 client only what has no body is carried over
+    /// HTTP/2 (ADR 0003).
+    fn versions(&self, body: &JudgedBody) -> Versions {
+        let bare = |body: &Incoming| http_body::Body::is_end_stream(body);
+        match self.head.version {
+            Version::HTTP_2 => Versions::Http2,
+            _ if body.bytes().is_none()
+                && self.peeked.is_none()
+                && self.body.as_ref().is_some_and(bare) =>
+            {
+                Versions::Either
+            }
+            _ => Versions::Http1,
+        }
     }
 
     /// Right before the first byte goes up: what was judged must still hold.
@@ -392,15 +412,22 @@ impl Exchange {
         &mut self,
         connection: &Arc<Connection>,
         (permit, plan): (&Permit, Option<&Plan>),
-        request: Request<UpBody>,
+        (request, kind): (Request<UpBody>, (Scheme, Versions)),
         up: &mut Up,
     ) -> Result<(Response<Received>, Carrier), Refusal> {
         let first_byte = connection.gate.settings.timeouts.first_byte;
-        let kind = (self.target.scheme, self.head.version);
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Fresh).await?;
         if let Some(plan) = plan {
             carrier.fits(plan)?;
         }
+        let (mut head, body) = request.into_parts();
+        if carrier.is_http2() {
+            // What the first try may have had over HTTP/1.1 (RFC 9113 §8.2.2).
+            head.headers.remove(header::CONNECTION);
+            head.headers.remove(header::TRANSFER_ENCODING);
+        }
+        self.shape(&mut head, &carrier)?;
+        let request = Request::from_parts(head, body);
         match self.send(&mut carrier, request, up, first_byte).await {
             Ok(response) => Ok((response, carrier)),
             Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => Err(refusal),

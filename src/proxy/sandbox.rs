@@ -20,7 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Distinct names a minute under wildcard hosts: each label the agent chooses is a DNS channel.
 const WILDCARD_NAMES_A_MINUTE: usize = 512;
-/// Connections to HTTP/2 origins with wide windows: 128 MiB at the worst.
+/// HTTP/2 connections with wide windows, of clients and of origins each: 128 MiB at the worst, and
+/// what small frames take beside their bytes.
 const WIDE: usize = 8;
 
 /// What is done about a request that no rule knows.
@@ -79,8 +80,8 @@ pub struct Sandbox {
     recorder: SandboxRecorder,
     connections: AtomicUsize,
     origins: AtomicUsize,
-    /// Connections to HTTP/2 origins with wide windows.
-    wide: AtomicUsize,
+    /// HTTP/2 connections with wide windows, at the place of their [`End`].
+    wide: [AtomicUsize; 2],
     rate: Mutex<Bucket>,
     upload: Mutex<Day>,
     names: Mutex<Names>,
@@ -99,9 +100,16 @@ pub(crate) struct Reach {
     place: OwnedSemaphorePermit,
 }
 
-/// A connection to an HTTP/2 origin that has wide windows.
+/// An HTTP/2 connection that has wide windows.
 #[derive(Debug)]
-pub(crate) struct Wide(Arc<Sandbox>);
+pub(crate) struct Wide(Arc<Sandbox>, End);
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Origin,
+}
 
 #[derive(Debug)]
 struct Bucket {
@@ -135,7 +143,7 @@ impl Sandbox {
             recorder,
             connections: AtomicUsize::new(0),
             origins: AtomicUsize::new(0),
-            wide: AtomicUsize::new(0),
+            wide: Default::default(),
             rate: Mutex::new(Bucket { tokens, at: Instant::now() }),
             upload: Mutex::default(),
             names: Mutex::new(Names { since: Instant::now(), seen: HashSet::new() }),
@@ -251,12 +259,13 @@ impl Sandbox {
         (before <= places.available_permits()).then_some(reach)
     }
 
-    /// The right to a connection to an HTTP/2 origin with wide windows, which cost memory where a
-    /// client reads slowly: the first few have it.
-    pub(crate) fn wide(self: &Arc<Self>) -> Option<Wide> {
+    /// The right to an HTTP/2 connection with wide windows, which cost memory where the other end's
+    /// bytes are not taken: the first few have it.
+    pub(crate) fn wide(self: &Arc<Self>, end: End) -> Option<Wide> {
         let more = |wide| (wide < WIDE).then_some(wide + 1);
-        let taken = self.wide.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.ok().map(|_| Wide(self.clone()))
+        let taken =
+            self.wide[end as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.ok().map(|_| Wide(self.clone(), end))
     }
 
     /// Takes one request from the rate.
@@ -312,7 +321,7 @@ impl fmt::Debug for Sandbox {
 
 impl Drop for Wide {
     fn drop(&mut self) {
-        self.0.wide.fetch_sub(1, Ordering::Relaxed);
+        self.0.wide[self.1 as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

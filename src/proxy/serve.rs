@@ -10,6 +10,7 @@ use super::open::OpenRecord;
 use super::refuse::Refusal;
 use super::request;
 use super::rest::Noted;
+use super::sandbox;
 use super::target::Via;
 use super::tunnel::{self, Next};
 use crate::policy::{Code, Scheme};
@@ -26,6 +27,18 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The longest head, and so the largest read buffer: a 64 KiB path with fields beside it.
 const HEAD: usize = 96 * 1024;
+
+/// What an HTTP/2 client may send before any of it has gone up: bytes a stream, and bytes on all streams of
+/// one of its sandbox's first connections and of a further one. `h2` ends a connection of which small
+/// frames (a message each, in gRPC) take half as much beside their bytes.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const WIDE_WINDOW: u32 = 16 * 1024 * 1024;
+const NARROW_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that were reset before hyper has looked at them, all told; and frames for streams that are
+/// gone, in the life of a connection. A client that stops many uploads or downloads comes to both.
+const RESET_AT_ONCE: usize = 200;
+const LATE: usize = 10_000;
 
 /// How long an HTTP/2 client whose time is over has to take the last word.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -142,14 +155,17 @@ pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
         hyper::service::service_fn(move |request| request::serve(connection.clone(), request))
     };
     connection.head_due();
+    // Held as long as the connection is.
+    let wide = connection.sandbox.wide(sandbox::End::Client);
+    let window = if wide.is_some() { WIDE_WINDOW } else { NARROW_WINDOW };
     let mut http = hyper::server::conn::http2::Builder::new(connection.gate.tasks.clone())
         .max_concurrent_streams(128)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(window)
         .max_send_buf_size(64 * 1024)
         .max_header_list_size(super::headers::HEADER_LIST_READ)
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(64)
+        .max_pending_accept_reset_streams(RESET_AT_ONCE)
+        .max_local_error_reset_streams(LATE)
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(Counted::new(io, connection.clone())), service);
     let mut drained = false;
@@ -209,15 +225,16 @@ async fn farewell<T>(connection: &Connection, http: impl Future<Output = T>) {
 /// hyper ended the connection with an error of its own. Where no request had come of it, that is
 /// the record of it.
 fn unserved(connection: &Connection, error: &hyper::Error) {
-    tracing::debug!(error = %super::carry::sentence(error), "client connection ended");
+    tracing::debug!(error = %super::carry::chain(error), "client connection ended");
     if error.is_incomplete_message() && connection.in_head() {
         record(connection, &gone(), None);
         return;
     }
     let http2 = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
-    if http2.is_some_and(|e| !e.is_io()) && !connection.told() {
-        let detail = "the connection is not HTTP/2";
-        record(connection, &Refusal::unjudged(Code::MalformedHead, detail), None);
+    if let Some(error) = http2.filter(|error| !error.is_io()) {
+        if let Some(refusal) = broke_http2(connection, error) {
+            record(connection, &refusal, None);
+        }
         return;
     }
     if !is_malformed(error) {
@@ -231,6 +248,17 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
         false => 400,
     };
     record(connection, &Refusal::unjudged(code, "the head is not HTTP"), Some(status));
+}
+
+/// Why an HTTP/2 connection was ended, where it was not the client who ended it.
+fn broke_http2(connection: &Connection, error: &h2::Error) -> Option<Refusal> {
+    if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        let detail = format!("the connection costs too much: {error}");
+        return Some(Refusal::unjudged(Code::TooManyRequests, detail));
+    }
+    let detail = "the connection is not HTTP/2";
+    (error.is_library() || !connection.told())
+        .then(|| Refusal::unjudged(Code::MalformedHead, detail))
 }
 
 /// Whether hyper could not read what came, and said so with an answer of its own.

@@ -4,7 +4,7 @@
 //! Where the rules judge messages, each text message is judged before it leaves.
 
 use super::body::{DownBody, UpBody};
-use super::carry::{Unsent, Use, cut, send, unless_cut};
+use super::carry::{Unsent, Use, Versions, cut, send, unless_cut};
 use super::gate::Connection;
 use super::headers;
 use super::inject::Plan;
@@ -17,7 +17,6 @@ use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
 use crate::record::Outcome;
 use crate::upstream::http::Received;
-use crate::upstream::http::Sender;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -107,9 +106,9 @@ async fn shake(
     connection: &Arc<Connection>,
     (permit, plan): (&Permit, Option<&Plan>),
 ) -> Result<(Answer, HeaderValue), Refusal> {
-    let http1 = (exchange.target.scheme, Version::HTTP_11);
+    let http1 = (exchange.target.scheme, Versions::Http1);
     let mut carrier = connection.carrier(permit, &mut exchange.open, http1, Use::Upgrade).await?;
-    if matches!(carrier.lease.connection.sender, Sender::Http2(_)) {
+    if carrier.is_http2() {
         let detail = "the origin speaks HTTP/2 alone, and WebSockets are carried over HTTP/1.1";
         return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
     }

@@ -131,6 +131,12 @@ impl HttpError {
         }
     }
 
+    /// Whether the origin takes the request over HTTP/1.1 alone (RFC 9113 §7, HTTP_1_1_REQUIRED).
+    pub fn wants_http1(&self) -> bool {
+        let Self::Http2(error) = self else { return false };
+        error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    }
+
     /// Whether the origin does not speak HTTP as it should.
     pub fn is_protocol(&self) -> bool {
         match self {

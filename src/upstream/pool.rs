@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const IDLE_PER_KEY: usize = 128;
 /// Idle HTTP/1 connections kept in all.
 const IDLE_IN_ALL: usize = 2048;
+/// How many HTTP/2 connections of one key are opened because clients hold the others up.
+const SPREAD: usize = 8;
 /// How long a connection may idle.
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
@@ -33,9 +35,9 @@ pub struct Key {
 pub enum Profile {
     /// Plain HTTP/1.1.
     Plain,
-    /// TLS, for a client that speaks HTTP/1.
+    /// TLS with HTTP/1.1.
     Tls,
-    /// TLS, for a client that speaks HTTP/2.
+    /// TLS, HTTP/2 where the origin speaks it.
     TlsHttp2,
     /// HTTP/2 without TLS (prior knowledge).
     PlainHttp2,
@@ -134,12 +136,12 @@ impl<B> Pool<B> {
     /// still have to become ready: it was given back when its last response ended, a turn of the
     /// runtime ago.
     pub fn take(&self, key: &Key, fits: impl Fn(Reached) -> bool) -> Option<Connection<B>> {
+        let fits = &fits;
         let mut inner = self.lock();
         let generation = inner.generation;
         if let Some(shared) = inner.shared.get_mut(key) {
             shared.retain(|s| !s.channel.is_closed());
-            for s in shared.iter_mut().filter(|s| fits(s.reached)) {
-                let Some(sender) = s.channel.place() else { continue };
+            if let Some((s, sender)) = roomy(shared, fits) {
                 s.used = Instant::now();
                 return Some(Connection {
                     sender: Sender::Http2(sender),
@@ -270,6 +272,30 @@ impl<B> Pool<B> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A place on the one of `shared` that clients hold up least; `None` where one more connection is better
+/// than any: they have no room, or are held up and few.
+fn roomy(
+    shared: &mut [Shared],
+    fits: impl Fn(Reached) -> bool,
+) -> Option<(&mut Shared, SendRequest)> {
+    let few = shared.len() < SPREAD;
+    let mut best: Option<(usize, usize, SendRequest)> = None;
+    for (at, one) in shared.iter().enumerate().filter(|(_, one)| fits(one.reached)) {
+        let held_up = one.channel.held_up();
+        if best.as_ref().is_some_and(|(_, least, _)| *least <= held_up) || (few && held_up > 0) {
+            continue;
+        }
+        if let Some(sender) = one.channel.place() {
+            best = Some((at, held_up, sender));
+            if held_up == 0 {
+                break;
+            }
+        }
+    }
+    let (at, _, sender) = best?;
+    Some((&mut shared[at], sender))
 }
 
 fn is_closed<B>(sender: &Sender<B>) -> bool {

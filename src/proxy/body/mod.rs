@@ -9,6 +9,7 @@ mod up;
 pub(crate) use down::{DownBody, Lease, Streaming};
 pub(crate) use up::{Pace, Peeked, UpBody, Upload};
 
+use super::refuse::Refusal;
 use super::scrub::{DecodeError, Unread};
 use crate::policy::Code;
 use crate::upstream::http::HttpError;
@@ -52,6 +53,33 @@ impl BodyError {
             Self::Cut(code) => *code,
         }
     }
+}
+
+/// The refusal for a client's body that broke off: it can hardly be told, but the record says whose
+/// doing it was.
+pub(crate) fn broken(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    if has_left(error) {
+        return Refusal::unjudged(Code::ClientGone, "the client left before its body was whole")
+            .closing();
+    }
+    let detail = "the client's body is malformed, or ended before its end";
+    Refusal::unjudged(Code::BadFraming, detail).closing()
+}
+
+/// Whether it was the client's connection that ended, or the client took its stream back.
+fn has_left(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_remote() || error.is_io() || error.is_go_away();
+        }
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+            )
+        })
+    })
 }
 
 fn len(bytes: &Bytes) -> u64 {

@@ -1,7 +1,7 @@
 //! One provider is asked: permit, credential, connection, request, response head.
 
 use super::super::body::{Pace, UpBody, Upload};
-use super::super::carry::{Carrier, Unsent, Use, send};
+use super::super::carry::{Carrier, Unsent, Use, Versions, send};
 use super::super::gate::Connection;
 use super::super::live::{Asked as Watched, Subject};
 use super::super::refuse::Refusal;
@@ -13,7 +13,6 @@ use crate::inference::{Attempt, Operation, Provider, Route, Shape, Timeouts};
 use crate::policy::{Code, Permit, Scheme};
 use crate::record::ModelCall;
 use crate::upstream::http::Received;
-use crate::upstream::http::Sender;
 use crate::vault::Held;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -265,8 +264,8 @@ impl On<'_> {
         permit: &Permit,
         way: Use,
     ) -> Result<Carrier, Refusal> {
-        let version = if self.route.endpoint.tls { Version::HTTP_2 } else { Version::HTTP_11 };
-        let kind = (self.scheme(), version);
+        let versions = if self.route.endpoint.tls { Versions::Http2 } else { Versions::Http1 };
+        let kind = (self.scheme(), versions);
         let carrier = connection.carrier(permit, &mut exchange.open, kind, way);
         let carrier = tokio::time::timeout(self.timeouts.connect, carrier).await;
         let carrier = carrier.unwrap_or_else(|_| {
@@ -294,7 +293,7 @@ impl On<'_> {
         *request.headers_mut() = outgoing.fields.clone();
         let authority = &self.route.endpoint.authority;
         let host = host_value(authority, self.scheme());
-        let http2 = matches!(carrier.lease.connection.sender, Sender::Http2(_));
+        let http2 = carrier.is_http2();
         *request.uri_mut() = self.uri(&outgoing.path, http2 || carrier.absolute, authority)?;
         if http2 {
             *request.version_mut() = Version::HTTP_2;

@@ -173,10 +173,7 @@ async fn read(
             let detail = format!("the body has more than {limit} bytes");
             return Err(Refusal::unjudged(Code::ModelCallTooLarge, detail).closing());
         }
-        Ok(Err(Ungathered::Broken)) => {
-            let detail = "the client's body ended before its end";
-            return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
-        }
+        Ok(Err(Ungathered::Broken(refusal))) => return Err(refusal),
         Ok(Ok(bytes)) => bytes,
     };
     // What it turned out not to need.

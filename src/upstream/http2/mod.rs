@@ -17,9 +17,23 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// Streams on one connection before another is opened, where the origin takes as many.
 const STREAMS: usize = 100;
+
+/// What an origin's small DATA frames may take beside their bytes, in windows of the connection: `h2` counts
+/// 256 bytes for each that nobody has read, and ends the connection with all that share it.
+const FRAMING: usize = 2;
+
+/// Streams that were cancelled are remembered, so many and so long: what an origin had sent of them by
+/// then still comes, and is no error of its.
+const RESET: usize = 1_000;
+const RESET_FOR: Duration = Duration::from_secs(10);
+/// Frames for streams that are forgotten, before the connection ends; and cancelled streams, before it
+/// gets no new ones.
+const LATE: usize = 100_000;
+const WORN: usize = 10_000;
 
 /// What is left of a request's body when its answer begins.
 pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -55,6 +69,10 @@ struct State {
     heard: AtomicBool,
     /// Bytes of answers that were read on.
     read: AtomicU64,
+    /// Answers whose clients did not take more when there was more.
+    held_up: AtomicUsize,
+    /// Answers that nobody wanted to the end.
+    cancelled: AtomicUsize,
     spawn: Box<dyn Fn(Rest) + Send + Sync>,
 }
 
@@ -70,6 +88,8 @@ pub struct Answer {
     /// Of what its head announced, what has not come.
     left: Option<u64>,
     trailers: bool,
+    /// What was read was passed on, and nobody has come for more.
+    held_up: bool,
     state: Arc<State>,
 }
 
@@ -94,6 +114,10 @@ pub(super) async fn handshake(
         .max_send_buffer_size(64 * 1024)
         .max_header_list_size(32 * 1024)
         .initial_max_send_streams(STREAMS)
+        .data_frame_budget(FRAMING * windows.connection as usize)
+        .max_concurrent_reset_streams(RESET)
+        .reset_stream_duration(RESET_FOR)
+        .max_local_error_reset_streams(Some(LATE))
         .enable_push(false)
         .handshake::<_, Bytes>(io)
         .await?;
@@ -102,6 +126,8 @@ pub(super) async fn handshake(
         streams: AtomicUsize::new(0),
         heard: AtomicBool::new(true),
         read: AtomicU64::new(0),
+        held_up: AtomicUsize::new(0),
+        cancelled: AtomicUsize::new(0),
         spawn,
     });
     let channel = Channel { h2, state: state.clone() };
@@ -141,7 +167,8 @@ impl Channel {
     /// A place for one more request, if there is one.
     pub fn place(&self) -> Option<SendRequest> {
         let most = STREAMS.min(self.h2.current_max_send_streams());
-        if self.state.streams.load(Ordering::Relaxed) >= most {
+        let worn = self.state.cancelled.load(Ordering::Relaxed) >= WORN;
+        if worn || self.state.streams.load(Ordering::Relaxed) >= most {
             return None;
         }
         Some(SendRequest { place: Place::of(&self.state), channel: self.clone() })
@@ -150,6 +177,12 @@ impl Channel {
     /// Whether nothing more can be sent on it.
     pub fn is_closed(&self) -> bool {
         self.state.closed.load(Ordering::Relaxed)
+    }
+
+    /// How many of its answers wait for clients that take no more: what they don't take fills the
+    /// window that all share (RFC 9113 §5.2.1).
+    pub fn held_up(&self) -> usize {
+        self.state.held_up.load(Ordering::Relaxed)
     }
 
     /// Whether there is a request on it.
@@ -361,7 +394,25 @@ impl OnInterim {
 impl Answer {
     fn new(stream: RecvStream, length: Option<u64>, state: Arc<State>) -> Self {
         let left = length.or(stream.is_end_stream().then_some(0));
-        Self { stream, left, trailers: false, state }
+        Self { stream, left, trailers: false, held_up: false, state }
+    }
+
+    fn hold_up(&mut self, held_up: bool) {
+        match (self.held_up, held_up) {
+            (false, true) => self.state.held_up.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.state.held_up.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+        self.held_up = held_up;
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.hold_up(false);
+        if !self.stream.is_end_stream() {
+            self.state.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -374,6 +425,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = self.get_mut();
+        this.hold_up(false);
         if !this.trailers {
             match ready!(this.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -382,6 +434,7 @@ impl Body for Answer {
                     // Fails only where the stream is over.
                     let _ = this.stream.flow_control().release_capacity(data.len());
                     this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
+                    this.hold_up(this.left != Some(0) && !this.stream.is_end_stream());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
