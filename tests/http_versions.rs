@@ -15,7 +15,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const OK: &[(&str, &str)] = &[(":status", "200")];
 
@@ -220,8 +220,11 @@ fn clients_that_read_nothing_hold_up_nobody_elses_request() {
         })
         .collect();
     let mut other = client(&gateway, port);
+    let began = Instant::now();
     for _ in 0..3 {
         assert_eq!(asks(&mut other, port, "GET /little", "\r\n"), "little");
     }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(origin.connections() <= 16, "one for each client is too many");
     drop(idle);
 }
