@@ -17,7 +17,7 @@ use super::sniff::{Place, Spoken, resembles_http, sniff};
 use super::target::{Inside, Via};
 use super::tunnel::{Relayed, dial, opened};
 use crate::addr::Authority;
-use crate::policy::{Ask, Code, Intent, OwnedAsk, OwnedIntent, Scheme, Verdict};
+use crate::policy::{Ask, Code, Intent, OwnedAsk, OwnedIntent, Rules, Scheme, Verdict};
 use crate::tls::{AlpnSet, ClientFailure};
 use crate::upstream::http::Version;
 use std::sync::Arc;
@@ -32,6 +32,12 @@ const HANDSHAKE: u8 = 22;
 
 fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left")
+}
+
+/// The record of a tunnel whose client left before anything of it was looked at.
+pub(super) fn left(connection: &Connection, target: Authority) {
+    let inside = connection.inside(Via::Inside(Box::new(Inside::new(target, Scheme::Tcp))));
+    serve::record(&inside, &gone(), None);
 }
 
 /// Finds out what a tunnel carries. `None` where nothing is to be served, with its record.
@@ -206,6 +212,10 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         return unrelayed(open, &target, io, Refusal::unjudged(Code::NotServed, detail)).await;
     }
     let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
+    let now = std::time::SystemTime::now();
+    if let Some(refusal) = unscrubbed(&connection, &target, &rules, now) {
+        return unrelayed(open, &target, io, refusal).await;
+    }
     let intent = Intent {
         client: &connection.client,
         scheme: Scheme::Tcp,
@@ -213,7 +223,7 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         ask: Ask::Bytes,
     };
     let started = Instant::now();
-    let verdict = rules.judge(&intent, std::time::SystemTime::now(), None, None);
+    let verdict = rules.judge(&intent, now, None, None);
     let took = started.elapsed();
     open.record().policy = crate::record::PolicyId(rules.policy.id());
     open.record().ms.judge = took;
@@ -247,6 +257,22 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
             open.refuse(&refusal.allowed(judged, permit.rule()), None);
         }
     }
+}
+
+/// Why bytes that nobody can read do not pass to a host whose answers are scrubbed.
+fn unscrubbed(
+    connection: &Connection,
+    target: &Authority,
+    rules: &Rules,
+    now: std::time::SystemTime,
+) -> Option<Refusal> {
+    let scrubs = connection.sandbox.injector().is_some_and(|i| i.scrubs(&target.host));
+    if !scrubs || rules.covers_tcp(&connection.client, target, now) {
+        return None;
+    }
+    let detail = "the host gets a credential, and what is neither TLS nor HTTP can't be looked through \
+                  for it; an endpoint with `protocol: tcp` lets it pass all the same";
+    Some(Refusal::unjudged(Code::ProtocolNotAllowed, detail))
 }
 
 /// Ends a connection whose bytes may not pass. Where they look like a request, the refusal is said

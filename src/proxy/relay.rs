@@ -30,18 +30,12 @@ const PIPE: usize = 1024 * 1024;
 pub(crate) enum Ended {
     /// Both sides said their end.
     Closed,
-    /// One side broke off.
-    Broken,
+    /// One side broke off; the code says which.
+    Broken(Code),
     /// The gateway cut it.
     Cut(End),
     /// It is over a limit.
     Over(Code),
-}
-
-impl From<io::Error> for Ended {
-    fn from(_: io::Error) -> Self {
-        Self::Broken
-    }
 }
 
 /// What one direction counts.
@@ -114,7 +108,7 @@ async fn one_way(from: &Raw, to: &Raw, first: BytesMut, counter: Counter<'_>) ->
             }
         }
         buffer.reserve(most);
-        from.ready(Interest::READABLE).await?;
+        from.ready(Interest::READABLE).await.map_err(|_| counter.no_more())?;
         match from.try_read(&mut buffer) {
             Ok(0) => break,
             Ok(_) => {}
@@ -123,11 +117,11 @@ async fn one_way(from: &Raw, to: &Raw, first: BytesMut, counter: Counter<'_>) ->
                 buffer = BytesMut::new();
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(_) => return Err(counter.no_more()),
         }
         buffer = write_all(to, buffer, &counter).await?;
     }
-    Ok(to.shut_write()?)
+    to.shut_write().map_err(|_| counter.not_taken())
 }
 
 async fn write_all(
@@ -143,9 +137,9 @@ async fn write_all(
                 counter.moved(n);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                to.ready(Interest::WRITABLE).await?;
+                to.ready(Interest::WRITABLE).await.map_err(|_| counter.not_taken())?;
             }
-            Err(error) => return Err(error.into()),
+            Err(_) => return Err(counter.not_taken()),
         }
     }
     Ok(bytes)
@@ -178,9 +172,10 @@ async fn spliced(from: &Raw, to: &Raw, pipe: Pipe, counter: &Counter<'_>) -> Res
             .async_io(Interest::READABLE, |fd| {
                 splice(fd, None, into.as_fd(), None, capacity, flags).map_err(io::Error::from)
             })
-            .await?;
+            .await
+            .map_err(|_| counter.no_more())?;
         if held == 0 {
-            return Ok(to.shut_write()?);
+            return to.shut_write().map_err(|_| counter.not_taken());
         }
         counter.take(held)?;
         while held > 0 {
@@ -188,7 +183,8 @@ async fn spliced(from: &Raw, to: &Raw, pipe: Pipe, counter: &Counter<'_>) -> Res
                 .async_io(Interest::WRITABLE, |fd| {
                     splice(out.as_fd(), None, fd, None, held, flags).map_err(io::Error::from)
                 })
-                .await?;
+                .await
+                .map_err(|_| counter.not_taken())?;
             held -= moved;
             counter.moved(moved);
         }
@@ -199,6 +195,16 @@ impl Counter<'_> {
     /// Takes what was read and is about to be written from the day's upload.
     fn take(&self, n: usize) -> Result<(), Ended> {
         if self.up && n > 0 { self.live.take_upload(n as u64).map_err(Ended::Over) } else { Ok(()) }
+    }
+
+    /// The side that is read from broke off.
+    fn no_more(&self) -> Ended {
+        Ended::Broken(if self.up { Code::ClientGone } else { Code::UpstreamClosed })
+    }
+
+    /// The side that is written to did.
+    fn not_taken(&self) -> Ended {
+        Ended::Broken(if self.up { Code::UpstreamClosed } else { Code::ClientGone })
     }
 
     fn moved(&self, n: usize) {

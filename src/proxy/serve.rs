@@ -56,7 +56,11 @@ pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(
     }
     let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (next, on): (Next, hyper::upgrade::OnUpgrade) = next?;
-    let parts = on.await.ok()?.downcast::<TokioIo<Noted>>().ok()?;
+    let Ok(upgraded) = on.await else {
+        tunnel::left(&connection, next);
+        return None;
+    };
+    let parts = upgraded.downcast::<TokioIo<Noted>>().ok()?;
     let ClientIo::Plain(mut io) = parts.io.into_inner().into_io() else { return None };
     // What hyper read behind the head is what the client sent first in the tunnel.
     let mut prefix = bytes::BytesMut::from(&parts.read_buf[..]);

@@ -6,8 +6,13 @@ use std::io;
 
 /// HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The longest method that is taken for one.
+/// The longest method that is waited for, and the longest run of blanks behind one.
 const METHOD: usize = 32;
+/// How many bytes of empty lines are waited through.
+const EMPTY: usize = 1024;
+/// Methods after which everything is HTTP.
+const METHODS: [&[u8]; 9] =
+    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 
 /// What the first bytes say.
 #[derive(Debug)]
@@ -56,32 +61,53 @@ pub(crate) fn classify(bytes: &[u8], place: Place) -> Option<Spoken> {
     http1(bytes)
 }
 
-/// A method, a space, and the beginning of a request target.
+/// A method, a blank, and the beginning of a request target. What servers forgive in a request line (empty
+/// lines before it, RFC 9112 §2.2; more blanks than one, §3) makes it no other protocol: it is read as
+/// HTTP, and refused as that.
 fn http1(bytes: &[u8]) -> Option<Spoken> {
-    // RFC 9112 §2.2: a server ignores at least one empty line before the request line.
-    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    if bytes.is_empty() || bytes == b"\r" {
-        return None;
+    let line = request_line(bytes);
+    if line.is_empty() {
+        // Whoever sends empty lines alone is not waited for for ever.
+        return (bytes.len() > EMPTY).then_some(Spoken::Http1);
     }
-    let token = bytes.iter().take_while(|b| b.is_ascii_alphabetic() || **b == b'-').count();
-    match bytes.get(token) {
-        None if token <= METHOD => None,
-        Some(b' ') if (1..=METHOD).contains(&token) => match bytes.get(token + 1) {
-            None => None,
-            Some(b'/' | b'*' | b'h' | b'H') => Some(Spoken::Http1),
-            Some(_) if bytes.starts_with(b"CONNECT ") => Some(Spoken::Http1),
-            Some(_) => Some(Spoken::Other),
-        },
+    let (method, rest) = token(line);
+    let Some(first) = rest.first() else {
+        return (method.len() > METHOD).then_some(Spoken::Other);
+    };
+    if method.is_empty() || !is_blank(*first) {
+        return Some(Spoken::Other);
+    }
+    if METHODS.iter().any(|known| method.eq_ignore_ascii_case(known)) {
+        return Some(Spoken::Http1);
+    }
+    match rest.iter().find(|b| !is_blank(**b)) {
+        None if rest.len() <= METHOD => None,
+        Some(b'/' | b'*' | b'h' | b'H') => Some(Spoken::Http1),
         _ => Some(Spoken::Other),
     }
 }
 
-/// Whether bytes that are no HTTP look like a request line all the same (`GET  /a`, `GET ftp://…`):
-/// whoever sent them waits for an answer in HTTP.
+/// What follows the empty lines.
+fn request_line(bytes: &[u8]) -> &[u8] {
+    let empty = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    &bytes[empty..]
+}
+
+/// A token (RFC 9110 §5.6.2), and what follows it.
+fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let is_token = |b: &&u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    bytes.split_at(bytes.iter().take_while(is_token).count())
+}
+
+fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | 0x0b | 0x0c)
+}
+
+/// Whether bytes that are no HTTP look like a request line all the same: whoever sent them waits for an
+/// answer in HTTP.
 pub(crate) fn resembles_http(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    let token = bytes.iter().take_while(|b| b.is_ascii_alphabetic() || **b == b'-').count();
-    (1..=METHOD).contains(&token) && matches!(bytes.get(token), Some(b' ' | b'\t'))
+    let (method, rest) = token(request_line(bytes));
+    !method.is_empty() && rest.first().is_some_and(|b| is_blank(*b))
 }
 
 /// Reads until it is clear what is spoken. The bytes stay in the prefix.
@@ -130,6 +156,14 @@ mod tests {
             (b"CONNECT a:443 HTTP/1.1\r\n", "http1"),
             (b"PROPFIND /x HTTP/1.1\r\n", "http1"),
             (b"\r\nGET / HTTP/1.1\r\n", "http1"),
+            (b"\n\r\n\nGET / HTTP/1.1\r\n", "http1"),
+            (b"GET\t/ HTTP/1.1\r\n", "http1"),
+            (b"GET  / HTTP/1.1\r\n", "http1"),
+            (b"get ftp://a HTTP/1.1\r\n", "http1"),
+            (b"A_B-1 \t /x HTTP/1.1\r\n", "http1"),
+            (b"EHLO mail.test\r\n", "other"),
+            (b"a1 LOGIN x y\r\n", "other"),
+            (&[b'\n'; EMPTY + 1], "http1"),
             (PREFACE, "http2"),
             (b"\x05\x01\x00", "socks"),
             (b"SSH-2.0-OpenSSH_9.2\r\n", "other"),

@@ -26,6 +26,10 @@ fn malformed(detail: &str) -> Refused {
     Refused(1, Refusal::unjudged(Code::BadSocks, detail))
 }
 
+fn left() -> Refused {
+    Refused(1, Refusal::unjudged(Code::ClientGone, "the client left before its request was whole"))
+}
+
 /// Serves one SOCKS5 connection.
 pub(crate) async fn serve(connection: Arc<Connection>, mut io: Prefixed) {
     connection.head_due();
@@ -51,6 +55,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut io: Prefixed) {
         Ok(next) => {
             if reply(&mut io, 0).await.is_ok() {
                 tunnel::run(connection, next, io).await;
+            } else {
+                tunnel::left(&connection, next);
             }
         }
         Err((refusal, open)) => {
@@ -65,7 +71,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut io: Prefixed) {
 async fn need(io: &mut Prefixed, n: usize) -> Result<(), Refused> {
     while io.prefix.len() < n {
         match io.fill().await {
-            Ok(0) | Err(_) => return Err(malformed("the SOCKS request ended before its end")),
+            Ok(0) => return Err(malformed("the SOCKS request ended before its end")),
+            Err(_) => return Err(left()),
             Ok(_) => {}
         }
     }
@@ -86,7 +93,7 @@ async fn request(io: &mut Prefixed, greeted: &mut bool) -> Result<Authority, Ref
         drop(io.write(&NO_METHOD).await);
         return Err(malformed("the SOCKS client does not offer `no authentication`"));
     }
-    io.write(&[VERSION, 0]).await.map_err(|_| malformed("the SOCKS client left"))?;
+    io.write(&[VERSION, 0]).await.map_err(|_| left())?;
     *greeted = true;
     need(io, 5).await?;
     let (version, command, kind) = (io.prefix[0], io.prefix[1], io.prefix[3]);

@@ -9,7 +9,7 @@ use super::carry::{cut, unless_cut};
 use super::gate::Connection;
 use super::headers;
 use super::hello;
-use super::inside::{inspect, speak};
+use super::inside::{self, inspect, speak};
 use super::io::{Prefixed, Raw};
 use super::judge::take_name;
 use super::live::{Answered, Asked, End, Subject};
@@ -221,6 +221,15 @@ fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
     Ok(target)
 }
 
+/// The record of an answered tunnel whose client left before it could be served.
+pub(crate) fn left(connection: &Connection, next: Next) {
+    match next {
+        // Ends with its record.
+        Next::Relay(_) => {}
+        Next::Inspect(target) => inside::left(connection, target),
+    }
+}
+
 /// Does what is left to do with an answered tunnel.
 pub(crate) async fn run(connection: Arc<Connection>, next: Next, io: Prefixed) {
     match next {
@@ -266,7 +275,7 @@ impl Relayed {
         }
         match ended {
             Ended::Closed => open.close(Outcome::Passed),
-            Ended::Broken => open.fail(Code::UpstreamClosed),
+            Ended::Broken(code) => open.fail(code),
             Ended::Over(code) => {
                 let judged = open.record().verdict;
                 let refusal = Refusal::unjudged(code, "the sandbox's upload for today is used up");

@@ -70,9 +70,12 @@ impl Injector {
     /// Whether a request to `host` may have to do with credentials: a placeholder has no business
     /// with any other host, so where there are some every request is looked through.
     pub(crate) fn concerns(&self, host: &Host) -> bool {
-        self.words.is_some()
-            || self.elsewhere.contains(host)
-            || self.bound.iter().any(|bound| bound.binding.host == *host)
+        self.words.is_some() || self.scrubs(host)
+    }
+
+    /// Whether what comes from `host` is scrubbed.
+    pub(crate) fn scrubs(&self, host: &Host) -> bool {
+        self.elsewhere.contains(host) || self.bound.iter().any(|bound| bound.binding.host == *host)
     }
 
     /// The injector of a sandbox to which the credentials in `attached` are attached. What comes from
