@@ -228,3 +228,74 @@ fn the_next_request_on_a_connection_is_served_after_an_answer_that_failed_early(
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
     }
 }
+
+#[test]
+fn a_client_that_is_gone_when_its_tunnel_is_answered_has_its_record() {
+    const TUNNELS: usize = 30;
+    let gateway = Setup::allow_all(&["origin.test"], 443).start();
+    for round in 0..TUNNELS {
+        let mut client = gateway.connect();
+        reset(&client);
+        // It is let in, and its bytes and its end come together.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        match round % 2 {
+            0 => {
+                let connect = "CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\n";
+                client.write_all(connect.as_bytes()).unwrap();
+            }
+            _ => {
+                let socks = b"\x05\x01\x00\x05\x01\x00\x03\x0borigin.test\x01\xbb";
+                client.write_all(socks).unwrap();
+            }
+        }
+        drop(client);
+    }
+    let records = gateway.records(TUNNELS);
+    let gone = |record: &&serde_json::Value| record["code"] == "client_gone";
+    assert_eq!(records.iter().filter(gone).count(), TUNNELS, "{records:#?}");
+}
+
+#[test]
+fn a_client_that_breaks_off_in_its_body_is_not_said_to_have_got_an_answer() {
+    let origin = Origin::ok("never");
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = gateway.connect();
+    let head =
+        get(port).replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 100\r\n\r\nabc");
+    client.write_all(head.as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    reset(&client);
+    drop(client);
+    let record = gateway.record(1);
+    assert_eq!((&record["code"], &record["status"]), (&"client_gone".into(), &().into()));
+}
+
+#[test]
+fn a_raw_tunnels_record_says_which_side_broke_off() {
+    // One that says nothing until it is told to break off.
+    let origin = Origin::plain(|mut stream| {
+        let mut first = [0];
+        if stream.read_exact(&mut first).is_ok() && first[0] == b'!' {
+            reset(&stream.stream);
+            return;
+        }
+        drop(stream.read_exact(&mut [0]));
+    });
+    let port = origin.port();
+    let entries = format!(
+        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: tcp }}"
+    );
+    let gateway = Setup::policy(&entries).start();
+    for (number, (first, code)) in
+        [(b".", "client_gone"), (b"!", "upstream_closed")].iter().enumerate()
+    {
+        let mut tunnel = gateway.tunnel(&format!("origin.test:{port}"));
+        tunnel.write_all(*first).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        reset(&tunnel);
+        drop(tunnel);
+        let record = gateway.record(number + 1);
+        assert_eq!((&record["code"], &record["outcome"]), (&(*code).into(), &"failed".into()));
+    }
+}
