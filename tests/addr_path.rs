@@ -41,6 +41,30 @@ fn unreserved_escapes_are_decoded_and_the_rest_upper_cased() {
 }
 
 #[test]
+fn what_stays_escaped_is_decoded_for_those_who_ask() {
+    let decoded = |raw: &str| Path::parse(raw).expect(raw).decoded().collect::<Vec<_>>();
+    for raw in ["/", "/a:b;c//d", "/%61", "/a%20b", "/%C3%BC", "*"] {
+        assert!(!Path::parse(raw).expect(raw).has_escapes(), "{raw}");
+        assert!(decoded(raw).is_empty(), "{raw}");
+    }
+    for (raw, read) in [
+        ("/a%3ab", "/a:b"),
+        ("/a%253ab", "/a:b"),
+        ("/a%25253Ab", "/a:b"),
+        ("/a%3Bb/c", "/a/c"),
+        ("/a%2F%2Fb", "/a/b"),
+        ("/a%2Fb%3Ac", "/a%2Fb:c"),
+        ("/a%252Fb%2Fc", "/a%2Fb/c"),
+        ("/a%3Fb", "/a"),
+        ("/a%23b", "/a"),
+        ("/a%20%40", "/a%20@"),
+    ] {
+        let all = decoded(raw);
+        assert!(all.iter().any(|known| known == read), "{raw}: {all:?}");
+    }
+}
+
+#[test]
 fn a_dot_segment_is_refused_in_every_spelling() {
     let spellings = [
         "/.",

@@ -66,6 +66,47 @@ pub(super) fn hides_slash(path: &[u8]) -> Result<bool, PathError> {
     Err(PathError::BadEscape)
 }
 
+/// What an origin may make of `path` that undoes the escapes of printable bytes, once or more
+/// often: before it splits the path, after that (so that `%2F` is no slash), or slashes alone.
+pub(super) fn undone(path: &str) -> Vec<String> {
+    let slashes = |text: &str| unescape(text, |b| b == b'/');
+    let mut all = vec![slashes(path)];
+    let (mut split, mut whole) = (path.to_owned(), path.to_owned());
+    for _ in 0..DECODINGS {
+        split = unescape(&split, |b| b.is_ascii_graphic() && b != b'/');
+        whole = unescape(&whole, |b| b.is_ascii_graphic());
+        for text in [slashes(&split), split.clone(), whole.clone()] {
+            if text != path && !all.contains(&text) {
+                all.push(text);
+            }
+        }
+    }
+    all
+}
+
+/// `text` with the escapes of `wanted` ASCII bytes undone, and the others upper-cased.
+fn unescape(text: &str, wanted: impl Fn(u8) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        let (plain, escaped) = rest.split_at(at);
+        out.push_str(plain);
+        let Some(value) = byte(escaped.as_bytes()) else {
+            out.push('%');
+            rest = &escaped[1..];
+            continue;
+        };
+        let (escape, tail) = escaped.split_at(3);
+        match value.is_ascii() && wanted(value) {
+            true => out.push(char::from(value)),
+            false => out.extend(escape.chars().map(|c| c.to_ascii_uppercase())),
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
 fn decode(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut i = 0;
@@ -98,5 +139,34 @@ fn digit(b: u8) -> Option<u8> {
         b'a'..=b'f' => Some(b - b'a' + 10),
         b'A'..=b'F' => Some(b - b'A' + 10),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_escaped_is_undone_before_the_split_and_after_it() {
+        let all = undone("/a%2Fb%3Ac%20");
+        for text in ["/a/b%3Ac%20", "/a%2Fb:c%20", "/a/b:c%20"] {
+            assert!(all.iter().any(|known| known == text), "{text}: {all:?}");
+        }
+        assert_eq!(all.len(), 3);
+    }
+
+    #[test]
+    fn what_was_escaped_again_is_undone_again() {
+        let all = undone("/%25253a%252fx%25c3%25a4");
+        for text in ["/%253a/x%C3%A4", "/%3a%2Fx%C3%A4", "/:%2Fx%C3%A4", "/:/x%C3%A4"] {
+            assert!(all.iter().any(|known| known == text), "{text}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_breaks_it() {
+        for text in ["", "%", "%4", "%é1", "%%41", "/%zz%", "/é%3A"] {
+            assert!(!undone(text).is_empty(), "{text}");
+        }
     }
 }

@@ -97,16 +97,29 @@ impl<'a> Path<'a> {
     /// Every reading that must pass. Allocates only where there is more than one.
     pub fn readings(&self) -> Readings<'_> {
         let first = self.as_str();
-        let mut others = Vec::new();
-        if self.marks.has(Marks::READINGS) {
-            let stripped = strip(first);
-            for reading in [collapse(first), collapse(&stripped), stripped] {
-                if reading != first && !others.contains(&reading) {
-                    others.push(reading);
-                }
-            }
-        }
+        let others = if self.marks.has(Marks::READINGS) { others(first) } else { Vec::new() };
         Readings { first, others }
+    }
+
+    /// Whether an escape of a printable byte stands in it, so that there is something in
+    /// [`decoded`](Self::decoded).
+    pub fn has_escapes(&self) -> bool {
+        self.marks.has(Marks::ESCAPED)
+    }
+
+    /// What an origin may make of it that undoes the escapes left in it, in all its readings, also
+    /// as one that splits off the query only then: none of these may be what is denied. Allocates
+    /// nothing where there are none.
+    pub fn decoded(&self) -> impl Iterator<Item = String> {
+        let texts = match self.has_escapes() {
+            true => escape::undone(self.as_str()),
+            false => Vec::new(),
+        };
+        let cut = |text: String| {
+            let before = text.find(['?', '#']).map(|at| text[..at].to_owned());
+            before.into_iter().chain([text])
+        };
+        texts.into_iter().flat_map(cut).flat_map(|text| others(&text).into_iter().chain([text]))
     }
 
     /// The same path, owning its text.
@@ -164,6 +177,8 @@ impl Marks {
     const READINGS: u8 = 8;
     /// `%2F`.
     const ENCODED_SLASH: u8 = 16;
+    /// The escape of a printable byte, which stays one.
+    const ESCAPED: u8 = 32;
 
     fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -249,6 +264,9 @@ fn scan_escape(bytes: &[u8], marks: &mut Marks) -> Result<usize, PathError> {
         0x80.. => count = escape::utf8(bytes).ok_or(PathError::BadEscape)?,
         _ => {}
     }
+    if value.is_ascii_graphic() && !is_unreserved(value) {
+        marks.set(Marks::ESCAPED);
+    }
     if bytes[..3 * count].iter().any(u8::is_ascii_lowercase) {
         marks.set(Marks::CHANGED);
     }
@@ -276,6 +294,18 @@ fn rewrite(raw: &str) -> String {
 /// RFC 3986 §2.3.
 fn is_unreserved(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The readings of a path besides the one as it came.
+fn others(path: &str) -> Vec<String> {
+    let mut others = Vec::new();
+    let stripped = strip(path);
+    for reading in [collapse(path), collapse(&stripped), stripped] {
+        if reading != path && !others.contains(&reading) {
+            others.push(reading);
+        }
+    }
+    others
 }
 
 fn collapse(path: &str) -> String {
