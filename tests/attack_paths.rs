@@ -76,6 +76,14 @@ const REFUSED: &[(&str, u16)] = &[
     ("/evil;x=1", 403),
     ("/;x/evil", 403),
     ("//evil;x//", 403),
+    ("/evil%3Bx=1", 403),
+    ("/evil%3bx/y", 403),
+    ("/evil%253Bx", 403),
+    ("/evil%25253Bx", 403),
+    ("/evil%3Fx", 403),
+    ("/evil%23x", 403),
+    ("//evil%3B%3A", 403),
+    ("/evil/%40", 403),
     ("/evil/", 403),
     ("/evil//x", 403),
     ("/evil?a", 403),
@@ -88,6 +96,8 @@ const HEARD: &[(&str, &str)] = &[
     ("/%61", "/a"),
     ("/%7e%2D", "/~-"),
     ("/a%3ab", "/a%3Ab"),
+    ("/a%3Bevil", "/a%3Bevil"),
+    ("/a%40%253a", "/a%40%253a"),
     ("/a//b", "/a//b"),
     ("//a", "//a"),
     ("/a;x=1", "/a;x=1"),
@@ -125,6 +135,34 @@ fn the_origin_receives_the_path_that_was_judged() {
 }
 
 #[test]
+fn a_query_hides_no_pair_from_the_rule_that_denies_it() {
+    let origin = common::Origin::ok("ok");
+    let port = origin.port();
+    let gateway = common::Setup::policy(&format!(
+        "  test:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: rest, enforcement: enforce, \
+         access: full, deny_rules: [ {{ method: \"*\", path: \"/**\", query: {{ admin: \"true\" }} }} ] }}"
+    ))
+    .start();
+    let mut client = gateway.connect();
+    for (query, status) in [
+        ("x=1;admin=true", 403),
+        ("admin[]=true", 403),
+        ("admin%00=true", 403),
+        ("%20admin=true", 403),
+        ("Admin=true", 403),
+        ("admin=false", 200),
+        ("x=admin", 200),
+    ] {
+        let said = format!(
+            "GET http://origin.test:{port}/a?{query} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n"
+        );
+        std::io::Write::write_all(&mut client, said.as_bytes()).unwrap();
+        let (head, _) = common::read_response(&mut client);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{query}: {head}");
+    }
+}
+
+#[test]
 fn a_path_of_64_kib_is_judged_whole_or_refused_whole() {
     let bench = Bench::new();
     for (place, count) in PLACES.into_iter().zip(1..) {
@@ -137,9 +175,11 @@ fn a_path_of_64_kib_is_judged_whole_or_refused_whole() {
         let escaped = format!("/{}", "%61".repeat(21_000));
         let plain = format!("/{}", "a".repeat(21_000));
         assert_eq!(ask(&bench, place, &escaped), (200, Some(plain)), "{place:?}");
+        let deep = format!("//evil{}", "%25253B".repeat(9_000));
+        assert_eq!(ask(&bench, place, &deep), (403, None), "{place:?}");
         let (status, heard) = ask(&bench, place, &format!("/{}", "a".repeat(70_000)));
         assert!(status == 414 && heard.is_none(), "{place:?}: {status}");
-        let record = bench.gateway.record(5 * count);
+        let record = bench.gateway.record(6 * count);
         assert_eq!((&record["status"], &record["code"]), (&414.into(), &"head_too_large".into()));
     }
 }

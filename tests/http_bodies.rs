@@ -276,3 +276,114 @@ fn mcp_tools_are_judged_and_recorded() {
     );
     assert_eq!(records[1]["rpc"][0]["tool"], "delete_repo");
 }
+
+/// Says `head` and a call of `get_issue`, or of `read`, and returns the status and the code.
+fn said(
+    client: &mut TcpStream,
+    port: u16,
+    (line, fields): (&str, &str),
+    body: &str,
+) -> (u16, Value) {
+    write!(
+        client,
+        "{line} HTTP/1.1\r\nHost: origin.test:{port}\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let (head, body) = read_response(client);
+    let status = head[9..12].parse().unwrap();
+    match status {
+        200 => (status, Value::Null),
+        _ => (status, problem(&body)["code"].clone()),
+    }
+}
+
+#[test]
+fn a_body_whose_type_another_server_reads_otherwise_is_no_call() {
+    for (rules, good) in [
+        (RPC, r#"{"jsonrpc":"2.0","id":1,"method":"read"}"#),
+        (MCP, r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#),
+        (GRAPHQL, r#"{"query":"{viewer}"}"#),
+    ] {
+        let origin = mirror();
+        let port = origin.port();
+        let gateway = endpoint(port, rules);
+        let mut client = gateway.connect();
+        let line = format!("POST http://origin.test:{port}/api");
+        let refused = (403, Value::from("body_not_understood"));
+        for kinds in [
+            &["application/json; charset=utf-7"][..],
+            &["application/json; charset*=us-ascii''utf-7"],
+            &["application/json; charset*0=utf-7"],
+            &["application/json; \"charset\"=utf-7"],
+            &["application/json; x=\"; charset=utf-7\""],
+            &["application/json; x=\"charset=utf-7\""],
+            &["application/json", "application/json"],
+            &["application/json", "application/json; charset=utf-7"],
+            &["application/json, text/xml"],
+            &["application/json; x=\u{e9}"],
+            &["application/cbor"],
+            &["application/x-www-form-urlencoded"],
+            &[""],
+        ] {
+            let fields: String =
+                kinds.iter().map(|kind| format!("Content-Type: {kind}\r\n")).collect();
+            let answer = said(&mut client, port, (&line, &fields), good);
+            assert_eq!(answer, refused, "{rules}: {kinds:?}");
+        }
+        assert_eq!(origin.connections(), 0, "nothing of a refused one left");
+        let taken = "Content-Type: application/json; version=1; charset=\"UTF-8\"\r\n";
+        assert_eq!(said(&mut client, port, (&line, taken), good).0, 200, "{rules}");
+    }
+}
+
+#[test]
+fn json_rpc_is_sent_as_json_or_as_nothing_said() {
+    let origin = mirror();
+    let port = origin.port();
+    let gateway = endpoint(port, RPC);
+    let mut client = gateway.connect();
+    let line = format!("POST http://origin.test:{port}/api");
+    let good = r#"{"jsonrpc":"2.0","id":1,"method":"read"}"#;
+    for kind in [
+        "application/json-rpc",
+        "application/jsonrequest",
+        "text/plain",
+        "Text/Plain; charset=utf-8",
+    ] {
+        let field = format!("Content-Type: {kind}\r\n");
+        assert_eq!(said(&mut client, port, (&line, &field), good).0, 200, "{kind}");
+    }
+    assert_eq!(said(&mut client, port, (&line, ""), good).0, 200);
+}
+
+#[test]
+fn a_get_or_delete_of_mcp_with_a_body_may_be_a_call() {
+    let origin = mirror();
+    let port = origin.port();
+    let gateway = endpoint(port, MCP);
+    let mut client = gateway.connect();
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"delete_repo"}}"#;
+    let refused = (403, Value::from("body_not_understood"));
+    for method in ["GET", "DELETE"] {
+        let line = format!("{method} http://origin.test:{port}/api");
+        let json = "Content-Type: application/json\r\n";
+        assert_eq!(said(&mut client, port, (&line, json), call), refused, "{method}");
+        write!(
+            client,
+            "{line} HTTP/1.1\r\nHost: origin.test:{port}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{call}\r\n0\r\n\r\n",
+            call.len()
+        )
+        .unwrap();
+        let (head, body) = read_response(&mut client);
+        assert!(head.starts_with("HTTP/1.1 403"), "{method}: {head}");
+        assert_eq!(problem(&body)["code"], "body_not_understood");
+        assert!(problem(&body)["detail"].as_str().unwrap().contains("sent with POST"));
+    }
+    assert_eq!(origin.connections(), 0, "nothing of a refused one left");
+    // Without one it opens the stream, or ends the session.
+    for method in ["GET", "DELETE"] {
+        let line = format!("{method} http://origin.test:{port}/api");
+        assert_eq!(said(&mut client, port, (&line, ""), "").0, 200, "{method}");
+    }
+}

@@ -58,6 +58,8 @@ c: { endpoints: [ { port: 8443, allowed_ips: [10.0.0.0/8] } ] }
         ask("GET", "/repos/a/b/pulls?state=open&sort=created"),
         ask("head", "/a/b/info/refs?service=git-upload-pack"),
         ask("GET", "/v2/x"),
+        ask("GET", "/repos/a/b/pulls?x=1;y=2&state=open&Page[a]=1&sort=created"),
+        ask("GET", "/repos/a%20b/%C3%BC/pulls?state=open&sort=created"),
         ask("GET", "/anything").on("a.b.c.x.test:443"),
         ask("GET", "/@scope%2Fname").on("npm.x.test:443"),
         ask("GET", "/ws").on("a.x.test:443").handshake(),

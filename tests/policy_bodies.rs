@@ -156,6 +156,23 @@ fn mcp_responses_and_the_receiving_stream_pass_where_any_call_is_allowed() {
 }
 
 #[test]
+fn a_get_or_delete_of_mcp_with_a_body_is_not_without_a_call() {
+    let policy = endpoint(TOOLS);
+    for method in ["GET", "DELETE", "get"] {
+        let asked = ask(method, "/");
+        let need = asked.with(|intent| policy.body_need(intent)).map(|need| need.source);
+        assert_eq!(need, Some(BodySource::Nowhere), "{method}");
+        assert!(asked.passes(&policy), "{method}");
+        let says = asked.body(Body::Invalid("there is a body")).says(&policy);
+        assert_eq!(says, "deny body_not_understood e/endpoints[0]", "{method}");
+        // Without a deny rule nothing is denied, and nothing allows it.
+        let plain = endpoint("protocol: mcp, rules: [ { allow: { method: initialize } } ]");
+        let says = ask(method, "/").body(Body::Invalid("there is a body")).says(&plain);
+        assert_eq!(says, "unknown body_not_understood e/endpoints[0]", "{method}");
+    }
+}
+
+#[test]
 fn known_mcp_methods_do_not_widen_the_tools() {
     let known = "protocol: mcp, mcp: { allow_all_known_mcp_methods: true }";
     let policy = endpoint(known);
@@ -270,6 +287,8 @@ fn only_what_an_endpoint_would_look_into_is_read() {
         Some(BodyNeed { protocol, source: BodySource::Body, limit: 2 })
     );
     assert_eq!(need(&mcp, ask("POST", "/").handshake()), None);
+    assert_eq!(need(&mcp, ask("GET", "/").handshake()), None);
+    assert_eq!(need(&mcp, ask("HEAD", "/")), None);
     assert_eq!(need(&endpoint("access: full"), ask("POST", "/")), None);
     let socket = endpoint("protocol: websocket, rules: [ { allow: { operation_type: query } } ]");
     assert_eq!(need(&socket, ask("MESSAGE", "/")).map(|n| n.protocol), Some(expected.protocol));
@@ -320,6 +339,19 @@ b: {{ endpoints: [ {{ host: x.test, port: 443, path: /api, {denying} }} ] }}
             }
         }
     }
+    for denying in [
+        "protocol: graphql, deny_rules: [ { operation_type: mutation } ]",
+        "protocol: json-rpc, deny_rules: [ { method: send } ]",
+    ] {
+        let policy = beside(denying, all);
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let asked = ask(method, "/api");
+            let need = asked.with(|intent| policy.body_need(intent)).map(|need| need.source);
+            assert_eq!(need, Some(BodySource::Nowhere), "{method}");
+            let says = asked.body(Body::Invalid("there is a body")).says(&policy);
+            assert_eq!(says, "deny body_not_understood b/endpoints[0]", "{method}");
+        }
+    }
     // Without a deny rule there is nothing to hide.
     assert!(ask("PUT", "/api").passes(&beside("protocol: graphql, access: read-only", all)));
 }
@@ -339,6 +371,7 @@ b: { endpoints: [ { host: x.test, port: 443, protocol: graphql, deny_rules: [ { 
         "q%75ery=x",
         "+query=x",
         "query[]=x",
+        "[query]=x",
         "a=1;query=x",
         "queryId=1",
         "query_id=1",

@@ -55,6 +55,21 @@ fn tests_are_printed_as_they_were() {
 }
 
 #[test]
+fn a_case_says_whether_there_is_a_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = "version: 1\nnetwork_policies:\n  e: { endpoints: [ { host: a.test, port: 443, protocol: mcp, access: full } ] }\n";
+    fs::write(dir.path().join("p.yaml"), policy).unwrap();
+    let cases = "version: 1\ntests:\n\
+        \x20 - { request: { url: 'https://a.test/mcp' }, expect: allow }\n\
+        \x20 - { request: { method: DELETE, url: 'https://a.test/mcp', body: '{}' }, expect: unknown, code: body_not_understood }\n\
+        \x20 - { request: { url: 'https://a.test/mcp', body: '{}' }, expect: unknown }\n";
+    fs::write(dir.path().join("p.tests.yaml"), cases).unwrap();
+    let mut command = Command::cargo_bin("portcullis").unwrap();
+    command.env_clear().env("HOME", dir.path()).current_dir(dir.path());
+    command.args(["policy", "test", "p.tests.yaml"]).assert().success();
+}
+
+#[test]
 fn a_suggestion_is_printed_as_it_was() {
     let traffic = "../replay_data/agent.jsonl";
     golden("suggest-text", &["suggest", "--skip-bad", traffic]);

@@ -7,8 +7,8 @@
 use portcullis::addr::{Authority, Host, Path, Port};
 use portcullis::policy::body::{graphql, rpc};
 use portcullis::policy::{
-    Ask, Body, BodyProtocol, Client, Code, Document, GraphqlKind, Intent, Layer, Policy, Process,
-    Scheme, TunnelVerdict, Verdict,
+    Ask, Body, BodyProtocol, BodySource, Client, Code, Document, GraphqlKind, Intent, Layer,
+    Policy, Process, Scheme, TunnelVerdict, Verdict,
 };
 use portcullis::record::{
     By, Facts as RecordedFacts, Http, Id, Judged, LineScheme, Outcome, PolicyId, Record, Timings,
@@ -124,7 +124,8 @@ fn real(policy: &Policy, asked: Real<'_>) -> Now {
     };
     let json = Some("application/json");
     let (operations, calls);
-    let body = match policy.body_need(&intent(Body::Unread)).map(|need| need.protocol) {
+    let need = policy.body_need(&intent(Body::Unread));
+    let body = match need.filter(|need| need.source != BodySource::Nowhere).map(|n| n.protocol) {
         None => Body::Unread,
         Some(BodyProtocol::Graphql) => {
             operations = graphql::from_post(json, asked.body.as_bytes(), asked.query);
@@ -247,7 +248,8 @@ fn kept(policy: &Policy, asked: Real<'_>) -> (Option<RecordedFacts>, bool) {
         body: Body::Unread,
     };
     let intent = Intent { client: asked.client, scheme: Scheme::Https, target: &target, ask };
-    let Some(need) = policy.body_need(&intent) else { return (None, false) };
+    let need = policy.body_need(&intent).filter(|need| need.source != BodySource::Nowhere);
+    let Some(need) = need else { return (None, false) };
     match need.protocol {
         BodyProtocol::Graphql => {
             let json = Some("application/json");
@@ -461,4 +463,28 @@ fn a_path_that_no_gateway_takes_is_denied_with_its_code() {
     assert_eq!(judged(RULED, odd), (Now::Deny, "dot_segment"));
     let host = r#"{"host":"0x7f.1","port":443,"method":"GET","path":"/"}"#;
     assert_eq!(judged(RULED, host), (Now::Deny, "bad_host"));
+}
+
+#[test]
+fn a_method_that_carries_no_call_is_judged_by_whether_it_has_a_body() {
+    let text = "version: 1\nnetwork_policies:\n  e: { endpoints: [ { host: a.test, port: 443, protocol: mcp, access: full } ] }";
+    let judge = Judge::new(compile(text), false);
+    let now = |method: &str, facts| {
+        let (method, path) = (Some(method.to_owned().into()), Some("/x".into()));
+        let (host, new) = ("a.test".into(), Recorded::new(LineScheme::Https));
+        judge.judge(&Recorded { host, port: 443, method, path, facts, ..new }).now
+    };
+    let whole = |kind: Option<&'static str>, text: &'static str| Facts::Whole {
+        kind: kind.map(Into::into),
+        text: text.into(),
+    };
+    for method in ["GET", "DELETE"] {
+        assert_eq!(now(method, Facts::Unsaid), Now::Allow, "{method}: nothing is said of one");
+        assert_eq!(now(method, Facts::Empty), Now::Allow, "{method}");
+        assert_eq!(now(method, whole(None, "{}")), Now::Unknown, "{method}");
+    }
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    assert_eq!(now("POST", whole(None, call)), Now::Allow);
+    let odd = whole(Some("application/json; charset=utf-7"), call);
+    assert_eq!(now("POST", odd), Now::Unknown);
 }

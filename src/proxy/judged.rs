@@ -2,11 +2,11 @@
 
 use super::body::Peeked;
 use super::refuse::Refusal;
-use crate::policy::body::{graphql, rpc};
+use crate::policy::body::{NO_POST, graphql, rpc};
 use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code, OwnedBody};
 use crate::record::Facts;
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::time::Duration;
@@ -123,7 +123,10 @@ pub(crate) async fn read(
     within: Duration,
 ) -> Result<JudgedBody, Refusal> {
     let limit = asked.need.limit;
-    let Some(incoming) = body.take() else { return Ok(JudgedBody::default()) };
+    let nowhere = asked.need.source == BodySource::Nowhere;
+    // What waits for no body goes on as it came.
+    let there = |body: &mut Incoming| !(nowhere && http_body::Body::is_end_stream(body));
+    let Some(incoming) = body.take_if(there) else { return Ok(JudgedBody::default()) };
     let bytes = match tokio::time::timeout(within, gather(incoming, limit)).await {
         Err(_) => {
             let detail = "the body, which must be read to judge it, did not come in time";
@@ -139,7 +142,7 @@ pub(crate) async fn read(
         Ok(Err(Ungathered::Broken(refusal))) => return Err(refusal),
         Ok(Ok(bytes)) => bytes,
     };
-    let facts = Some(Box::new(understand(&asked, &bytes)));
+    let facts = (!nowhere || !bytes.is_empty()).then(|| Box::new(understand(&asked, &bytes)));
     Ok(JudgedBody { bytes: Some(bytes), facts })
 }
 
@@ -181,24 +184,34 @@ pub(crate) fn too_long((limit, why): (usize, &str)) -> Refusal {
 
 fn understand(asked: &Asked<'_>, bytes: &[u8]) -> OwnedBody {
     let headers = &asked.head.headers;
-    if !super::scrub::coding(headers).is_ok_and(super::scrub::Coding::is_identity) {
-        return OwnedBody::Invalid("the body is compressed, so it can't be judged");
-    }
-    match asked.need.protocol {
-        BodyProtocol::Graphql => {
-            let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-            if asked.need.source == BodySource::Query && !bytes.is_empty() {
-                return OwnedBody::Invalid("the operation is in the query, and there is a body");
-            }
-            let operations = if asked.need.source == BodySource::Query {
-                graphql::from_get(asked.query)
-            } else {
-                graphql::from_post(kind, bytes, asked.query)
-            };
-            operations.map_or_else(OwnedBody::Invalid, OwnedBody::Graphql)
+    let read = match (asked.need.source, asked.need.protocol) {
+        (BodySource::Nowhere, _) => return OwnedBody::Invalid(NO_POST),
+        _ if !super::scrub::coding(headers).is_ok_and(super::scrub::Coding::is_identity) => {
+            return OwnedBody::Invalid("the body is compressed, so it can't be judged");
         }
-        BodyProtocol::Rpc { .. } => {
-            rpc::calls(bytes).map_or_else(OwnedBody::Invalid, OwnedBody::Rpc)
+        (BodySource::Query, _) if !bytes.is_empty() => {
+            return OwnedBody::Invalid("the operation is in the query, and there is a body");
         }
+        (BodySource::Query, _) => graphql::from_get(asked.query).map(OwnedBody::Graphql),
+        (BodySource::Body, BodyProtocol::Graphql) => content_type(headers)
+            .and_then(|kind| graphql::from_post(kind, bytes, asked.query))
+            .map(OwnedBody::Graphql),
+        (BodySource::Body, BodyProtocol::Rpc { .. }) => {
+            content_type(headers).and_then(|kind| rpc::from_post(kind, bytes)).map(OwnedBody::Rpc)
+        }
+    };
+    read.unwrap_or_else(OwnedBody::Invalid)
+}
+
+/// The content type, if one is said. Of two a server may take either.
+fn content_type(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(kind), None) => kind
+            .to_str()
+            .map(Some)
+            .map_err(|_| "the content type is not ASCII: send application/json"),
+        (Some(_), Some(_)) => Err("there are two Content-Type fields: send one, application/json"),
     }
 }

@@ -34,7 +34,7 @@ impl Readings {
             },
             Facts::Whole { kind, text } => Self {
                 graphql: Some(graphql::from_post(kind.as_deref(), text.as_bytes(), query)),
-                rpc: Some(rpc::calls(text.as_bytes())),
+                rpc: Some(rpc::from_post(kind.as_deref(), text.as_bytes())),
             },
             Facts::Graphql(lines) => {
                 let operations: Option<_> = lines.iter().map(|line| operation(line)).collect();

@@ -5,7 +5,7 @@ use crate::addr::{Authority, Host, Path, PathError, Port, check_query};
 use crate::policy::explain::{Reason, Said};
 use crate::policy::{Ask, Body, Client, Code, Intent, Partial, Policy, Possible, Process, Scheme};
 use crate::record::LineScheme;
-use crate::traffic::read::{Recorded, Seen};
+use crate::traffic::read::{Facts, Recorded, Seen};
 use std::sync::Arc;
 
 /// A policy that judges records.
@@ -98,6 +98,7 @@ impl Judge {
             whole_process,
             graphql: facts.graphql(),
             rpc: facts.rpc(),
+            has_body: matches!(record.facts, Facts::Whole { .. }),
         };
         let scheme = match record.scheme {
             LineScheme::Http => Scheme::Http,

@@ -2,7 +2,7 @@
 
 use crate::addr::{Path, Shown};
 use crate::cli::policy::Url;
-use crate::policy::body::{graphql, rpc};
+use crate::policy::body::{NO_POST, graphql, rpc};
 use crate::policy::document::At;
 use crate::policy::{
     Ask, Body, BodyProtocol, BodySource, Client, Intent, Policy, Process, Scheme, Verdict,
@@ -230,7 +230,12 @@ impl Request {
             (BodyProtocol::Graphql, BodySource::Body) => {
                 graphql::from_post(Some("application/json"), body, query).map(Facts::Graphql)
             }
-            (BodyProtocol::Rpc { .. }, _) => rpc::calls(body).map(Facts::Rpc),
+            (BodyProtocol::Rpc { .. }, BodySource::Body | BodySource::Query) => {
+                rpc::calls(body).map(Facts::Rpc)
+            }
+            (BodyProtocol::Graphql | BodyProtocol::Rpc { .. }, BodySource::Nowhere) => {
+                if body.is_empty() { Ok(Facts::Unread) } else { Err(NO_POST) }
+            }
         };
         read.unwrap_or_else(Facts::Invalid)
     }

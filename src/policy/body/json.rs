@@ -71,10 +71,17 @@ pub(super) fn string(value: &RawValue) -> Result<String, &'static str> {
 
 /// Whether a lenient decoder could take `key` for `name`: without regard to case (also that of
 /// the two letters outside ASCII that fold into it, as Go's `encoding/json` does), or to the
-/// separators, blanks and control bytes that some normalise away. `name` has none of these.
+/// separators, blanks and control bytes that some normalise away.
 pub(super) fn resembles(key: &str, name: &str) -> bool {
-    // No letter folds into a longer one, so that a shorter key is out of the question.
-    key.len() >= name.len() && key.chars().filter_map(fold).eq(name.chars().filter_map(fold))
+    key.chars().filter_map(fold).eq(name.chars().filter_map(fold))
+}
+
+/// Whether some server could take a parameter of a query, `name`, for `key`: as [`resembles`], and
+/// as frameworks read `key[]`, `key[a]` and `[key]`.
+pub(in crate::policy) fn parameter_resembles(name: &str, key: &str) -> bool {
+    let before = |c: char| c == '[' || c.is_whitespace() || c.is_control();
+    let root = name.trim_start_matches(before).split(['[', ']']).next().unwrap_or(name);
+    resembles(name, key) || resembles(root, key.strip_suffix("[]").unwrap_or(key))
 }
 
 fn fold(letter: char) -> Option<char> {
@@ -93,7 +100,9 @@ pub fn is_json(content_type: Option<&str>) -> bool {
     content_type.is_some_and(|value| is_media_type(value, "application/json"))
 }
 
-/// Whether `value` is the media type `essence`, with no charset or UTF-8 (RFC 9110 §8.3.1).
+/// Whether `value` is the media type `essence`, with no charset or UTF-8 (RFC 9110 §8.3.1), and
+/// nothing beside it that could be taken for a charset: parameters of RFC 2231 (`charset*=`) are
+/// not, nor what a search for `charset=` would find.
 pub(super) fn is_media_type(value: &str, essence: &str) -> bool {
     let mut parts = value.split(';');
     let first = parts.next().unwrap_or(value);
@@ -103,12 +112,26 @@ pub(super) fn is_media_type(value: &str, essence: &str) -> bool {
             let Some((name, value)) = parameter.split_once('=') else {
                 return parameter.trim().is_empty();
             };
-            if !name.trim().eq_ignore_ascii_case("charset") {
-                return !name.trim().is_empty();
+            let (name, value) = (name.trim(), value.trim());
+            if !name.eq_ignore_ascii_case("charset") {
+                return is_token(name) && !speaks_of_charset(parameter);
             }
             charsets += 1;
-            charsets == 1 && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            charsets == 1 && quoted.unwrap_or(value).eq_ignore_ascii_case("utf-8")
         })
+}
+
+/// Whether `name` is a token (RFC 9110 §5.6.2), and none that some decode.
+fn is_token(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(plain)
+}
+
+/// Whether some spelling of `charset` stands in `parameter`.
+fn speaks_of_charset(parameter: &str) -> bool {
+    let folded: String = parameter.chars().filter_map(fold).collect();
+    folded.contains("charset")
 }
 
 impl<'de> Deserialize<'de> for Object<'de> {
@@ -160,6 +183,34 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_resembles_what_some_framework_makes_of_its_name() {
+        for (name, key) in [
+            ("admin", "admin"),
+            ("Admin", "admin"),
+            ("ad-min\0", "admin"),
+            ("admin[]", "admin"),
+            ("admin[a][b]", "admin"),
+            (" [admin]", "admin"),
+            ("user.id", "user_id"),
+            ("userid", "user_id"),
+            ("ids[3]", "ids[]"),
+            ("filter[State]", "filter[state]"),
+        ] {
+            assert!(parameter_resembles(name, key), "{name} for {key}");
+        }
+        for (name, key) in [
+            ("", "admin"),
+            ("[]", "admin"),
+            ("administrator", "admin"),
+            ("x[admin]", "admin"),
+            ("filter[size]", "filter[state]"),
+            ("filter", "filter[state]"),
+        ] {
+            assert!(!parameter_resembles(name, key), "{name} for {key}");
+        }
+    }
+
+    #[test]
     fn null_counts_as_absent_where_it_does() {
         let object = Object::parse(r#"{"a":null}"#).unwrap();
         assert!(object.member("a").unwrap().is_none());
@@ -168,12 +219,32 @@ mod tests {
 
     #[test]
     fn only_json_in_utf8_is_json() {
-        for good in ["application/json", "Application/JSON; charset=utf-8", "application/json;"] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json; Charset=\"UTF-8\"",
+            "application/json;version=1; odata.metadata=minimal",
+            "application/json;",
+        ] {
             assert!(is_json(Some(good)), "{good}");
         }
         for bad in [
             "application/json; charset=utf-16",
             "application/json; charset=utf-8; charset=utf-7",
+            "application/json; charset*=us-ascii''utf-7",
+            "application/json; charset*0=utf-7",
+            "application/json; charset*0*=utf-7",
+            "application/json; \"charset\"=utf-7",
+            "application/json; 'charset'=utf-7",
+            "application/json; ch%61rset=utf-7",
+            "application/json; char-set=utf-7",
+            "application/json; x=\"charset=utf-7\"",
+            "application/json; x=\"; charset=utf-7\"",
+            "application/json; x charset=utf-7",
+            "application/json; x*=a",
+            "application/json; charset='utf-8'",
+            "application/json; charset=\"utf-8",
+            "application/json; charset",
             "application/json, text/plain",
             "text/json",
             "application/jsonp",

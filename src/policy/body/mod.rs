@@ -16,3 +16,8 @@ pub mod rpc;
 pub mod ws_graphql;
 
 pub use json::is_json;
+pub(in crate::policy) use json::parameter_resembles;
+
+/// Why a body may be a call that nobody reads: only a POST's is read
+/// ([`crate::policy::BodySource::Nowhere`]).
+pub const NO_POST: &str = "a call is sent with POST, and there is a body";

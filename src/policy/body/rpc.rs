@@ -4,7 +4,7 @@
 //! method. A message that is both a call and an answer, or names its method, tool or id twice, is
 //! refused. Answers that a client sends to a server (MCP) come out with no method.
 
-use super::json::{Object, objects, string};
+use super::json::{Object, is_media_type, objects, string};
 use crate::policy::RpcCall;
 use serde_json::value::RawValue;
 
@@ -43,6 +43,24 @@ const MCP_METHODS: &[&str] = &[
     "tools/call",
     "tools/list",
 ];
+
+/// The content types that JSON-RPC is sent with: that of JSON, those of earlier drafts of JSON-RPC
+/// over HTTP, and that of clients which don't say. Each in UTF-8.
+const CONTENT_TYPES: [&str; 4] =
+    ["application/json", "application/json-rpc", "application/jsonrequest", "text/plain"];
+
+/// The calls of a POST. `content_type` is the one `Content-Type` of the request; without one the
+/// body is JSON.
+///
+/// # Errors
+/// As [`calls`], and where the content type lets a server read the body as something else.
+pub fn from_post(content_type: Option<&str>, body: &[u8]) -> Result<Vec<RpcCall>, &'static str> {
+    let known = |kind: &str| CONTENT_TYPES.iter().any(|essence| is_media_type(kind, essence));
+    if !content_type.is_none_or(known) {
+        return Err("JSON-RPC is not sent with this content type: send application/json in UTF-8");
+    }
+    calls(body)
+}
 
 /// The calls of a JSON-RPC 2.0 body: one, or a batch in its order. Never empty.
 ///
@@ -129,6 +147,33 @@ mod tests {
             assert_eq!(calls.len(), 1);
             calls.remove(0)
         })
+    }
+
+    #[test]
+    fn a_content_type_that_says_something_else_than_json_is_refused() {
+        let body = br#"{"jsonrpc":"2.0","method":"a"}"#;
+        for good in [
+            None,
+            Some("application/json"),
+            Some("application/json-rpc"),
+            Some("application/jsonrequest"),
+            Some("Text/Plain; charset=UTF-8"),
+        ] {
+            assert!(from_post(good, body).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "application/json; charset=utf-7",
+            "application/json; charset*=us-ascii''utf-7",
+            "text/plain; charset=utf-16",
+            "application/cbor",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "text/html",
+        ] {
+            assert!(from_post(Some(bad), body).is_err(), "{bad}");
+        }
+        assert!(from_post(Some("application/json"), b"{}").is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::addr::{Authority, Path};
 use crate::policy::code::Code;
 use crate::policy::compile::{Endpoint, Kind, Policy, RuleKind};
 use crate::policy::intent::{Ask, Body, Client, Intent, Scheme};
-use crate::policy::judge::{Covering, Decided};
+use crate::policy::judge::{BodySource, Covering, Decided};
 use crate::policy::pattern::Language;
 use crate::policy::verdict::{RuleRef, TunnelVerdict, Verdict};
 use ipnet::IpNet;
@@ -126,9 +126,14 @@ impl<'p> Cell<'p> {
                 let query = query.as_deref();
                 for said in &bodies.values {
                     let body = said.body();
-                    // Bodies are read of these alone (`body_need`).
-                    let read =
-                        |method: &str| *said == Said::Unread || matches!(method, "GET" | "POST");
+                    // Bodies are read of these alone (`body_need`); of the last there must be none.
+                    let read = |method: &str| match method {
+                        "GET" | "POST" => true,
+                        "HEAD" | "OPTIONS" | "DELETE" => {
+                            matches!(said, Said::Unread | Said::Invalid)
+                        }
+                        _ => *said == Said::Unread,
+                    };
                     let request = |method, websocket| Ask::Request {
                         method,
                         path: &path,
@@ -213,7 +218,11 @@ impl<'p> Cell<'p> {
         rows.both(old, new, &self.target);
         let limit = |policy: &Policy, endpoint: &Endpoint| {
             let reads = endpoint.body.is_some();
-            reads.then(|| policy.body_need(intent)).flatten().map_or(usize::MAX, |need| need.limit)
+            let need = reads.then(|| policy.body_need(intent)).flatten();
+            need.map_or(usize::MAX, |need| match need.source {
+                BodySource::Body | BodySource::Query => need.limit,
+                BodySource::Nowhere => 0,
+            })
         };
         let (short, long) = (limit(self.old, from), limit(self.new, to));
         let request = matches!(intent.ask, Ask::Request { .. });

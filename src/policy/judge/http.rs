@@ -1,5 +1,6 @@
 //! One endpoint against one request: methods, paths, queries, and who asks the body.
 
+use super::readings::values;
 use super::{Asked, Form, Lean, messages};
 use crate::policy::compile::{Allows, Endpoint, Kind, Methods, Rule, RuleKind};
 use crate::policy::document::Access;
@@ -100,10 +101,10 @@ fn denies(endpoint: &Endpoint, rule: &Rule, asked: &Asked<'_>, method: &str) -> 
     }
 }
 
-/// Every value of the key matches, and there is one.
+/// Every value of the key matches, whoever reads it, and there is one that everyone reads.
 pub(super) fn every(asked: &Asked<'_>, key: &str, globs: &[TextPattern]) -> bool {
     let mut any = false;
-    for value in values(asked.query, key) {
+    for (value, plain) in values(asked.query, key) {
         let matches = match asked.leaning.query.filter(|_| hides(&value)) {
             Some(lean) => lean == Lean::Best || is_any(globs),
             None => globs.iter().any(|glob| glob.matches(&value)),
@@ -111,14 +112,14 @@ pub(super) fn every(asked: &Asked<'_>, key: &str, globs: &[TextPattern]) -> bool
         if !matches {
             return false;
         }
-        any = true;
+        any |= plain;
     }
     any
 }
 
-/// One value of the key matches.
+/// One value of the key matches, in whatever reading.
 fn some(asked: &Asked<'_>, key: &str, globs: &[TextPattern]) -> bool {
-    values(asked.query, key).any(|value| match asked.leaning.query.filter(|_| hides(&value)) {
+    values(asked.query, key).any(|(value, _)| match asked.leaning.query.filter(|_| hides(&value)) {
         Some(lean) => lean == Lean::Worst || is_any(globs),
         None => globs.iter().any(|glob| glob.matches(&value)),
     })
@@ -140,14 +141,4 @@ const MASK: &str = "***";
 /// Whether some value of a recorded query is not known.
 pub(super) fn is_masked(query: &str) -> bool {
     query.contains("=***")
-}
-
-/// The values of a key, decoded (borrowed where nothing is escaped).
-fn values<'q>(
-    query: Option<&'q str>,
-    key: &str,
-) -> impl Iterator<Item = std::borrow::Cow<'q, str>> {
-    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .filter(move |(name, _)| name == key)
-        .map(|(_, value)| value)
 }

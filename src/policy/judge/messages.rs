@@ -77,6 +77,9 @@ pub enum BodySource {
     Body,
     /// In the query string (GraphQL over GET).
     Query,
+    /// Nowhere: the method carries no call, so that there must be no body. One that is there is
+    /// [`Body::Invalid`]; where there is none, [`Body::Unread`].
+    Nowhere,
 }
 
 impl Policy {
@@ -92,12 +95,18 @@ impl Policy {
         let readings = subject.path.readings();
         let mut needed: Option<BodyNeed> = None;
         for endpoint in self.covered(covering) {
-            let in_scope = readings.iter().any(|path| endpoint.in_scope(path));
+            let in_scope = readings.iter().any(|path| endpoint.in_scope(path))
+                || (denies_bodies(endpoint)
+                    && subject.path.decoded().any(|path| endpoint.in_scope(&path)));
             let asked = subject.reading(subject.path.as_str());
             let Some(source) = reads(endpoint, &asked).filter(|_| in_scope) else { continue };
             let need = BodyNeed { source, ..self.need(endpoint) };
             match &mut needed {
                 None => needed = Some(need),
+                // What is to be read in the query leaves no room for a body either.
+                Some(first) if first.source == BodySource::Nowhere && source != first.source => {
+                    *first = need;
+                }
                 Some(first) if same(first.protocol, need.protocol) => {
                     first.limit = first.limit.max(need.limit);
                 }
@@ -139,14 +148,29 @@ fn same(one: BodyProtocol, other: BodyProtocol) -> bool {
 pub(super) fn reads(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<BodySource> {
     let is = |method: &str| asked.method.eq_ignore_ascii_case(method);
     match (endpoint.kind, asked.form) {
-        (Kind::Graphql, Form::Plain) if is("POST") => Some(BodySource::Body),
+        (Kind::Graphql | Kind::Rpc { .. }, Form::Plain) if is("POST") => Some(BodySource::Body),
         (Kind::Graphql, Form::Plain) if is("GET") && graphql_query(asked.query) => {
             Some(BodySource::Query)
         }
-        (Kind::Rpc { .. }, Form::Plain) if is("POST") => Some(BodySource::Body),
+        (Kind::Rpc { mcp: true }, Form::Plain) if is("GET") || is("DELETE") => {
+            Some(BodySource::Nowhere)
+        }
+        // What is denied must not be in a body that nobody looks for.
+        (Kind::Graphql | Kind::Rpc { .. }, Form::Plain)
+            if denies_bodies(endpoint) && !hides(endpoint, asked) =>
+        {
+            Some(BodySource::Nowhere)
+        }
         (Kind::Websocket, Form::Message) if speaks_graphql(endpoint) => Some(BodySource::Body),
         _ => None,
     }
+}
+
+/// Whether one of the endpoint's deny rules is about what bodies say.
+fn denies_bodies(endpoint: &Endpoint) -> bool {
+    let over_bodies =
+        |rule: &Rule| matches!(rule.kind, RuleKind::Graphql { .. } | RuleKind::Rpc { .. });
+    endpoint.denies.iter().any(over_bodies)
 }
 
 /// Whether some server could take the query string for a GraphQL request.
@@ -194,17 +218,20 @@ pub(super) fn denies_some(endpoint: &Endpoint) -> bool {
 
 /// Why the endpoint's deny rules over bodies can't be held against this, if they can't.
 pub(super) fn blind(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<Code> {
-    let over_bodies =
-        |rule: &Rule| matches!(rule.kind, RuleKind::Graphql { .. } | RuleKind::Rpc { .. });
-    if !endpoint.denies.iter().any(over_bodies) {
+    if !denies_bodies(endpoint) {
         return None;
     }
     // A WebSocket may carry what is denied, and its messages are not read as this protocol.
     if asked.form != Form::Plain && matches!(endpoint.kind, Kind::Graphql | Kind::Rpc { .. }) {
         return Some(Code::BodyNotUnderstood);
     }
-    if reads(endpoint, asked).is_none() {
-        return hides(endpoint, asked).then_some(Code::BodyNotUnderstood);
+    let unread = match reads(endpoint, asked) {
+        None => Some(hides(endpoint, asked)),
+        Some(BodySource::Nowhere) => Some(has_body(asked)),
+        Some(BodySource::Body | BodySource::Query) => None,
+    };
+    if let Some(hidden) = unread {
+        return hidden.then_some(Code::BodyNotUnderstood);
     }
     if asked.leaning.body == Some(Lean::Best) {
         return None;
@@ -217,6 +244,11 @@ pub(super) fn blind(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<Code> {
             .then_some(Code::PersistedQueryUnknown),
         _ => Some(Code::BodyNotUnderstood),
     }
+}
+
+/// Whether there is a body where there must be none.
+fn has_body(asked: &Asked<'_>) -> bool {
+    matches!(asked.body, Body::Invalid(_))
 }
 
 /// Whether a deny rule over bodies matches one operation or call.
@@ -265,7 +297,10 @@ pub(super) fn graphql_request<'p>(
     endpoint: &'p Endpoint,
     asked: &Asked<'_>,
 ) -> Option<&'p RuleRef> {
-    reads(endpoint, asked)?;
+    match reads(endpoint, asked)? {
+        BodySource::Body | BodySource::Query => {}
+        BodySource::Nowhere => return None,
+    }
     if asked.leaning.body == Some(Lean::Best) {
         return match &endpoint.allows {
             Allows::Access(_, name) => Some(name),
@@ -346,11 +381,13 @@ pub(super) fn rpc<'p>(endpoint: &'p Endpoint, asked: &Asked<'_>, mcp: bool) -> O
     if asked.form != Form::Plain {
         return None;
     }
-    let without_call = ["GET", "DELETE"].iter().any(|m| asked.method.eq_ignore_ascii_case(m));
-    if mcp && without_call {
-        return anything(endpoint);
+    match reads(endpoint, asked)? {
+        BodySource::Body | BodySource::Query => {}
+        BodySource::Nowhere => {
+            let opens = ["GET", "DELETE"].iter().any(|m| asked.method.eq_ignore_ascii_case(m));
+            return (mcp && opens && !has_body(asked)).then(|| anything(endpoint)).flatten();
+        }
     }
-    reads(endpoint, asked)?;
     if asked.leaning.body == Some(Lean::Best) {
         return anything(endpoint);
     }

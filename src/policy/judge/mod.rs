@@ -8,6 +8,7 @@ mod cover;
 mod http;
 mod messages;
 mod possible;
+mod readings;
 mod reason;
 mod route;
 mod rules;
@@ -301,9 +302,7 @@ impl Policy {
 
     /// Every reading of the path must pass: the worst one decides.
     fn decide(&self, covering: &Covering, subject: &Subject<'_>) -> Decision<'_> {
-        if subject.path.has_encoded_slash()
-            && let Some(why) = self.behind_slashes(covering, subject)
-        {
+        if let Some(why) = self.behind_escapes(covering, subject) {
             return Decision::Deny(why);
         }
         let readings = subject.path.readings();
@@ -361,24 +360,6 @@ impl Policy {
         denying().find_map(|endpoint| Some(Why::Blind(endpoint, messages::blind(endpoint, asked)?)))
     }
 
-    /// An origin may read `%2F` as `/`: deny rules are held against that reading too.
-    fn behind_slashes(&self, covering: &Covering, subject: &Subject<'_>) -> Option<Why<'_>> {
-        if self.covered(covering).any(|endpoint| !endpoint.denies.is_empty()) {
-            let decoded = subject.path.as_str().replace("%2F", "/");
-            let Ok(path) = Path::parse(&decoded) else { return Some(Why::EncodedSlash) };
-            let denied = |path: &str| self.denied(covering, &subject.reading(path));
-            if let Some(why) = path.readings().iter().find_map(denied) {
-                return Some(why);
-            }
-        }
-        let kept = subject.path.readings().iter().all(|path| {
-            self.covered(covering).any(|endpoint| {
-                endpoint.flags.keeps_slash && !endpoint.flags.deny_only && endpoint.in_scope(path)
-            })
-        });
-        (!kept).then_some(Why::EncodedSlash)
-    }
-
     /// Bytes that are neither TLS nor HTTP: no path, no method.
     fn decide_bytes(&self, covering: &Covering) -> Decision<'_> {
         if let Some((endpoint, rule)) = self.denied_whole(covering) {
@@ -423,33 +404,6 @@ impl Policy {
 
     fn covered<'p>(&'p self, covering: &Covering) -> impl Iterator<Item = &'p Endpoint> {
         covering.ids().iter().map(|id| &self.endpoints[*id as usize])
-    }
-
-    /// Whether the text messages after this handshake are judged one by one.
-    fn judges(&self, covering: &Covering, allowing: &Endpoint, subject: &Subject<'_>) -> bool {
-        if subject.form == Form::Plain {
-            return false;
-        }
-        let readings = subject.path.readings();
-        let slashes = subject.path.has_encoded_slash();
-        let decoded = slashes.then(|| subject.path.as_str().replace("%2F", "/"));
-        let in_scope =
-            |e: &Endpoint| readings.iter().chain(decoded.as_deref()).any(|p| e.in_scope(p));
-        messages::restricts(allowing)
-            || self
-                .covered(covering)
-                .any(|e| !e.denies.is_empty() && messages::denies_some(e) && in_scope(e))
-    }
-
-    /// Whether rules speak of the messages of this WebSocket, whoever allowed its handshake.
-    fn restricts(&self, covering: &Covering, subject: &Subject<'_>) -> bool {
-        subject.form != Form::Plain
-            && self.covered(covering).any(|endpoint| {
-                messages::denies_some(endpoint)
-                    || (!endpoint.flags.deny_only
-                        && endpoint.kind.inspected()
-                        && messages::restricts(endpoint))
-            })
     }
 
     fn permit(

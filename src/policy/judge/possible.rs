@@ -14,10 +14,11 @@
 use super::cover::{Covering, each};
 use super::{Decision, Lean, Leaning, Subject};
 use crate::addr::Authority;
+use crate::policy::body::NO_POST;
 use crate::policy::compile::{Kind, Policy};
 use crate::policy::explain::{Reason, Said, reason};
 use crate::policy::intent::{Ask, Body, Client, Intent, Scheme};
-use crate::policy::judge::BodyProtocol;
+use crate::policy::judge::{BodyProtocol, BodySource};
 use crate::policy::overlay::{Overlay, Standing};
 use crate::policy::verdict::{TunnelVerdict, Verdict};
 
@@ -36,6 +37,8 @@ pub struct Partial<'a> {
     pub graphql: Option<Body<'a>>,
     /// What the body says, read as JSON-RPC; `None` where that is not known.
     pub rpc: Option<Body<'a>>,
+    /// Whether it is known that there is a body.
+    pub has_body: bool,
 }
 
 /// What judging it comes to.
@@ -239,10 +242,12 @@ impl Policy {
         subject: &Subject<'a>,
         asked: &Partial<'a>,
     ) -> Option<Body<'a>> {
-        match self.need_in(covering, subject).map(|need| need.protocol) {
-            None => Some(Body::Unread),
-            Some(BodyProtocol::Graphql) => asked.graphql,
-            Some(BodyProtocol::Rpc { .. }) => asked.rpc,
+        let Some(need) = self.need_in(covering, subject) else { return Some(Body::Unread) };
+        match (need.source, need.protocol) {
+            (BodySource::Nowhere, _) if asked.has_body => Some(Body::Invalid(NO_POST)),
+            (BodySource::Nowhere, _) => Some(Body::Unread),
+            (BodySource::Body | BodySource::Query, BodyProtocol::Graphql) => asked.graphql,
+            (BodySource::Body | BodySource::Query, BodyProtocol::Rpc { .. }) => asked.rpc,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Why nothing allowed it: the nearest miss, as a code and a sentence. Cold: allocates freely.
 
 use super::cover::{Covering, each};
-use super::{Asked, Form, Subject, http, messages};
+use super::{Asked, BodySource, Form, Subject, http, messages};
 use crate::addr::{Authority, Shown};
 use crate::policy::code::Code;
 use crate::policy::compile::{Allows, Endpoint, Kind, Methods, Policy, RuleKind};
@@ -94,10 +94,15 @@ fn miss(endpoint: &Endpoint, asked: &Asked<'_>) -> (Nearest, Code) {
         (Kind::Websocket, Form::Message) => (Nearest::Body, message_miss(endpoint, asked)),
         (Kind::Websocket, Form::Plain) => (Nearest::Method, Code::MethodNotAllowed),
         (Kind::Rest, _) | (Kind::Websocket, Form::Handshake) => method_miss(endpoint, asked),
-        (Kind::Graphql | Kind::Rpc { .. }, _) => match messages::reads(endpoint, asked) {
-            None => (Nearest::Method, Code::MethodNotAllowed),
-            Some(_) => (Nearest::Body, body_miss(endpoint, asked)),
-        },
+        (Kind::Graphql | Kind::Rpc { .. }, _) => {
+            match (messages::reads(endpoint, asked), asked.body) {
+                (Some(BodySource::Body | BodySource::Query), _)
+                | (Some(BodySource::Nowhere), Body::Invalid(_)) => {
+                    (Nearest::Body, body_miss(endpoint, asked))
+                }
+                (None | Some(BodySource::Nowhere), _) => (Nearest::Method, Code::MethodNotAllowed),
+            }
+        }
     }
 }
 

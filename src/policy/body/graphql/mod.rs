@@ -8,7 +8,7 @@
 mod document;
 mod params;
 
-use super::json::{Object, is_json, is_media_type, objects, resembles};
+use super::json::{Object, is_json, is_media_type, objects, parameter_resembles};
 use crate::policy::GraphqlOperation;
 use params::Params;
 use sha2::{Digest, Sha256};
@@ -62,8 +62,7 @@ pub(crate) fn may_speak(query: &str) -> bool {
     // Some read ';' as '&'.
     let pairs = query.split([';', '&']);
     pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes())).any(|(key, _)| {
-        let key = key.split('[').next().unwrap_or(&key);
-        NAMES.iter().chain(&IDS).chain(&OTHER_IDS).any(|name| resembles(key, name))
+        NAMES.iter().chain(&IDS).chain(&OTHER_IDS).any(|name| parameter_resembles(&key, name))
     })
 }
 

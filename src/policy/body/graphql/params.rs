@@ -4,7 +4,7 @@
 //! spellings that frameworks fold into one name, `;` as a separator, escapes that are no escapes,
 //! bytes that are not UTF-8.
 
-use super::super::json::resembles;
+use super::super::json::parameter_resembles;
 
 /// The decoded pairs of a query, in order.
 pub(super) struct Params(Vec<(String, String)>);
@@ -32,7 +32,7 @@ impl Params {
                 if found.replace(value.as_str()).is_some() {
                     return Err("a parameter that decides is given twice");
                 }
-            } else if resembles(key.split('[').next().unwrap_or(key), name) {
+            } else if parameter_resembles(key, name) {
                 return Err("a parameter is spelled so that it could be taken for another");
             }
         }
@@ -41,9 +41,7 @@ impl Params {
 
     /// Whether any of `names`, in any spelling, is there.
     pub(super) fn any(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| {
-            self.0.iter().any(|(key, _)| resembles(key.split('[').next().unwrap_or(key), name))
-        })
+        names.iter().any(|name| self.0.iter().any(|(key, _)| parameter_resembles(key, name)))
     }
 }
 
@@ -85,6 +83,7 @@ mod tests {
             "query=a&Query=b",
             "query[]=a",
             "query[0]=a",
+            "[query]=a",
             "+query=a",
             "q%75ery_=a",
         ] {
