@@ -140,6 +140,57 @@ fn an_echo_in_the_body_is_masked_however_it_is_coded_and_cut() {
 }
 
 #[test]
+fn an_echo_is_masked_in_the_escapes_of_html_and_of_javascript_and_mixed() {
+    let html = |f: fn(u8) -> String| -> String {
+        TOKEN
+            .bytes()
+            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).into() } else { f(b) })
+            .collect()
+    };
+    let spellings = [
+        html(|b| format!("&#{b};")),
+        html(|b| format!("&#{b:04};")),
+        html(|b| format!("&#x{b:X};")),
+        html(|b| format!("&#x{b:02x};")),
+        html(|b| format!("\\x{b:02x}")),
+        html(|b| format!("\\u{{{b:x}}}")),
+        html(|b| format!("\\{}", char::from(b))),
+        TOKEN.replace('/', "\\/").replace('+', "\\u002b").replace('=', "\\u003D"),
+        TOKEN.replace('/', "&#x2F;").replace('+', "%2B").replace('=', "\\x3d"),
+        STANDARD.encode(format!("{TOKEN}???")).replace('/', "\\/"),
+    ];
+    let count = spellings.len();
+    let all = spellings.join(" | ");
+    let server = Server::new(move |heard| match heard.target() {
+        "/whole" => response("", all.as_bytes()),
+        _ => chunked("", all.as_bytes(), 1, ""),
+    });
+    let port = server.port();
+    let gateway = started(port);
+    for target in ["/whole", "/cut"] {
+        let (_, body) = ask(&gateway, "origin.test", port, &format!("GET {target}\r\n"));
+        let text = String::from_utf8(body).unwrap();
+        let masked = vec!["***"; count - 1].join(" | ");
+        assert!(text.starts_with(&masked), "{target}: {text}");
+        assert!(!text.contains("S3cret") && !text.contains("UzNjcmV0"), "{target}: {text}");
+    }
+}
+
+#[test]
+fn no_answer_is_asked_for_in_another_charset() {
+    let server = Server::ok();
+    let port = server.port();
+    let gateway = started(port);
+    let request = "GET /\r\nAccept: text/plain;charset=utf-16, */*\r\nAccept-Charset: utf-16\r\nRequest-Range: bytes=0-3\r\n";
+    ask(&gateway, "origin.test", port, request);
+    let heard = server.only();
+    assert_eq!(heard.all("accept"), ["text/plain, */*"]);
+    for gone in ["accept-charset", "request-range"] {
+        assert_eq!(heard.all(gone), [""; 0], "{gone}");
+    }
+}
+
+#[test]
 fn head_and_trailers_and_the_status_text_are_masked() {
     let server = Server::new(|_| {
         let fields = format!(

@@ -6,13 +6,16 @@
 //!
 //! Invariant: no item here prints, logs or formats a value; what comes out of a scrubber holds none.
 
+mod escape;
 mod forms;
 mod needles;
 mod placeholder;
+mod readings;
 mod scrub;
 mod value;
 mod watchlist;
 
+pub use escape::ends_in_escape;
 pub use needles::{MASK, Needles};
 pub use placeholder::{Found, PlaceholderError, Placeholders, Spelling};
 pub use scrub::Scrubber;

@@ -1,9 +1,11 @@
 //! What values are found by: all spellings of all of them in one automaton.
 //!
-//! A text is looked through twice where it holds escapes: as it stands, and with percent escapes and
-//! JSON's `\\u00XX` undone, because any byte of a value may be escaped, in either case.
+//! A text that holds escapes is looked through in all its readings (`readings`), because any byte of
+//! a value may be escaped, in any way.
 
-use super::forms;
+use super::escape;
+use super::forms::{self, Form};
+use super::readings::Readings;
 use super::value::Secret;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use std::borrow::Cow;
@@ -22,28 +24,25 @@ pub struct Needles {
 }
 
 struct Automaton {
+    /// For text that reads only as it stands.
     search: AhoCorasick,
+    /// For all other.
+    readings: Readings,
     /// The most that a spelling takes, every byte of it escaped: rounded up, because it shows.
     held: usize,
     /// The values themselves, whatever the case of their letters.
     any_case: AhoCorasick,
 }
 
-/// How many bytes the longest escape takes.
-const LONGEST_ESCAPE: usize = 6;
-
-/// A text with its escapes undone, and where each of its bytes stood.
-struct Undone {
-    text: Vec<u8>,
-    /// Where each byte of `text` begins in the raw text; one more than there are bytes.
-    at: Vec<usize>,
-}
+/// How much more than must be held back comes together before it is looked through: this part of
+/// it. So small pieces cost no more than this many looks at each byte, and one.
+const SHARE: usize = 8;
 
 impl Needles {
     /// The needles of `secrets`.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let texts: Vec<&str> = secrets.into_iter().flat_map(Secret::parts).collect();
-        let mut all: Vec<forms::Form> = texts.iter().flat_map(|text| forms::of(text)).collect();
+        let mut all: Vec<Form> = texts.iter().flat_map(|text| forms::of(text)).collect();
         all.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
         all.dedup();
         if all.is_empty() {
@@ -53,12 +52,12 @@ impl Needles {
             .match_kind(MatchKind::Standard)
             .build(all.iter().map(|form| form.as_slice()))
             .expect("values have at most 16 KiB, far from what an automaton can't hold");
-        let held = (LONGEST_ESCAPE * search.max_pattern_len()).next_power_of_two().max(LEAST_HELD);
+        let held = (escape::LONGEST * search.max_pattern_len()).next_power_of_two().max(LEAST_HELD);
         let any_case = AhoCorasickBuilder::new()
             .ascii_case_insensitive(true)
             .build(texts)
             .expect("there are fewer values than spellings of them");
-        Self { found_by: Some(Automaton { search, held, any_case }) }
+        Self { found_by: Some(Automaton { search, readings: Readings::new(all), held, any_case }) }
     }
 
     /// Finds nothing.
@@ -73,9 +72,7 @@ impl Needles {
 
     /// Whether a value stands in `text`, in any spelling.
     pub fn found_in(&self, text: &[u8]) -> bool {
-        let Some(found_by) = &self.found_by else { return false };
-        found_by.search.is_match(text)
-            || (escaped(text) && found_by.search.is_match(&Undone::of(text).text))
+        self.found_by.as_ref().is_some_and(|found_by| found_by.is_match(text))
     }
 
     /// Whether a value itself stands in `text`, in letters of any case: the name of a header goes
@@ -114,11 +111,7 @@ impl Needles {
     pub(super) fn ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         if let Some(found_by) = &self.found_by {
-            found_by.push(text, &mut found, |range| range);
-            if escaped(text) {
-                let undone = Undone::of(text);
-                found_by.push(&undone.text, &mut found, |r| undone.at[r.start]..undone.at[r.end]);
-            }
+            found_by.push(text, &mut found);
         }
         if covered > 0 {
             found.push(0..covered);
@@ -126,72 +119,42 @@ impl Needles {
         merge(found)
     }
 
-    /// Where the end of `text` begins that is held back until more is there: what follows the last
-    /// control byte, which no value has, and never more than any spelling takes.
+    /// Where, in `held` bytes and the `chunk` that follows them, the end begins that is held back
+    /// until more is there: what follows the last control byte, which no value has, and hardly more
+    /// than any spelling takes. There is no control byte in what was held.
     ///
     /// What the text says has no part in it. Were only that held back which may begin a value, the
     /// sizes of what leaves would tell who guesses whether the guess is right, a letter at a time.
-    pub(super) fn pending(&self, text: &[u8]) -> usize {
-        let Some(found_by) = &self.found_by else { return text.len() };
-        let after = text.iter().rposition(u8::is_ascii_control).map_or(0, |at| at + 1);
-        after.max(border(text, text.len().saturating_sub(found_by.held)))
+    pub(super) fn pending(&self, held: usize, chunk: &[u8]) -> usize {
+        let whole = held + chunk.len();
+        let Some(found_by) = &self.found_by else { return whole };
+        let control = chunk.iter().rposition(u8::is_ascii_control).map(|at| held + at + 1);
+        let over = whole.saturating_sub(found_by.held);
+        match control {
+            Some(after) => after.max(over),
+            None if over < found_by.held / SHARE => 0,
+            None => over,
+        }
     }
 }
 
 impl Automaton {
-    fn push(
-        &self,
-        text: &[u8],
-        found: &mut Vec<Range<usize>>,
-        place: impl Fn(Range<usize>) -> Range<usize>,
-    ) {
-        // Nearly all text holds no value, and the first look is the fast one.
-        if self.search.is_match(text) {
-            found.extend(self.search.find_overlapping_iter(text).map(|m| place(m.range())));
+    fn is_match(&self, text: &[u8]) -> bool {
+        if self.readings.differ(text) {
+            self.readings.have_match(text)
+        } else {
+            self.search.is_match(text)
         }
     }
-}
 
-impl Undone {
-    fn of(raw: &[u8]) -> Self {
-        let mut text = Vec::with_capacity(raw.len());
-        let mut at = Vec::with_capacity(raw.len() + 1);
-        let mut i = 0;
-        while let Some(&b) = raw.get(i) {
-            at.push(i);
-            let (byte, width) = escape(&raw[i..]).unwrap_or((b, 1));
-            text.push(byte);
-            i += width;
+    fn push(&self, text: &[u8], found: &mut Vec<Range<usize>>) {
+        if self.readings.differ(text) {
+            self.readings.push(text, found);
+        } else if self.search.is_match(text) {
+            // Nearly all text holds no value, and the first look is the fast one.
+            found.extend(self.search.find_overlapping_iter(text).map(|m| m.range()));
         }
-        at.push(raw.len());
-        Self { text, at }
     }
-}
-
-/// Whether there may be escapes in `text`.
-fn escaped(text: &[u8]) -> bool {
-    memchr::memchr2_iter(b'%', b'\\', text).any(|at| escape(&text[at..]).is_some())
-}
-
-/// The byte that the escape at the start of `bytes` stands for, and how many bytes the escape has.
-fn escape(bytes: &[u8]) -> Option<(u8, usize)> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    match bytes {
-        [b'%', high, low, ..] => Some((digit(*high)? << 4 | digit(*low)?, 3)),
-        // A character past ASCII is more than one byte of a value.
-        [b'\\', b'u', b'0', b'0', high @ b'0'..=b'7', low, ..] => {
-            Some((digit(*high)? << 4 | digit(*low)?, LONGEST_ESCAPE))
-        }
-        _ => None,
-    }
-}
-
-/// `at`, or where the escape begins that it stands inside of. Escapes never overlap: what one
-/// begins with is no hexadecimal digit.
-fn border(text: &[u8], at: usize) -> usize {
-    let inside =
-        |start: &usize| escape(&text[*start..]).is_some_and(|(_, width)| *start + width > at);
-    (at.saturating_sub(LONGEST_ESCAPE - 1)..at).find(inside).unwrap_or(at)
 }
 
 /// Ranges in order, with those that overlap made one.
@@ -253,25 +216,96 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_masked_however_each_of_its_characters_is_written() {
+        let needles = needles(&[r#"s3/va+u="&<\x25'"#]);
+        let written = |b: u8, how: usize| match (b, how) {
+            (b'0'..=b'9' | b'a'..=b'z', 0..=3) => char::from(b).to_string(),
+            (_, 0) => format!("\\{}", char::from(b)),
+            (b'&', 1) => "&amp;".to_owned(),
+            (b'<', 1) => "&lt;".to_owned(),
+            (b'"', 1) => "&quot;".to_owned(),
+            (b'\'', 1) => "&apos;".to_owned(),
+            (_, 1) => char::from(b).to_string(),
+            (_, 2) => format!("&#{b};"),
+            (_, 3) => format!("&#x{b:X};"),
+            (_, 4) => format!("&#{b:03};"),
+            (_, 5) => format!("&#x{b:04x};"),
+            (_, 6) => format!("\\x{b:02x}"),
+            (_, 7) => format!("\\u{{{b:x}}}"),
+            (_, 8) => format!("\\u{b:04X}"),
+            _ => format!("%{b:02X}"),
+        };
+        let value = br#"s3/va+u="&<\x25'"#;
+        for (first, step) in (0..10).flat_map(|first| (0..10).map(move |step| (first, step))) {
+            let text: String = value
+                .iter()
+                .enumerate()
+                .map(|(i, b)| written(*b, (first + i * step) % 10))
+                .collect();
+            assert_eq!(needles.mask_str(&format!("<{text}>")), "<***>", "{text}");
+            assert!(needles.found_in(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_an_escape_in_a_value_or_before_it_hides_nothing() {
+        let needles = needles(&["s3cr3t%41&va\\x41ue", "\"quoted/one"]);
+        for (text, masked) in [
+            ("s3cr3t%41&va\\x41ue", "***"),
+            ("s3cr3t%41&amp;va\\x41ue", "***"),
+            ("s3cr3t%41&va\\\\x41ue", "***"),
+            ("s3cr3t%2541%26va%5cx41ue", "***"),
+            ("\\&quot;quoted&#x2F;one", "\\***"),
+            ("\\\\\"quoted\\/one", "\\***"),
+            ("%\\u0022quoted/one", "%***"),
+        ] {
+            assert_eq!(needles.mask_str(text), masked, "{text}");
+        }
+    }
+
+    #[test]
+    fn base64_in_json_may_have_its_slashes_escaped() {
+        use base64::Engine;
+        let value = "key?>?~abc?~?>xyz~~?>";
+        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(value);
+        assert!(text.contains('/'));
+        for slash in ["/", "\\/", "\\u002f", "%2F", "&#x2F;"] {
+            let text = text.replace('/', slash);
+            assert_eq!(needles(&[value]).mask_str(&text), "***", "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_of_what_no_value_has_cost_no_second_look() {
+        let needles = needles(&["hunter22-of_9"]);
+        let found_by = needles.found_by.as_ref().unwrap();
+        for text in ["a \\\"word\\\" \\n", "a%20b%2Cc", "&lt;p&gt; &amp; &#39;", "100% & \\"] {
+            assert!(!found_by.readings.differ(text.as_bytes()), "{text}");
+        }
+        assert!(found_by.readings.differ(b"\\u0068"));
+    }
+
+    #[test]
     fn what_is_pending_says_nothing_of_the_values() {
         let needles = needles(&["hunter22"]);
-        for (text, pending) in [
-            ("data: hello\n\n", 0),
-            ("data: hunter2", 13),
-            ("data: hunter3", 13),
-            ("a\r\nhunter22", 8),
-            ("a\r\nhunter23", 8),
-            ("%68unter22", 10),
-            ("", 0),
+        for (held, chunk, pending) in [
+            (0, "data: hello\n\n", 0),
+            (0, "data: hunter2", 13),
+            (0, "data: hunter3", 13),
+            (0, "a\r\nhunter22", 8),
+            (0, "a\r\nhunter23", 8),
+            (0, "%68unter22", 10),
+            (5, "hunter22", 13),
+            (5, "\nhunter22", 8),
+            (0, "", 0),
         ] {
-            assert_eq!(text.len() - needles.pending(text.as_bytes()), pending, "{text}");
+            assert_eq!(held + chunk.len() - needles.pending(held, chunk.as_bytes()), pending);
         }
-        let long = "x".repeat(5000) + "%2";
-        assert_eq!(long.len() - needles.pending(long.as_bytes()), LEAST_HELD);
-        let escaped = "%78".repeat(5000);
-        assert_eq!((escaped.len() - needles.pending(escaped.as_bytes())) % 3, 0);
-        let escaped = r"\u0078".repeat(5000);
-        assert_eq!((escaped.len() - needles.pending(escaped.as_bytes())) % 6, 0);
+        let long = "x".repeat(5000);
+        assert_eq!(long.len() - needles.pending(0, long.as_bytes()), LEAST_HELD);
+        let more = LEAST_HELD / SHARE;
+        assert_eq!(needles.pending(LEAST_HELD + more - 2, b"x"), 0);
+        assert_eq!(needles.pending(LEAST_HELD + more - 1, b"x"), more);
     }
 
     #[test]

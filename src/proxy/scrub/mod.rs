@@ -4,6 +4,7 @@
 //! origin is asked for nothing that could not be undone (no ranges, no codings that are not
 //! decoded here), and what it answers otherwise is an error, never passed on unread (I4).
 
+mod accept;
 mod body;
 mod decode;
 mod gzip;
@@ -33,9 +34,12 @@ static SPENT: [HeaderName; 5] = [
 /// The same, without names of their own in `http`.
 const DIGESTS: [&str; 5] = ["digest", "content-digest", "repr-digest", "x-goog-hash", "dcb"];
 
-/// What asks for a part of an answer, for a difference, or for a coding below the body's.
-const NOT_ASKED: [&str; 7] = [
+/// What asks for a part of an answer, for a difference, for a coding below the body's, or for letters
+/// that are more than a byte each.
+const NOT_ASKED: [&str; 9] = [
+    "accept-charset",
     "range",
+    "request-range",
     "if-range",
     "a-im",
     "available-dictionary",
@@ -60,6 +64,13 @@ pub(crate) fn ask_plainly(headers: &mut HeaderMap) {
     let wanted = if codings.is_empty() { "identity".to_owned() } else { codings.join(", ") };
     let wanted = HeaderValue::try_from(wanted);
     headers.insert(header::ACCEPT_ENCODING, wanted.unwrap_or(HeaderValue::from_static("identity")));
+    if let header::Entry::Occupied(mut accept) = headers.entry(header::ACCEPT) {
+        for value in accept.iter_mut() {
+            if let Some(plain) = accept::in_utf8(value.as_bytes()) {
+                *value = HeaderValue::from_bytes(&plain).unwrap_or(HeaderValue::from_static("*/*"));
+            }
+        }
+    }
 }
 
 /// Whether an element of `Accept-Encoding` names a coding that is decoded here.
@@ -168,6 +179,8 @@ mod tests {
             headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-3"));
             headers.insert(header::IF_RANGE, HeaderValue::from_static("\"x\""));
             headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
+            headers.insert("accept-charset", HeaderValue::from_static("utf-16"));
+            headers.insert("request-range", HeaderValue::from_static("bytes=0-3"));
             if let Some(asked) = asked {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(asked));
             }
@@ -175,6 +188,17 @@ mod tests {
             assert_eq!(headers[header::ACCEPT_ENCODING], goes, "{asked:?}");
             assert_eq!(headers.len(), 1);
         }
+    }
+
+    #[test]
+    fn no_answer_is_asked_for_in_letters_that_are_not_searched() {
+        let mut headers = HeaderMap::new();
+        for value in ["text/plain; charset=utf-16, text/html", "application/json"] {
+            headers.append(header::ACCEPT, HeaderValue::from_static(value));
+        }
+        ask_plainly(&mut headers);
+        let accept: Vec<_> = headers.get_all(header::ACCEPT).iter().collect();
+        assert_eq!(accept, ["text/plain, text/html", "application/json"]);
     }
 
     #[test]
