@@ -189,6 +189,46 @@ fn bodies_are_filled_where_they_are_opted_in_and_stay_what_they_are() {
 }
 
 #[test]
+fn a_placeholder_in_an_escape_is_refused_because_the_echo_of_its_value_would_be_another() {
+    let server = Server::ok();
+    let port = server.port();
+    let gateway = started(port, ", in: [json, form, text, query, path]");
+    let mut asked = 0;
+    for (kind, body) in [
+        ("application/json", format!("{{\"q\":\"\\{WORD}\"}}")),
+        ("application/json", format!("{{\"q\":\"\\u00{WORD}\"}}")),
+        ("application/json", format!("{{\"q\":\"%4{WORD}\"}}")),
+        ("application/x-www-form-urlencoded", format!("q=%{WORD}")),
+        ("application/x-www-form-urlencoded", format!("q=%5C{WORD}")),
+        ("text/plain", format!("\\{WORD}")),
+    ] {
+        let length = body.len();
+        let request = format!("POST /\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n");
+        let (head, answer) = ask_bytes(&gateway, "origin.test", port, &request, body.as_bytes());
+        assert!(head.starts_with("HTTP/1.1 403"), "{body}: {head}");
+        assert_eq!(problem(&answer)["code"], "placeholder_misuse", "{body}");
+        asked += 1;
+    }
+    for target in [format!("/?q=%{WORD}"), format!("/?q=%4{WORD}"), format!("/x%25{WORD}")] {
+        let (head, _) = ask(&gateway, "origin.test", port, &format!("GET {target}"));
+        assert!(head.starts_with("HTTP/1.1 403"), "{target}: {head}");
+        asked += 1;
+    }
+    assert_eq!(server.count(), 0);
+    for record in gateway.records(asked) {
+        assert_eq!(record["code"], "placeholder_misuse");
+    }
+    // A backslash that is escaped itself takes nothing.
+    let body = format!("{{\"q\":\"\\\\{WORD}\"}}");
+    let length = body.len();
+    let request =
+        format!("POST /\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
+    ask_bytes(&gateway, "origin.test", port, &request, body.as_bytes());
+    let got = String::from_utf8(server.only().body).unwrap();
+    assert_eq!(got, body.replace(WORD, TOKEN));
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_and_never_sent_in_part() {
     let server = Server::ok();
     let port = server.port();

@@ -2,11 +2,12 @@
 //!
 //! One walk serves both: first nobody fills anything and it is only seen what stands where, later
 //! the values go in. Each spot has its own spelling, so what is filled in stays one value: a path
-//! segment is not split by it, a JSON string not ended.
+//! segment is not split by it, a JSON string not ended. None is filled where an escape before it
+//! would take the value's first letters, because what the origin made of it could not be found again.
 
 use super::binding::Spot;
 use super::place::{self, QUERY, SEGMENT};
-use crate::secret::{Found, Placeholders, Secret};
+use crate::secret::{Found, Placeholders, Secret, ends_in_escape};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName};
@@ -26,6 +27,16 @@ pub(super) struct Misuse {
     pub(super) word: Option<usize>,
     /// Where it stands.
     pub(super) spot: Spot,
+    pub(super) fault: Fault,
+}
+
+/// What is wrong with where a placeholder stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not filled in this place of this request, or nobody knows it.
+    Unbound,
+    /// It is cut into by an escape, or its value would begin one.
+    InEscape,
 }
 
 /// Says what goes in for a placeholder: `Ok(None)` leaves it as it is.
@@ -142,20 +153,26 @@ impl<'s, F: Filler<'s>> Walk<'_, F> {
         let mut out: Option<Text> = None;
         let mut copied = 0;
         for Found { range, which, spelling: _ } in self.words.find(text) {
-            let misuse = || Misuse {
+            let misuse = |fault| Misuse {
                 text: String::from_utf8_lossy(&text[range.clone()]).into_owned(),
                 word: which,
                 spot,
+                fault,
             };
-            let word = which.ok_or_else(misuse)?;
-            let Some(secret) = self.filler.fill(word, spot).map_err(|()| misuse())? else {
-                continue;
-            };
+            let word = which.ok_or_else(|| misuse(Fault::Unbound))?;
+            let given = self.filler.fill(word, spot).map_err(|()| misuse(Fault::Unbound))?;
+            if is_read_with_escapes(spot) && ends_in_escape(&text[..range.start]) {
+                return Err(misuse(Fault::InEscape));
+            }
+            let Some(secret) = given else { continue };
             let out = out.get_or_insert_with(|| {
                 Zeroizing::new(Vec::with_capacity(text.len() + 2 * secret.expose().len()))
             });
             out.extend_from_slice(&text[copied..range.start]);
             write(secret.expose().as_bytes(), out);
+            if is_read_with_escapes(spot) && runs_on(out, &text[range.end..]) {
+                return Err(misuse(Fault::InEscape));
+            }
             copied = range.end;
         }
         Ok(out.map(|mut out| {
@@ -168,6 +185,27 @@ impl<'s, F: Filler<'s>> Walk<'_, F> {
 /// Whether it is worth to take `text` apart: it holds a placeholder, or an escape that may hide one.
 fn may_hold(text: &[u8], words: &Placeholders) -> bool {
     text.contains(&b'%') || words.found_in(text)
+}
+
+/// Whether who reads `spot` may undo escapes in it. A header's value is taken as it stands.
+fn is_read_with_escapes(spot: Spot) -> bool {
+    match spot {
+        Spot::Header | Spot::Basic => false,
+        Spot::Query | Spot::Path | Spot::Json | Spot::Form | Spot::Text | Spot::Websocket => true,
+    }
+}
+
+/// Whether `filled` ends in an escape that `after` would end: the value's last letters with letters
+/// that are not its own.
+fn runs_on(filled: &[u8], after: &[u8]) -> bool {
+    let Some(next) = after.first() else { return false };
+    // Hexadecimal digits themselves never follow a placeholder, but as escapes.
+    let goes_on = if filled.ends_with(b"\\") {
+        !next.is_ascii_whitespace()
+    } else {
+        matches!(next, b'%' | b'\\' | b'&')
+    };
+    goes_on && ends_in_escape(filled)
 }
 
 fn plain(value: &[u8], out: &mut Text) {
@@ -292,6 +330,64 @@ mod tests {
         assert_eq!(json("hunter22", r#"{"token":"other"}"#), None);
         let (form, _) = walk("a&b=c d!", |walk| walk.body(b"t=TELEGRAM_TOKEN&x=1", Spot::Form));
         assert_eq!(form.unwrap().unwrap().as_slice(), b"t=a%26b%3Dc%20d%21&x=1");
+    }
+
+    fn body(value: &str, body: &str, spot: Spot) -> Result<String, Fault> {
+        let (filled, _) = walk(value, |walk| walk.body(body.as_bytes(), spot));
+        let text = filled.map_err(|misuse| misuse.fault)?.unwrap();
+        Ok(String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_placeholder_in_an_escape_is_misuse_because_it_would_take_of_the_value() {
+        for spot in [Spot::Json, Spot::Text, Spot::Websocket, Spot::Form] {
+            for before in [r"\", r"\\\", r"\u", r"\u00", r"\u00a", r"\x", r"\x4", "%", "%4", "%25%"]
+            {
+                let text = format!("q={before}TELEGRAM_TOKEN");
+                assert_eq!(body("tvly-9f8e", &text, spot), Err(Fault::InEscape), "{text} {spot:?}");
+            }
+        }
+        for before in [r"", r"\\", r"\n", r#"\""#, r"\u0041", r"\\u00", "100% ", "%41", "x4"] {
+            let text = format!("[\"{before}TELEGRAM_TOKEN\"]");
+            let filled = body("tvly-9f8e", &text, Spot::Json);
+            assert_eq!(filled, Ok(text.replace("TELEGRAM_TOKEN", "tvly-9f8e")));
+        }
+        let spelled = r#"["\xoxb-OPENSHELL-RESOLVE-ENV-TELEGRAM_TOKEN"]"#;
+        assert_eq!(body("tvly-9f8e", spelled, Spot::Json), Err(Fault::InEscape));
+        for text in [
+            "/%TELEGRAM_TOKEN",
+            "/%254TELEGRAM_TOKEN",
+            "/?a=%5cTELEGRAM_TOKEN",
+            "/?%TELEGRAM_TOKEN",
+        ] {
+            let mut target = PathAndQuery::from_static(text);
+            let (done, _) = walk("tvly-9f8e", |walk| walk.target(&mut target));
+            assert_eq!(done.unwrap_err().fault, Fault::InEscape, "{text}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("x-token", HeaderValue::from_static("%TELEGRAM_TOKEN"));
+        walk("hunter22", |walk| walk.headers(&mut headers, &[])).0.unwrap();
+        assert_eq!(headers["x-token"], "%hunter22");
+    }
+
+    #[test]
+    fn a_value_does_not_begin_an_escape_with_what_follows_it() {
+        for (value, text, spot) in [
+            ("hunter2\\", r#"{"t":"TELEGRAM_TOKEN"}"#, Spot::Websocket),
+            ("hunter2%", r#"{"t":"TELEGRAM_TOKEN\u0034"}"#, Spot::Json),
+            ("hunter2%4", "TELEGRAM_TOKEN%31", Spot::Text),
+            ("hunter2%", "t=TELEGRAM_TOKEN%2541", Spot::Form),
+        ] {
+            assert_eq!(body(value, text, spot), Err(Fault::InEscape), "{text}");
+        }
+        for (value, text, spot, filled) in [
+            ("hunter2\\", r#"["TELEGRAM_TOKEN"]"#, Spot::Json, r#"["hunter2\\"]"#),
+            ("hunter2%", r#"["TELEGRAM_TOKEN"]"#, Spot::Json, r#"["hunter2%"]"#),
+            ("hunter2\\", "TELEGRAM_TOKEN\n", Spot::Text, "hunter2\\\n"),
+            ("hunter2%", "t=TELEGRAM_TOKEN&x", Spot::Form, "t=hunter2%25&x"),
+        ] {
+            assert_eq!(body(value, text, spot).as_deref(), Ok(filled), "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The place on the road: from a permit to a plan, before anything is dialled.
 
 use super::draft::{Asked, Draft};
-use super::fill::Misuse;
+use super::fill::{Fault, Misuse};
 use super::plan::{Body, Chosen, Plan};
 use super::{Injector, Place, Spot};
 use crate::addr::Shown;
@@ -158,6 +158,9 @@ impl Injector {
             self.bound.iter().filter(|bound| bound.word.is_some() && bound.word == misuse.word);
         let here = bound.clone().any(|bound| bound.binding.is_at(target));
         let detail = match (bound.clone().next(), here) {
+            _ if misuse.fault == Fault::InEscape => {
+                format!("the placeholder {text} stands in an escape in this request's {spot}")
+            }
             (None, _) => format!("nobody here knows the placeholder {text}"),
             (Some(_), true) => {
                 format!("the placeholder {text} is not filled in this request's {spot}")
