@@ -144,6 +144,32 @@ fn opaque_bytes_in_a_tunnel_a_byte_at_a_time() {
 }
 
 #[test]
+fn a_request_line_that_servers_forgive_is_a_malformed_one() {
+    let origin = Origin::ok("never");
+    let port = origin.port();
+    // Without a protocol, so that any bytes but these would pass.
+    let entries = format!("  a:\n    endpoints:\n      - {{ host: origin.test, port: {port} }}");
+    let gateway = Setup::policy(&entries).start();
+    for (line, code) in [
+        ("GET\t/a HTTP/1.1", "malformed_head"),
+        ("\n\nA-B\t/a HTTP/1.1", "malformed_head"),
+        ("get\x0b/a HTTP/1.1", "malformed_head"),
+        ("GET ftp://a/ HTTP/1.1", "bad_target"),
+    ]
+    .iter()
+    {
+        let before = gateway.records_now("default").len();
+        let mut client = gateway.tunnel(&format!("origin.test:{port}"));
+        let asked = format!("{line}\r\nHost: origin.test:{port}\r\n\r\n");
+        client.write_all(asked.as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        assert!(head.starts_with("HTTP/1.1 400 "), "{line:?}: {head}");
+        assert_eq!(gateway.record(before + 1)["code"], *code, "{line:?}");
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
 fn what_resembles_a_request_in_a_tunnel_is_answered_like_one() {
     let origin = Origin::ok("never");
     let entries = format!(
@@ -151,8 +177,7 @@ fn what_resembles_a_request_in_a_tunnel_is_answered_like_one() {
         origin.port()
     );
     let gateway = Setup::policy(&entries).start();
-    let said =
-        ["GET  /a HTTP/1.1\r\n\r\n", "GET\t/a HTTP/1.1\r\n\r\n", "GET ftp://a/ HTTP/1.1\r\n\r\n"];
+    let said = ["FOO  bar HTTP/1.1\r\n\r\n", "FETCH\ta:/x HTTP/1.1\r\n\r\n", "F_O.O bar\r\n\r\n"];
     for (bytes, count) in said.iter().zip(1..) {
         let mut client = slow_tunnel(&gateway, &format!("origin.test:{}", origin.port()));
         client.write_all(bytes.as_bytes()).unwrap();

@@ -1,7 +1,9 @@
 //! What an answer would cover: a pattern for a path, and the rule as YAML.
 
 use crate::addr::{Path, Shown};
-use crate::policy::{Answer, Approval, Cover, GraphqlOperation, OwnedBody, RpcCall, What};
+use crate::policy::{
+    Answer, Approval, Cover, GraphqlOperation, OwnedBody, RpcCall, What, query_values,
+};
 use crate::record::rfc3339;
 use serde_json::json;
 use std::fmt::Write;
@@ -284,13 +286,18 @@ fn what(cover: &Cover, answer: Answer, text: &mut String) {
 fn rule_line(method: &str, path: &str, query: Option<&str>) -> String {
     let mut line = format!("{{ method: {}, path: {}", quoted(method), quoted(path));
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
-    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        let value = matching_exactly(&value);
-        match keys.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, values)) if values.contains(&value) => {}
-            Some((_, values)) => values.push(value),
-            None => keys.push((key.into_owned(), vec![value])),
+    for (key, _) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if keys.iter().any(|(known, _)| *known == key) {
+            continue;
         }
+        let mut values: Vec<String> = Vec::new();
+        for value in query_values(query, &key) {
+            let value = matching_exactly(&value);
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        keys.push((key.into_owned(), values));
     }
     if !keys.is_empty() {
         let keys = keys.iter().map(|(key, values)| match &values[..] {

@@ -24,6 +24,7 @@ pub use document::{Document, LoadError, LoadOptions, Mistake};
 pub use intent::{
     Ask, Body, Client, GraphqlKind, GraphqlOperation, Intent, Process, RpcCall, Scheme,
 };
+pub(crate) use judge::query_values;
 pub use judge::{BodyNeed, BodyProtocol, BodySource, Missing, Partial, Possible, RouteRule, Rules};
 pub use overlay::{
     Answer, Approval, Cover, CoverError, Fingerprint, Grant, GrantId, GrantRef, Overlay, Scope,

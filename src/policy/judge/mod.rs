@@ -17,6 +17,7 @@ mod tunnel;
 pub(in crate::policy) use messages::KNOWN_MCP;
 pub use messages::{BodyNeed, BodyProtocol, BodySource};
 pub use possible::{Missing, Partial, Possible};
+pub(crate) use readings::query_values;
 pub use route::RouteRule;
 pub use rules::Rules;
 

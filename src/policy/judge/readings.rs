@@ -88,6 +88,14 @@ pub(super) fn values<'q>(
     })
 }
 
+/// Every value that a rule about `key` is held against.
+pub(crate) fn query_values<'q>(
+    query: Option<&'q str>,
+    key: &str,
+) -> impl Iterator<Item = Cow<'q, str>> {
+    values(query, key).map(|(value, _)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
