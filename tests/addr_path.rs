@@ -42,7 +42,9 @@ fn unreserved_escapes_are_decoded_and_the_rest_upper_cased() {
 
 #[test]
 fn what_stays_escaped_is_decoded_for_those_who_ask() {
-    let decoded = |raw: &str| Path::parse(raw).expect(raw).decoded().collect::<Vec<_>>();
+    let decoded = |raw: &str| {
+        Path::parse(raw).expect(raw).decoded().map(|d| (d.path, d.query)).collect::<Vec<_>>()
+    };
     for raw in ["/", "/a:b;c//d", "/%61", "/a%20b", "/%C3%BC", "*"] {
         assert!(!Path::parse(raw).expect(raw).has_escapes(), "{raw}");
         assert!(decoded(raw).is_empty(), "{raw}");
@@ -60,7 +62,12 @@ fn what_stays_escaped_is_decoded_for_those_who_ask() {
         ("/a%20%40", "/a%20@"),
     ] {
         let all = decoded(raw);
-        assert!(all.iter().any(|known| known == read), "{raw}: {all:?}");
+        assert!(all.iter().any(|(known, _)| known == read), "{raw}: {all:?}");
+    }
+    let cut = ("/a".to_owned(), Some("b=/c".to_owned()));
+    assert!(decoded("/a%3Fb=%2Fc%23d").contains(&cut));
+    for raw in ["/a/..%3Fx", "/a/.%23", "/a/..%253Fx"] {
+        assert!(Path::parse(raw).is_err(), "{raw}");
     }
 }
 

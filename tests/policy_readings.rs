@@ -132,6 +132,7 @@ fn a_pair_hides_from_no_deny_rule() {
         "admin=false&Admin=true",
         "user.id=1&ids[0]=2",
         "userId=1;ids=2",
+        "user[id=1&ids[]=2",
     ] {
         let says = ask("GET", &format!("/a?{query}")).says(&policy);
         assert!(says.starts_with("deny denied_by_rule"), "{query}: {says}");
@@ -168,5 +169,24 @@ fn every_value_in_every_reading_must_be_allowed_and_one_must_be_plain() {
     ] {
         let says = ask("GET", &format!("/a?{query}")).says(&policy);
         assert_eq!(says, "unknown query_not_allowed e/endpoints[0]", "{query}");
+    }
+}
+
+#[test]
+fn a_query_that_begins_at_an_escaped_mark_is_held_against_deny_rules() {
+    let policy = endpoint(
+        r#"protocol: rest, access: full, deny_rules: [ { method: "*", path: /a, query: { admin: "true", b: "1" } } ]"#,
+    );
+    for path in [
+        "/a?b=1&admin=true",
+        "/a%3Fb=1&admin=true",
+        "/a%3fb=1?admin=true",
+        "/a%253Fb=1%26admin=true%23x",
+    ] {
+        let says = ask("GET", path).says(&policy);
+        assert!(says.starts_with("deny denied_by_rule"), "{path}: {says}");
+    }
+    for path in ["/a?b=1", "/a%3Fb=1", "/a%3Fadmin=false?b=1", "/b%3Fb=1&admin=true"] {
+        assert!(ask("GET", path).passes(&policy), "{path}");
     }
 }

@@ -14,5 +14,5 @@ mod shown;
 pub use authority::{Authority, AuthorityError, Port};
 pub use class::{Class, classify};
 pub use host::{Host, HostError, Name};
-pub use path::{Path, PathError, Readings, check_query};
+pub use path::{Decoded, Path, PathError, Readings, check_query};
 pub use shown::{Shown, ShownHost};

@@ -28,6 +28,15 @@ pub struct Readings<'a> {
     others: Vec<String>,
 }
 
+/// What an origin may make of a path that undoes its escapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The path.
+    pub path: String,
+    /// The query that begins in it, where an escaped `?` is one.
+    pub query: Option<String>,
+}
+
 /// Why a path was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -110,16 +119,24 @@ impl<'a> Path<'a> {
     /// What an origin may make of it that undoes the escapes left in it, in all its readings, also
     /// as one that splits off the query only then: none of these may be what is denied. Allocates
     /// nothing where there are none.
-    pub fn decoded(&self) -> impl Iterator<Item = String> {
+    pub fn decoded(&self) -> impl Iterator<Item = Decoded> {
         let texts = match self.has_escapes() {
             true => escape::undone(self.as_str()),
             false => Vec::new(),
         };
-        let cut = |text: String| {
-            let before = text.find(['?', '#']).map(|at| text[..at].to_owned());
-            before.into_iter().chain([text])
+        let cut = |path: String| {
+            let before = path.find(['?', '#']).map(|at| {
+                let (path, rest) = path.split_at(at);
+                let query = rest.strip_prefix('?').and_then(|rest| rest.split('#').next());
+                Decoded { path: path.to_owned(), query: query.map(str::to_owned) }
+            });
+            before.into_iter().chain([Decoded { path, query: None }])
         };
-        texts.into_iter().flat_map(cut).flat_map(|text| others(&text).into_iter().chain([text]))
+        let read = |Decoded { path, query }: Decoded| {
+            let others = others(&path).into_iter().chain([path]);
+            others.map(move |path| Decoded { path, query: query.clone() })
+        };
+        texts.into_iter().flat_map(cut).flat_map(read)
     }
 
     /// The same path, owning its text.
@@ -171,7 +188,7 @@ impl Marks {
     const CHANGED: u8 = 1;
     /// A segment starts with a dot.
     const DOTS: u8 = 2;
-    /// `%25`, `%2F` or `%3B`: what it decodes to must be looked at.
+    /// `%25`, `%2F`, `%3B`, `%3F` or `%23`: what it decodes to must be looked at.
     const DEEP: u8 = 4;
     /// `//` or `;`: there is more than one reading.
     const READINGS: u8 = 8;
@@ -258,7 +275,7 @@ fn scan_escape(bytes: &[u8], marks: &mut Marks) -> Result<usize, PathError> {
         0..=0x1f | 0x7f => return Err(PathError::Control),
         b'\\' => return Err(PathError::Backslash),
         b'/' => marks.set(Marks::DEEP | Marks::ENCODED_SLASH),
-        b'%' | b';' => marks.set(Marks::DEEP),
+        b'%' | b';' | b'?' | b'#' => marks.set(Marks::DEEP),
         b'.' => marks.set(Marks::CHANGED | Marks::DOTS),
         value if is_unreserved(value) => marks.set(Marks::CHANGED),
         0x80.. => count = escape::utf8(bytes).ok_or(PathError::BadEscape)?,

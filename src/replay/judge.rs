@@ -98,7 +98,9 @@ impl Judge {
             whole_process,
             graphql: facts.graphql(),
             rpc: facts.rpc(),
-            has_body: matches!(record.facts, Facts::Whole { .. }),
+            // One that was refused for its body had one, of which the record says nothing.
+            has_body: matches!(record.facts, Facts::Whole { .. })
+                || record.code.as_deref() == Some(Code::BodyNotUnderstood.as_str()),
         };
         let scheme = match record.scheme {
             LineScheme::Http => Scheme::Http,

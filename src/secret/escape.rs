@@ -28,9 +28,11 @@ pub fn ends_in_escape(text: &[u8]) -> bool {
     let marked = |mark: &[u8]| text.strip_suffix(mark).is_some_and(|rest| !is_quoted(rest));
     match digits {
         0 if is_quoted(text) => true,
-        // Two digits are all that `%` and `\x` have, four all that `\u` has.
+        // Two digits are all that `%` and `\x` have, four all that `\u` has, eight `\U`; a number alone
+        // is octal, or CSS's.
         0 | 1 if text.ends_with(b"%") || marked(b"\\x") => true,
-        0..=3 if marked(b"\\u") => true,
+        0..=3 if marked(b"\\u") || text.ends_with(b"%u") => true,
+        0..=7 if marked(b"\\U") || marked(b"\\") => true,
         _ => marked(b"\\u{") || [&b"&#"[..], b"&#x", b"&#X"].iter().any(|m| text.ends_with(m)),
     }
 }
@@ -184,6 +186,10 @@ mod tests {
             "&#x",
             "&#x2",
             "\\\\\\u00",
+            "\\U0000004",
+            "\\10",
+            "\\4",
+            "%u004",
         ] {
             assert!(ends_in_escape(text.as_bytes()), "{text}");
         }

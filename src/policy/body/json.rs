@@ -77,11 +77,16 @@ pub(super) fn resembles(key: &str, name: &str) -> bool {
 }
 
 /// Whether some server could take a parameter of a query, `name`, for `key`: as [`resembles`], and
-/// as frameworks read `key[]`, `key[a]` and `[key]`.
+/// as frameworks read `key[]`, `key[a]`, `[key]` and `ke[y`.
 pub(in crate::policy) fn parameter_resembles(name: &str, key: &str) -> bool {
-    let before = |c: char| c == '[' || c.is_whitespace() || c.is_control();
-    let root = name.trim_start_matches(before).split(['[', ']']).next().unwrap_or(name);
-    resembles(name, key) || resembles(root, key.strip_suffix("[]").unwrap_or(key))
+    // What is taken off: nothing, then one `[…]` after the other.
+    let ends = name.match_indices('[').map(|(at, _)| at).filter(|at| *at > 0).chain([name.len()]);
+    ends.into_iter().any(|end| flat(&name[..end]).eq(flat(key)))
+}
+
+/// The letters of a parameter's name.
+fn flat(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|c| !matches!(c, '[' | ']')).filter_map(fold)
 }
 
 fn fold(letter: char) -> Option<char> {
@@ -195,6 +200,10 @@ mod tests {
             ("userid", "user_id"),
             ("ids[3]", "ids[]"),
             ("filter[State]", "filter[state]"),
+            ("filter[state][]", "filter[state]"),
+            ("filter[state][0]", "filter[state]"),
+            ("[filter][state]", "filter[state]"),
+            ("user[id", "user_id"),
         ] {
             assert!(parameter_resembles(name, key), "{name} for {key}");
         }

@@ -97,7 +97,7 @@ impl Policy {
         for endpoint in self.covered(covering) {
             let in_scope = readings.iter().any(|path| endpoint.in_scope(path))
                 || (denies_bodies(endpoint)
-                    && subject.path.decoded().any(|path| endpoint.in_scope(&path)));
+                    && subject.path.decoded().any(|reading| endpoint.in_scope(&reading.path)));
             let asked = subject.reading(subject.path.as_str());
             let Some(source) = reads(endpoint, &asked).filter(|_| in_scope) else { continue };
             let need = BodyNeed { source, ..self.need(endpoint) };

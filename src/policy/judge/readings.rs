@@ -7,6 +7,7 @@
 
 use super::cover::Covering;
 use super::{Form, Policy, Subject, Why, messages};
+use crate::addr::Decoded;
 use crate::policy::body::parameter_resembles;
 use crate::policy::compile::Endpoint;
 use std::borrow::Cow;
@@ -20,7 +21,15 @@ impl Policy {
         subject: &Subject<'_>,
     ) -> Option<Why<'_>> {
         if subject.path.has_escapes() && self.hides(covering) {
-            let denied = |path: String| self.denied(covering, &subject.reading(&path));
+            let denied = |Decoded { path, query }: Decoded| {
+                let mut asked = subject.reading(&path);
+                let joined = query.map(|first| match asked.query {
+                    Some(rest) => format!("{first}&{rest}"),
+                    None => first,
+                });
+                asked.query = joined.as_deref().or(asked.query);
+                self.denied(covering, &asked)
+            };
             if let Some(why) = subject.path.decoded().find_map(denied) {
                 return Some(why);
             }
@@ -49,7 +58,7 @@ impl Policy {
             return false;
         }
         let readings = subject.path.readings();
-        let decoded: Vec<String> = subject.path.decoded().collect();
+        let decoded: Vec<String> = subject.path.decoded().map(|reading| reading.path).collect();
         let in_scope = |endpoint: &Endpoint| {
             readings.iter().chain(decoded.iter().map(String::as_str)).any(|p| endpoint.in_scope(p))
         };
