@@ -25,7 +25,8 @@ const HTTP_1_1_REQUIRED: [u8; 4] = [0, 0, 0, 13];
 /// The origin's end of a connection.
 type Io = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
 
-/// An origin that speaks both versions. It tells which each connection speaks, and answers over HTTP/1.1
+/// An origin that speaks both versions. It tells which each connection speaks, and of each stream that the
+/// gateway resets, and answers over HTTP/1.1
 /// what it was asked; `serve` has the requests of an HTTP/2 connection, as their streams.
 fn both(serve: impl Fn(&mut Io, u32) + Send + Sync + 'static) -> (Origin, Receiver<&'static str>) {
     let (tell, told) = channel();
@@ -41,6 +42,7 @@ fn both(serve: impl Fn(&mut Io, u32) + Send + Sync + 'static) -> (Origin, Receiv
             while let Some(frame) = frames::read(&mut io) {
                 match frame.kind {
                     frames::HEADERS => serve(&mut io, frame.stream),
+                    frames::RST_STREAM => tell.send("reset").unwrap(),
                     frames::SETTINGS if frame.flags & frames::ACK == 0 => {
                         io.write_all(&frames::frame(frames::SETTINGS, frames::ACK, 0, &[]))
                             .unwrap();
@@ -96,9 +98,11 @@ fn what_has_no_body_shares_an_http2_connection_and_all_else_keeps_http1() {
     let port = origin.port();
     let gateway = allowing(port);
     let mut one = client(&gateway, port);
-    for line in ["GET /a", "DELETE /b", "PROPFIND /c"] {
+    for line in ["GET /a", "DELETE /b", "OPTIONS /c"] {
         assert_eq!(asks(&mut one, port, line, "\r\n"), "over h2");
     }
+    // What can't be sent again is not tried over HTTP/2.
+    assert_eq!(asks(&mut one, port, "PROPFIND /c", "\r\n"), "PROPFIND /c HTTP/1.1");
     let posted = asks(&mut one, port, "POST /d", "Content-Length: 2\r\n\r\nhi");
     assert_eq!(posted, "POST /d HTTP/1.1");
     let chunks = "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
@@ -110,7 +114,7 @@ fn what_has_no_body_shares_an_http2_connection_and_all_else_keeps_http1() {
     write!(old, "GET /g HTTP/1.0\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
     let said = common::read_all(&mut old);
     assert!(said.starts_with(b"HTTP/1.0 200") && said.ends_with(b"\r\n\r\nover h2"), "{said:?}");
-    assert!(gateway.records(7).iter().all(|r| r["outcome"] == "passed" && r["status"] == 200));
+    assert!(gateway.records(8).iter().all(|r| r["outcome"] == "passed" && r["status"] == 200));
 }
 
 #[test]
@@ -170,7 +174,10 @@ fn an_origin_that_requires_http1_gets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_http2_gets_it_over_http1_too_where_the_origin_requires_that() {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = refused.clone();
     let (origin, _told) = both(move |io, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
         io.write_all(&frame(frames::RST_STREAM, 0, stream, &HTTP_1_1_REQUIRED)).unwrap();
     });
     let port = origin.port();
@@ -179,11 +186,40 @@ async fn a_client_of_http2_gets_it_over_http1_too_where_the_origin_requires_that
     let asked = http_kit::request("GET", port, "/two").body(()).unwrap();
     let (head, body, _) = http_kit::exchange(&mut one, asked, b"").await;
     assert_eq!((head.status().as_u16(), &body[..]), (200, &b"GET /two HTTP/1.1"[..]));
-    // What went up already is not sent twice.
-    let mut two = http_kit::client(&gateway, port).await;
+    // It is remembered, also for what can't be sent again, and for connections that were there before.
     let asked = http_kit::request("POST", port, "/two").body(()).unwrap();
-    let (head, ..) = http_kit::exchange(&mut two, asked, b"data").await;
-    assert!(matches!(head.status().as_u16(), 200 | 502), "{head:?}");
+    let (head, body, _) = http_kit::exchange(&mut one, asked, b"data").await;
+    assert_eq!((head.status().as_u16(), &body[..]), (200, &b"POST /two HTTP/1.1"[..]));
+    assert_eq!(refused.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn an_answer_whose_end_is_said_by_itself_is_whole() {
+    let (origin, told) = both(|io, stream| {
+        let length: &[(&str, &str)] = &[(":status", "200"), ("content-length", "7")];
+        let said = match stream {
+            // HEAD, whose length is another's.
+            1 => headers(stream, length, false),
+            _ => [headers(stream, length, false), data(stream, b"over h2", false)].concat(),
+        };
+        io.write_all(&said).unwrap();
+        if stream == 5 {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        io.write_all(&data(stream, b"", true)).unwrap();
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let mut one = client(&gateway, port);
+    write!(one, "HEAD / HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n").unwrap();
+    let head = read_head(&mut one);
+    assert_eq!(common::header(&head, "content-length").as_deref(), Some("7"), "{head}");
+    assert_eq!(asks(&mut one, port, "GET /a", "\r\n"), "over h2");
+    assert_eq!(asks(&mut one, port, "GET /b", "\r\n"), "over h2");
+    let records = gateway.records(3);
+    assert!(records.iter().all(|r| r["outcome"] == "passed"), "{records:#?}");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["h2"], "nothing is reset");
 }
 
 /// Sends for ever, as fast as the windows let it.

@@ -161,7 +161,12 @@ impl Connection {
         use_of: Use,
     ) -> Result<Carrier, Refusal> {
         let origin = permit.target().clone();
-        if versions == Versions::Either && self.gate.speaks(&origin) == Some(Version::Http1) {
+        let alone = match versions {
+            Versions::Http1 => false,
+            Versions::Either => self.gate.speaks(&origin) == Some(Version::Http1),
+            Versions::Http2 => scheme == Scheme::Https && self.gate.requires_http1(&origin),
+        };
+        if alone {
             versions = Versions::Http1;
         }
         let profile = profile(scheme, versions);

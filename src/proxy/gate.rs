@@ -83,6 +83,9 @@ pub struct Gate {
     /// Every worker's pool.
     pub(crate) pools: Mutex<Vec<Arc<Pool<UpBody>>>>,
     alpn: Mutex<HashMap<Authority, Version>>,
+    /// Origins that take HTTP/1.1 alone, whatever they offer; and whether there is one.
+    requires: Mutex<HashMap<Authority, ()>>,
+    some_require: AtomicBool,
 }
 
 /// One runtime: its clock, its pool.
@@ -168,6 +171,8 @@ impl Gate {
             places: Arc::new(tokio::sync::Semaphore::new(settings.connections)),
             pools: Mutex::default(),
             alpn: Mutex::default(),
+            requires: Mutex::default(),
+            some_require: AtomicBool::new(false),
         })
     }
 
@@ -183,16 +188,39 @@ impl Gate {
 
     /// Remembers what an origin chose when both were offered.
     pub(crate) fn learn(&self, origin: &Authority, version: Version) {
+        if self.speaks(origin) != Some(version) && !self.requires_http1(origin) {
+            self.remember(origin, version);
+        }
+    }
+
+    /// Remembers that an origin which offers HTTP/2 takes HTTP/1.1 alone (RFC 9113 §7, HTTP_1_1_REQUIRED).
+    pub(crate) fn require_http1(&self, origin: &Authority) {
+        self.remember(origin, Version::Http1);
+        let mut requires = self.requires.lock().unwrap_or_else(PoisonError::into_inner);
+        make_room(&mut requires);
+        requires.insert(origin.clone(), ());
+        self.some_require.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(crate) fn requires_http1(&self, origin: &Authority) -> bool {
+        self.some_require.load(Ordering::Relaxed)
+            && self.requires.lock().unwrap_or_else(PoisonError::into_inner).contains_key(origin)
+    }
+
+    fn remember(&self, origin: &Authority, version: Version) {
         let mut alpn = self.alpn.lock().unwrap_or_else(PoisonError::into_inner);
-        if alpn.get(origin) == Some(&version) {
-            return;
-        }
-        if alpn.len() >= ALPN_CACHE
-            && let Some(any) = alpn.keys().next().cloned()
-        {
-            alpn.remove(&any);
-        }
+        make_room(&mut alpn);
         alpn.insert(origin.clone(), version);
+    }
+}
+
+/// Makes room for one more.
+fn make_room<V>(known: &mut HashMap<Authority, V>) {
+    if known.len() >= ALPN_CACHE
+        && let Some(any) = known.keys().next().cloned()
+    {
+        known.remove(&any);
     }
 }
 

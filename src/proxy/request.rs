@@ -339,7 +339,7 @@ impl Exchange {
                 drop(carrier);
                 let mut kind = kind;
                 if http1 {
-                    connection.gate.learn(permit.target(), crate::upstream::http::Version::Http1);
+                    connection.gate.require_http1(permit.target());
                     kind.1 = Versions::Http1;
                 }
                 let Some(again) = again else { return Err(refusal) };
@@ -354,13 +354,15 @@ impl Exchange {
         self.respond(connection, response, (carrier, up.upload), plan).await
     }
 
-    /// The versions that it may go up in. Of an HTTP/1 client only what has no body is carried over
-    /// HTTP/2 (ADR 0003).
+    /// The versions that it may go up in. Of an HTTP/1 client only what has no body and may be repeated
+    /// is carried over HTTP/2 (ADR 0003).
     fn versions(&self, body: &JudgedBody) -> Versions {
         let bare = |body: &Incoming| http_body::Body::is_end_stream(body);
         match self.head.version {
             Version::HTTP_2 => Versions::Http2,
-            _ if body.bytes().is_none()
+            // What the origin may refuse to take over HTTP/2 can then be sent once more.
+            _ if self.head.method.is_idempotent()
+                && body.bytes().is_none()
                 && self.peeked.is_none()
                 && self.body.as_ref().is_some_and(bare) =>
             {
@@ -427,6 +429,12 @@ impl Exchange {
             head.headers.remove(header::TRANSFER_ENCODING);
         }
         self.shape(&mut head, &carrier)?;
+        let streams = !http_body::Body::is_end_stream(&body);
+        if streams && !carrier.is_http2() && self.framing.length.is_none() {
+            // As in the first try: see `outbound`.
+            let chunked = http::HeaderValue::from_static("chunked");
+            head.headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
         let request = Request::from_parts(head, body);
         match self.send(&mut carrier, request, up, first_byte).await {
             Ok(response) => Ok((response, carrier)),

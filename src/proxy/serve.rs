@@ -260,9 +260,12 @@ fn broke_http2(connection: &Connection, error: &h2::Error) -> Option<Refusal> {
         let detail = format!("the connection costs too much: {error}");
         return Some(Refusal::unjudged(Code::TooManyRequests, detail));
     }
-    let detail = "the connection is not HTTP/2";
-    (error.is_library() || !connection.told())
-        .then(|| Refusal::unjudged(Code::MalformedHead, detail))
+    let detail = match connection.told() {
+        false => "the connection is not HTTP/2".to_owned(),
+        true if error.is_library() => format!("the client broke HTTP/2: {error}"),
+        true => return None,
+    };
+    Some(Refusal::unjudged(Code::MalformedHead, detail))
 }
 
 /// Whether hyper could not read what came, and said so with an answer of its own.

@@ -92,6 +92,13 @@ impl Streaming {
         self.done || (self.first.is_none() && !held && self.ended())
     }
 
+    /// Whether all that was announced has gone on, though the origin has not said that it is over: who
+    /// counts bytes asks for no more.
+    fn is_whole(&self) -> bool {
+        let held = self.tee.as_ref().is_some_and(|tee| tee.holds());
+        self.first.is_none() && !held && self.body.size_hint().exact() == Some(0)
+    }
+
     /// Whether the origin has said all that it announced.
     fn ended(&self) -> bool {
         self.body.is_end_stream() && !self.is_short()
@@ -268,7 +275,7 @@ impl Drop for Streaming {
         if let Some(error) = self.broken.take() {
             // The turn in which the client would have heard of it did not come.
             self.fail(error.code());
-        } else if !self.done && self.at_end() {
+        } else if !self.done && (self.at_end() || self.is_whole()) {
             self.finish();
         }
         self.settle(None);

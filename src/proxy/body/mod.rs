@@ -71,7 +71,7 @@ fn has_left(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind;
     std::iter::successors(Some(error), |error| error.source()).any(|error| {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.is_remote() || error.is_io() || error.is_go_away();
+            return error.is_remote() || error.is_io();
         }
         error.downcast_ref::<std::io::Error>().is_some_and(|error| {
             matches!(

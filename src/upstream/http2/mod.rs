@@ -16,7 +16,7 @@ use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 /// Streams on one connection before another is opened, where the origin takes as many.
@@ -34,6 +34,13 @@ const RESET_FOR: Duration = Duration::from_secs(10);
 /// gets no new ones.
 const LATE: usize = 100_000;
 const WORN: usize = 10_000;
+
+/// The longest header list of an answer: as long as HTTP/1.1's, and 32 bytes for each field (RFC 9113
+/// §6.5.2).
+const HEAD: u32 = 104 * 1024;
+
+/// How long an origin has to say that an answer of which all has come is over.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is left of a request's body when its answer begins.
 pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -84,7 +91,8 @@ type Hear = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
 
 /// A response's body.
 pub struct Answer {
-    stream: RecvStream,
+    /// There until it is dropped.
+    stream: Option<RecvStream>,
     /// Of what its head announced, what has not come.
     left: Option<u64>,
     trailers: bool,
@@ -112,7 +120,7 @@ pub(super) async fn handshake(
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .max_send_buffer_size(64 * 1024)
-        .max_header_list_size(32 * 1024)
+        .max_header_list_size(HEAD)
         .initial_max_send_streams(STREAMS)
         .data_frame_budget(FRAMING * windows.connection as usize)
         .max_concurrent_reset_streams(RESET)
@@ -219,6 +227,7 @@ impl SendRequest {
         let interim = head.extensions.remove::<OnInterim>();
         frame(&mut head, &body);
         let whole = body.is_end_stream();
+        let is_head = head.method == http::Method::HEAD;
         let (mut response, stream) =
             self.channel.h2.send_request(Request::from_parts(head, ()), whole)?;
         let mut upload = (!whole).then(|| Box::pin(pipe(body, stream)));
@@ -237,7 +246,10 @@ impl SendRequest {
         .await?;
         let state = &self.channel.state;
         state.heard.store(true, Ordering::Relaxed);
-        let length = length(response.headers())?;
+        let bare = is_head
+            || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let length = length(response.headers())?.map(|length| if bare { 0 } else { length });
+        let length = if bare { Some(0) } else { length };
         if let Some(upload) = upload {
             let place = Place::of(state);
             (state.spawn)(Box::pin(async move {
@@ -394,7 +406,7 @@ impl OnInterim {
 impl Answer {
     fn new(stream: RecvStream, length: Option<u64>, state: Arc<State>) -> Self {
         let left = length.or(stream.is_end_stream().then_some(0));
-        Self { stream, left, trailers: false, held_up: false, state }
+        Self { stream: Some(stream), left, trailers: false, held_up: false, state }
     }
 
     fn hold_up(&mut self, held_up: bool) {
@@ -410,10 +422,36 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         self.hold_up(false);
-        if !self.stream.is_end_stream() {
+        let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) else {
+            return;
+        };
+        if self.left == Some(0) {
+            await_end(stream, &self.state);
+        } else {
             self.state.cancelled.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// An answer that is whole, but for the frame that says so: some origins send it by itself. To reset the
+/// stream before that would be to cancel what was done.
+fn await_end(mut stream: RecvStream, state: &Arc<State>) {
+    let mut ended = move |cx: &mut Context<'_>| loop {
+        match ready!(stream.poll_data(cx)) {
+            Some(Ok(data)) if data.is_empty() => {}
+            _ => return Poll::Ready(()),
+        }
+    };
+    let here = ended(&mut Context::from_waker(Waker::noop())).is_ready();
+    if here || tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    let place = Place::of(state);
+    (state.spawn)(Box::pin(async move {
+        // Whichever ends it.
+        let _ = tokio::time::timeout(END_WITHIN, std::future::poll_fn(ended)).await;
+        drop(place);
+    }));
 }
 
 impl Body for Answer {
@@ -426,27 +464,29 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = self.get_mut();
         this.hold_up(false);
+        let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
         if !this.trailers {
-            match ready!(this.stream.poll_data(cx)) {
+            match ready!(stream.poll_data(cx)) {
                 Some(Ok(data)) => {
                     this.state.heard.store(true, Ordering::Relaxed);
                     this.state.read.fetch_add(data.len() as u64, Ordering::Relaxed);
                     // Fails only where the stream is over.
-                    let _ = this.stream.flow_control().release_capacity(data.len());
+                    let _ = stream.flow_control().release_capacity(data.len());
                     this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
-                    this.hold_up(this.left != Some(0) && !this.stream.is_end_stream());
+                    let more = this.left != Some(0) && !stream.is_end_stream();
+                    this.hold_up(more);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => this.trailers = true,
             }
         }
-        let trailers = ready!(this.stream.poll_trailers(cx)).map_err(HttpError::Http2);
+        let trailers = ready!(stream.poll_trailers(cx)).map_err(HttpError::Http2);
         Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
