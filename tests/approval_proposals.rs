@@ -273,3 +273,32 @@ fn an_address_is_written_as_one() {
         assert!(matches!(policy.judge(&intent), Verdict::Allow(_)), "{host}");
     }
 }
+
+#[test]
+fn a_denial_covers_a_path_in_any_reading_and_an_approval_needs_all() {
+    for (pattern, path, all) in [
+        ("/v1/*:write", "/v1/a:write", true),
+        ("/v1/*:write", "/v1/a%3Awrite", false),
+        ("/v1/*:write", "/v1/a%253awrite", false),
+        ("/admin/**", "/admin;x/y", false),
+        ("/admin/**", "//admin/y", false),
+        ("/admin/**", "/admin%3Bx/y", false),
+    ] {
+        let wanted = Wanted {
+            method: "GET".into(),
+            path: path.into(),
+            query: None,
+            binary: "/bin/a".into(),
+            websocket: false,
+        };
+        let covers = |answer| {
+            let methods = vec!["GET".to_owned()];
+            let what = What::Paths { websocket: false, methods, path: pattern.into() };
+            let times = (UNIX_EPOCH, None);
+            let grant = Grant::new(GrantId(1), wanted.cover(what), times, None, approval(answer));
+            wanted.with(|intent| grant.unwrap().covers(intent, None))
+        };
+        assert!(covers(Answer::Deny), "{path} is {pattern}");
+        assert_eq!(covers(Answer::Approve), all, "{path} for {pattern}");
+    }
+}

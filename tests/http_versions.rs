@@ -88,7 +88,6 @@ fn asks(client: &mut Tls, port: u16, line: &str, rest: &str) -> String {
 }
 
 fn allowing(port: u16) -> Gateway {
-    // One worker: connections are kept by the worker that opened them.
     Setup::allow_all(&["origin.test"], port).start()
 }
 
@@ -152,14 +151,20 @@ fn a_websocket_goes_up_over_http1() {
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["http/1.1"]);
 }
 
-#[test]
-fn an_origin_that_requires_http1_gets_it() {
+/// An origin that refuses what comes over HTTP/2, and how often it did.
+fn requiring() -> (Origin, Receiver<&'static str>, Arc<AtomicUsize>) {
     let refused = Arc::new(AtomicUsize::new(0));
     let count = refused.clone();
     let (origin, told) = both(move |io, stream| {
         count.fetch_add(1, Ordering::SeqCst);
         io.write_all(&frame(frames::RST_STREAM, 0, stream, &HTTP_1_1_REQUIRED)).unwrap();
     });
+    (origin, told, refused)
+}
+
+#[test]
+fn an_origin_that_requires_http1_gets_it() {
+    let (origin, told, refused) = requiring();
     let port = origin.port();
     let gateway = allowing(port);
     let mut one = client(&gateway, port);
@@ -174,12 +179,7 @@ fn an_origin_that_requires_http1_gets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_http2_gets_it_over_http1_too_where_the_origin_requires_that() {
-    let refused = Arc::new(AtomicUsize::new(0));
-    let count = refused.clone();
-    let (origin, _told) = both(move |io, stream| {
-        count.fetch_add(1, Ordering::SeqCst);
-        io.write_all(&frame(frames::RST_STREAM, 0, stream, &HTTP_1_1_REQUIRED)).unwrap();
-    });
+    let (origin, _told, refused) = requiring();
     let port = origin.port();
     let gateway = allowing(port);
     let mut one = http_kit::client(&gateway, port).await;
@@ -191,6 +191,11 @@ async fn a_client_of_http2_gets_it_over_http1_too_where_the_origin_requires_that
     let (head, body, _) = http_kit::exchange(&mut one, asked, b"data").await;
     assert_eq!((head.status().as_u16(), &body[..]), (200, &b"POST /two HTTP/1.1"[..]));
     assert_eq!(refused.load(Ordering::SeqCst), 1);
+    // gRPC has no other version, and may be another part of the host.
+    let asked = http_kit::request("POST", port, "/grpc").header("content-type", "application/grpc");
+    let (head, ..) = http_kit::exchange(&mut one, asked.body(()).unwrap(), b"data").await;
+    assert_eq!(head.headers()["grpc-status"], "14", "{head:?}");
+    assert_eq!(refused.load(Ordering::SeqCst), 2);
 }
 
 #[test]

@@ -163,7 +163,8 @@ impl Grant {
 
     /// Whether it covers a request, whatever it says of it.
     pub fn covers(&self, intent: &Intent<'_>, shown: Option<&Fingerprint>) -> bool {
-        self.compiled.covers(&self.cover, intent, shown)
+        let denies = self.approval.decision == Answer::Deny;
+        self.compiled.covers((&self.cover, denies), intent, shown)
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum Use {
 pub(crate) enum Versions {
     /// HTTP/1.1 alone.
     Http1,
-    /// Whichever there is a connection for, and HTTP/2 on a new one.
+    /// Over TLS: whichever there is a connection for, and on a new one HTTP/2 where the origin speaks it.
     Either,
     /// HTTP/2, where the origin speaks it.
     Http2,
@@ -157,20 +157,14 @@ impl Connection {
         &self,
         permit: &Permit,
         open: &mut OpenRecord,
-        (scheme, mut versions): (Scheme, Versions),
+        (scheme, versions): (Scheme, Versions),
         use_of: Use,
     ) -> Result<Carrier, Refusal> {
-        let origin = permit.target().clone();
-        let alone = match versions {
-            Versions::Http1 => false,
-            Versions::Either => self.gate.speaks(&origin) == Some(Version::Http1),
-            Versions::Http2 => scheme == Scheme::Https && self.gate.requires_http1(&origin),
+        let mut key = Key {
+            sandbox: self.sandbox.name().clone(),
+            origin: permit.target().clone(),
+            profile: profile(scheme, versions),
         };
-        if alone {
-            versions = Versions::Http1;
-        }
-        let profile = profile(scheme, versions);
-        let mut key = Key { sandbox: self.sandbox.name().clone(), origin, profile };
         if use_of == Use::Any
             && let Some(connection) = self.kept(permit, &mut key, versions).await
         {
@@ -192,8 +186,7 @@ impl Connection {
         }?;
         open.connected(connection.reached, started.elapsed());
         still_allowed(open)?;
-        let http1 = matches!(connection.sender, Sender::Http1(_));
-        if http1 && versions == Versions::Either && key.profile == Profile::TlsHttp2 {
+        if versions == Versions::Either && matches!(connection.sender, Sender::Http1(_)) {
             // Kept for whatever goes up in HTTP/1.1.
             key.profile = Profile::Tls;
         }
@@ -208,7 +201,7 @@ impl Connection {
         versions: Versions,
     ) -> Option<pool::Connection<UpBody>> {
         let kept = self.pooled(permit, key).await;
-        if kept.is_some() || versions != Versions::Either || key.profile != Profile::TlsHttp2 {
+        if kept.is_some() || versions != Versions::Either {
             return kept;
         }
         key.profile = Profile::Tls;

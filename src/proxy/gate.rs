@@ -20,7 +20,7 @@ use http::{HeaderName, HeaderValue};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -82,9 +82,8 @@ pub struct Gate {
     pub(crate) places: Arc<tokio::sync::Semaphore>,
     /// Every worker's pool.
     pub(crate) pools: Mutex<Vec<Arc<Pool<UpBody>>>>,
-    alpn: Mutex<HashMap<Authority, Version>>,
-    /// Origins that take HTTP/1.1 alone, whatever they offer; and whether there is one.
-    requires: Mutex<HashMap<Authority, ()>>,
+    spoken: Mutex<HashMap<Authority, Spoken>>,
+    /// Whether there is an origin that requires HTTP/1.1: most gateways know none.
     some_require: AtomicBool,
 }
 
@@ -170,8 +169,7 @@ impl Gate {
             loop_token: mark.1,
             places: Arc::new(tokio::sync::Semaphore::new(settings.connections)),
             pools: Mutex::default(),
-            alpn: Mutex::default(),
-            requires: Mutex::default(),
+            spoken: Mutex::default(),
             some_require: AtomicBool::new(false),
         })
     }
@@ -181,47 +179,53 @@ impl Gate {
         self.gauges.unrecorded.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn spoken(&self) -> MutexGuard<'_, HashMap<Authority, Spoken>> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What an origin was seen to speak when both were offered.
     pub(crate) fn speaks(&self, origin: &Authority) -> Option<Version> {
-        self.alpn.lock().unwrap_or_else(PoisonError::into_inner).get(origin).copied()
+        self.spoken().get(origin).map(|spoken| spoken.version)
     }
 
     /// Remembers what an origin chose when both were offered.
     pub(crate) fn learn(&self, origin: &Authority, version: Version) {
-        if self.speaks(origin) != Some(version) && !self.requires_http1(origin) {
-            self.remember(origin, version);
+        let mut spoken = self.spoken();
+        if spoken.get(origin).is_none_or(|known| !known.required && known.version != version) {
+            remember(&mut spoken, origin, Spoken { version, required: false });
         }
     }
 
     /// Remembers that an origin which offers HTTP/2 takes HTTP/1.1 alone (RFC 9113 §7, HTTP_1_1_REQUIRED).
     pub(crate) fn require_http1(&self, origin: &Authority) {
-        self.remember(origin, Version::Http1);
-        let mut requires = self.requires.lock().unwrap_or_else(PoisonError::into_inner);
-        make_room(&mut requires);
-        requires.insert(origin.clone(), ());
+        let spoken = Spoken { version: Version::Http1, required: true };
+        remember(&mut self.spoken(), origin, spoken);
         self.some_require.store(true, Ordering::Relaxed);
     }
 
     /// Whether it does.
     pub(crate) fn requires_http1(&self, origin: &Authority) -> bool {
         self.some_require.load(Ordering::Relaxed)
-            && self.requires.lock().unwrap_or_else(PoisonError::into_inner).contains_key(origin)
-    }
-
-    fn remember(&self, origin: &Authority, version: Version) {
-        let mut alpn = self.alpn.lock().unwrap_or_else(PoisonError::into_inner);
-        make_room(&mut alpn);
-        alpn.insert(origin.clone(), version);
+            && self.spoken().get(origin).is_some_and(|spoken| spoken.required)
     }
 }
 
-/// Makes room for one more.
-fn make_room<V>(known: &mut HashMap<Authority, V>) {
+fn remember(known: &mut HashMap<Authority, Spoken>, origin: &Authority, spoken: Spoken) {
     if known.len() >= ALPN_CACHE
+        && !known.contains_key(origin)
         && let Some(any) = known.keys().next().cloned()
     {
         known.remove(&any);
     }
+    known.insert(origin.clone(), spoken);
+}
+
+/// What is known of the versions that an origin speaks.
+#[derive(Clone, Copy)]
+struct Spoken {
+    version: Version,
+    /// It is HTTP/1.1 whatever the origin offers.
+    required: bool,
 }
 
 /// What a [`Gate`] is made of.

@@ -76,7 +76,7 @@ impl Exchange {
             .map_err(|_| Refusal::unjudged(Code::BadTarget, "the target can't be forwarded"))
     }
 
-    /// Gives `head` the form that it has in the carrier's version of HTTP.
+    /// Gives `head`, which has a `Host`, the form that it has in the carrier's version of HTTP.
     pub(super) fn shape(
         &self,
         head: &mut http::request::Parts,
@@ -98,9 +98,6 @@ impl Exchange {
             return Ok(());
         }
         head.version = Version::HTTP_11;
-        if !fields.contains_key(header::HOST) {
-            fields.insert(header::HOST, self.target.host.clone());
-        }
         if fields.contains_key(header::TE) {
             // Whoever sends TE says that it is of this connection (RFC 9110 §10.1.4).
             fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));

@@ -18,7 +18,7 @@ use super::target::{Target, canonical};
 use super::upgrade;
 use crate::policy::{Code, Permit, Scheme};
 use crate::record::Judged;
-use crate::upstream::http::Received;
+use crate::upstream::http::{self as upstream, Received};
 use http::header;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -293,7 +293,7 @@ impl Exchange {
         (permit, plan): (&Permit, Option<&Plan>),
         body: JudgedBody,
     ) -> Result<Response<DownBody>, Refusal> {
-        let kind = (self.target.scheme, self.versions(&body));
+        let kind = (self.target.scheme, self.versions(connection, &body));
         let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Any).await?;
         let live = self.open.watch().expect("set when it was judged").live().clone();
         let first_byte = connection.gate.settings.timeouts.first_byte;
@@ -356,19 +356,23 @@ impl Exchange {
 
     /// The versions that it may go up in. Of an HTTP/1 client only what has no body and may be repeated
     /// is carried over HTTP/2 (ADR 0003).
-    fn versions(&self, body: &JudgedBody) -> Versions {
+    fn versions(&self, connection: &Connection, body: &JudgedBody) -> Versions {
+        let (gate, origin) = (&connection.gate, &self.target.authority);
+        if self.head.version == Version::HTTP_2 {
+            // What requires HTTP/1.1 may be another part of the host: gRPC is tried all the same.
+            let required = gate.requires_http1(origin) && !headers::is_grpc(&self.head.headers);
+            return if required { Versions::Http1 } else { Versions::Http2 };
+        }
         let bare = |body: &Incoming| http_body::Body::is_end_stream(body);
-        match self.head.version {
-            Version::HTTP_2 => Versions::Http2,
-            // What the origin may refuse to take over HTTP/2 can then be sent once more.
-            _ if self.head.method.is_idempotent()
-                && body.bytes().is_none()
-                && self.peeked.is_none()
-                && self.body.as_ref().is_some_and(bare) =>
-            {
-                Versions::Either
-            }
-            _ => Versions::Http1,
+        // What the origin may refuse to take over HTTP/2 can then be sent once more.
+        let light = self.target.scheme == Scheme::Https
+            && self.head.method.is_idempotent()
+            && body.bytes().is_none()
+            && self.peeked.is_none()
+            && self.body.as_ref().is_some_and(bare);
+        match light && gate.speaks(origin) != Some(upstream::Version::Http1) {
+            true => Versions::Either,
+            false => Versions::Http1,
         }
     }
 
@@ -423,6 +427,7 @@ impl Exchange {
             carrier.fits(plan)?;
         }
         let (mut head, body) = request.into_parts();
+        head.headers.insert(header::HOST, self.target.host.clone());
         if carrier.is_http2() {
             // What the first try may have had over HTTP/1.1 (RFC 9113 §8.2.2).
             head.headers.remove(header::CONNECTION);

@@ -273,7 +273,7 @@ fn is_malformed(error: &hyper::Error) -> bool {
     error.is_parse() || error.is_parse_too_large() || error.is_parse_status()
 }
 
-fn gone() -> Refusal {
+pub(super) fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left before its request was whole")
 }
 

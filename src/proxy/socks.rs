@@ -27,7 +27,7 @@ fn malformed(detail: &str) -> Refused {
 }
 
 fn left() -> Refused {
-    Refused(1, Refusal::unjudged(Code::ClientGone, "the client left before its request was whole"))
+    Refused(1, serve::gone())
 }
 
 /// Serves one SOCKS5 connection.

@@ -140,10 +140,11 @@ impl Compiled {
         process && cover.port == target.port.get() && self.host.matches(&target.host)
     }
 
-    /// Whether it covers what is asked. Every reading of a path must be covered.
+    /// Whether it covers what is asked. Of a path every reading must be covered that an origin may make
+    /// of it; what `denies` covers it where one is, also with its escapes undone.
     pub(super) fn covers(
         &self,
-        cover: &Cover,
+        (cover, denies): (&Cover, bool),
         intent: &Intent<'_>,
         shown: Option<&Fingerprint>,
     ) -> bool {
@@ -154,22 +155,27 @@ impl Compiled {
             Ask::Bytes => cover.what == What::Bytes,
             Ask::Request { method, path, query, websocket, .. } => {
                 let asked = Asked { method, path, query, websocket };
-                self.covers_request(&cover.what, &asked, shown)
+                self.covers_request((&cover.what, denies), &asked, shown)
             }
             // A message rides on the answer about its handshake.
             Ask::Message { path, query, .. } => {
                 let asked = Asked { method: "GET", path, query, websocket: true };
                 match &cover.what {
                     What::Exact { body, .. } => {
-                        self.covers_request(&cover.what, &asked, Some(body))
+                        self.covers_request((&cover.what, denies), &asked, Some(body))
                     }
-                    what => self.covers_request(what, &asked, shown),
+                    what => self.covers_request((what, denies), &asked, shown),
                 }
             }
         }
     }
 
-    fn covers_request(&self, what: &What, asked: &Asked<'_>, shown: Option<&Fingerprint>) -> bool {
+    fn covers_request(
+        &self,
+        (what, denies): (&What, bool),
+        asked: &Asked<'_>,
+        shown: Option<&Fingerprint>,
+    ) -> bool {
         match what {
             What::Bytes | What::Opaque => false,
             What::Host => true,
@@ -185,7 +191,13 @@ impl Compiled {
                     && (methods.is_empty()
                         || methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method)))
                     && self.path.as_ref().is_some_and(|pattern| {
-                        asked.path.readings().iter().all(|path| pattern.matches(path))
+                        let readings = asked.path.readings();
+                        if denies {
+                            readings.iter().any(|path| pattern.matches(path))
+                                || asked.path.decoded().any(|path| pattern.matches(&path.path))
+                        } else {
+                            readings.iter().all(|path| pattern.matches(path))
+                        }
                     })
             }
         }

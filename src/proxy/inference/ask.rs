@@ -216,7 +216,13 @@ impl On<'_> {
                     way = Use::Fresh;
                     sent = Outgoing { body: sent.body.clone(), ..sent };
                 }
-                Err(Unsent::Failed { refusal, .. }) => return Err(refusal),
+                Err(Unsent::Failed { refusal, http1, .. }) => {
+                    if http1 {
+                        // The next call goes up as the provider wants it.
+                        connection.gate.require_http1(&self.route.endpoint.authority);
+                    }
+                    return Err(refusal);
+                }
             }
         }
     }
@@ -264,7 +270,11 @@ impl On<'_> {
         permit: &Permit,
         way: Use,
     ) -> Result<Carrier, Refusal> {
-        let versions = if self.route.endpoint.tls { Versions::Http2 } else { Versions::Http1 };
+        let http1 = connection.gate.requires_http1(&self.route.endpoint.authority);
+        let versions = match self.route.endpoint.tls && !http1 {
+            true => Versions::Http2,
+            false => Versions::Http1,
+        };
         let kind = (self.scheme(), versions);
         let carrier = connection.carrier(permit, &mut exchange.open, kind, way);
         let carrier = tokio::time::timeout(self.timeouts.connect, carrier).await;

@@ -248,8 +248,8 @@ impl SendRequest {
         state.heard.store(true, Ordering::Relaxed);
         let bare = is_head
             || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let length = length(response.headers())?.map(|length| if bare { 0 } else { length });
-        let length = if bare { Some(0) } else { length };
+        let announced = length(response.headers())?;
+        let length = if bare { Some(0) } else { announced };
         if let Some(upload) = upload {
             let place = Place::of(state);
             (state.spawn)(Box::pin(async move {
