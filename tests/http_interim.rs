@@ -3,11 +3,9 @@
 
 mod attack;
 mod common;
-mod http_kit;
 
 use attack::resident;
 use common::{Gateway, Origin, Setup, header, read_head, read_request, read_response};
-use http_kit::{client, exchange, request};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -130,24 +128,6 @@ fn a_client_that_knows_none_gets_none() {
     let (head, body) = read_response(&mut client);
     assert!(head.split(' ').nth(1) == Some("200"), "{head}");
     assert_eq!(body, b"final");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_http2_client_gets_the_answer_alone() {
-    let origin = Origin::tls(&["origin.test"], &["http/1.1"], |mut stream| {
-        while !read_request(&mut stream).is_empty() {
-            stream.write_all(format!("{HINTS}{FINAL}").as_bytes()).unwrap();
-            stream.flush().unwrap();
-        }
-    });
-    let port = origin.port();
-    let gateway = allowing(port);
-    let mut client = client(&gateway, port).await;
-    for _ in 0..2 {
-        let asked = request("GET", port, "/").body(()).unwrap();
-        let (head, body, _) = exchange(&mut client, asked, b"").await;
-        assert_eq!((head.status().as_u16(), &body[..]), (200, &b"final"[..]));
-    }
 }
 
 #[test]

@@ -137,25 +137,29 @@ async fn uploads_that_are_answered_early_end_no_connection() {
 /// As a client of gRPC that streams messages does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_frames_wait_for_an_origin_that_is_slow_to_read_them() {
-    const FRAMES: usize = 20_000;
     let origin = patient_origin(async |asked: http::Request<h2::RecvStream>, respond| {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         let (body, _) = collect(asked.into_body()).await;
         reply(respond, 200, body.len().to_string().as_bytes());
     });
     let port = origin.port();
     let gateway = allowing(&origin);
-    let mut one = patient(&gateway, port).await;
-    let asked = request("POST", port, "/small").body(()).unwrap();
-    let (response, mut up) = one.send_request(asked, false).unwrap();
-    for n in 1..=FRAMES {
-        up.reserve_capacity(10);
-        soon(std::future::poll_fn(|cx| up.poll_capacity(cx))).await.unwrap().unwrap();
-        up.send_data(Bytes::from_static(b"0123456789"), n == FRAMES).unwrap();
+    // The second fill all windows on the way.
+    for (frames, size) in [(20_000, 10), (100_000, 4)] {
+        let mut one = patient(&gateway, port).await;
+        let asked = request("POST", port, "/small").body(()).unwrap();
+        let (response, mut up) = one.send_request(asked, false).unwrap();
+        for n in 1..=frames {
+            up.reserve_capacity(size);
+            while up.capacity() < size {
+                soon(std::future::poll_fn(|cx| up.poll_capacity(cx))).await.unwrap().unwrap();
+            }
+            up.send_data(Bytes::from_static(b"0123456789").slice(..size), n == frames).unwrap();
+        }
+        let (head, body) = soon(response).await.unwrap().into_parts();
+        assert_eq!(head.status, 200);
+        assert_eq!(collect(body).await.0, (frames * size).to_string().as_bytes());
     }
-    let (head, body) = soon(response).await.unwrap().into_parts();
-    assert_eq!(head.status, 200);
-    assert_eq!(collect(body).await.0, (FRAMES * 10).to_string().as_bytes());
 }
 
 /// As a client of server-sent events that is busy with something else.

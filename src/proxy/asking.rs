@@ -3,7 +3,7 @@
 //! Nothing is resolved and nothing dialled meanwhile (I1). An answer is not a permit: the waiter
 //! is judged again with it, and gets its permit there.
 
-use super::body::Peeked;
+use super::body::{ClientBody, Peeked};
 use super::gate::Connection;
 use super::headers::Framing;
 use super::judged::JudgedBody;
@@ -18,7 +18,6 @@ use crate::policy::{
 use bytes::{Bytes, BytesMut};
 use http::header;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -61,7 +60,7 @@ pub(crate) fn no_body(head: &http::request::Parts, framing: &Framing) -> Seen {
 pub(crate) async fn peek(
     head: &http::request::Parts,
     framing: &Framing,
-    (body, judged): (&mut Option<Incoming>, &JudgedBody),
+    (body, judged): (&mut Option<ClientBody>, &JudgedBody),
 ) -> Seen {
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let length = framing.length;
@@ -93,7 +92,7 @@ pub(crate) async fn peek(
 }
 
 /// The first frames of a body, as many as come in time and are needed.
-async fn first(mut body: Incoming) -> Peeked {
+async fn first(mut body: ClientBody) -> Peeked {
     let mut first = BytesMut::new();
     let mut trailers = None;
     let mut ended = false;

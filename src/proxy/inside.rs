@@ -109,7 +109,7 @@ pub(crate) async fn speak(
         Spoken::Http2 => {
             let inside = connection.inside(via(Scheme::Http));
             drop(connection);
-            Box::pin(serve::http2(inside, ClientIo::Plain(io))).await;
+            Box::pin(super::http2::serve(inside, ClientIo::Plain(io))).await;
         }
         Spoken::Tls(hello) => {
             let inside = connection.inside(via(Scheme::Https));
@@ -118,7 +118,7 @@ pub(crate) async fn speak(
             let ended = Box::pin(intercept(&inside, &target, io, &hello)).await;
             drop(hello);
             match ended {
-                Some((io, Version::Http2)) => Box::pin(serve::http2(inside, io)).await,
+                Some((io, Version::Http2)) => Box::pin(super::http2::serve(inside, io)).await,
                 Some((io, Version::Http1)) => drop(Box::pin(serve::http1(inside, io)).await),
                 None => {}
             }

@@ -1,23 +1,25 @@
-//! Interim responses (1xx, RFC 9110 §15.2): from an HTTP/1.1 origin to an HTTP/1.1 client.
+//! Interim responses (1xx, RFC 9110 §15.2) from an origin to a client.
 //!
-//! hyper tells of them and has no way to send one. They are written into the client's stream beside
-//! hyper, where nothing of its own is under way: behind the end of the last response, before the head
-//! of the next. What finds no such moment, or is more than fits, is left out, as a client may never
-//! see an interim response anyway. `100` is not among them: hyper sends its own when the body is
-//! asked for. HTTP/2 has no way for them here, and HTTP/1.0 knows none.
+//! An HTTP/2 client gets them on the stream of its request. Towards HTTP/1.1 clients hyper has no way to
+//! send one: they are written into the client's stream beside hyper, where nothing of its own is under
+//! way, behind the end of the last response and before the head of the next. What finds no such moment,
+//! or is more than fits, is left out, as a client may never see an interim response anyway. `100` is not
+//! among them: it is sent when the body is asked for. HTTP/1.0 knows none.
 //!
-//! They go into tunnels alone, where all answers are one origin's. A client that takes any response
-//! for the final one (there are such) would take the answer behind it for that of its next request:
-//! on a connection of many origins, one origin could then answer for another.
+//! Of HTTP/1.1 they go into tunnels alone, where all answers are one origin's. A client that takes any
+//! response for the final one (there are such) would take the answer behind it for that of its next
+//! request: on a connection of many origins, one origin could then answer for another.
 
 use super::body::Pace;
 use super::gate::Connection;
 use super::headers;
+use super::http2::Stream;
 use super::scrub;
+use super::target::Via;
 use crate::secret::Watchlist;
 use crate::upstream::http2::OnInterim;
 use bytes::BytesMut;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,23 +45,49 @@ struct Said {
 /// Hears what an origin says before its answer.
 struct Ear {
     connection: Arc<Connection>,
-    /// The request that it is about; `None` where the client takes no interim responses.
-    exchange: Option<u64>,
+    /// Where the client takes interim responses.
+    to: Option<To>,
     pace: Arc<Pace>,
     /// What must not reach the client.
     known: Option<Watchlist>,
 }
 
+/// A request whose client takes interim responses.
+#[derive(Clone)]
+enum To {
+    /// The request of this number on an HTTP/1.1 connection.
+    Http1(u64),
+    /// An HTTP/2 stream.
+    Http2(Arc<Stream>),
+}
+
 /// An answer is waited for; dropped when it begins.
 pub(crate) struct Awaited<'a> {
     connection: &'a Arc<Connection>,
-    exchange: Option<u64>,
+    to: Option<To>,
 }
 
 impl<'a> Awaited<'a> {
-    /// From here on an answer is waited for; the client `takes` interim responses.
-    pub(crate) fn new(connection: &'a Arc<Connection>, takes: bool) -> Self {
-        Self { connection, exchange: takes.then(|| connection.phase.interim.begin()) }
+    /// From here on an answer is waited for: that of a request in `version`, on `stream` if it has one.
+    pub(crate) fn new(
+        connection: &'a Arc<Connection>,
+        version: Version,
+        stream: Option<&Arc<Stream>>,
+    ) -> Self {
+        let inside = matches!(connection.via, Via::Inside(_));
+        let to = match stream {
+            Some(stream) => Some(To::Http2(stream.clone())),
+            None if inside && version == Version::HTTP_11 => {
+                Some(To::Http1(connection.phase.interim.begin()))
+            }
+            None => None,
+        };
+        Self { connection, to }
+    }
+
+    /// Whether the client takes interim responses.
+    pub(crate) fn takes(&self) -> bool {
+        self.to.is_some()
     }
 
     /// Listens to the HTTP/1.1 origin that gets `request`. A body that waits for `100 Continue` goes
@@ -72,7 +100,7 @@ impl<'a> Awaited<'a> {
     ) {
         let ear = Ear {
             connection: self.connection.clone(),
-            exchange: self.exchange,
+            to: self.to.clone(),
             pace: pace.clone(),
             known: known.cloned(),
         };
@@ -89,7 +117,7 @@ impl<'a> Awaited<'a> {
 
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange {
+        if let Some(To::Http1(exchange)) = self.to {
             self.connection.phase.interim.answered(exchange);
         }
     }
@@ -97,7 +125,7 @@ impl Drop for Awaited<'_> {
 
 impl Ear {
     fn hear(&self, status: StatusCode, fields: &http::HeaderMap) {
-        let Some(exchange) = self.exchange else { return };
+        let Some(to) = &self.to else { return };
         let mut fields = fields.clone();
         headers::clean_response(&mut fields);
         // It has no body (RFC 9112 §6.3).
@@ -105,6 +133,10 @@ impl Ear {
         if let Some(known) = &self.known {
             scrub::fields(&mut fields, &known.needles());
         }
+        let exchange = match to {
+            To::Http1(exchange) => *exchange,
+            To::Http2(stream) => return stream.interim(status, fields),
+        };
         let mut bytes = BytesMut::from("HTTP/1.1 ");
         bytes.extend_from_slice(status.as_str().as_bytes());
         bytes.extend_from_slice(b" ");

@@ -2,7 +2,7 @@
 //! and what they do not know is asked about.
 
 use super::asking::{self, Seen, Up};
-use super::body::Peeked;
+use super::body::{ClientBody, Peeked};
 use super::gate::Connection;
 use super::headers::Framing;
 use super::judged::{self, JudgedBody};
@@ -17,7 +17,6 @@ use crate::policy::{
 };
 use http::Method;
 use http::uri::PathAndQuery;
-use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -164,9 +163,11 @@ impl Exchange {
         // What it waited for the operator is not its own time.
         let began = self.open.started() + self.open.record().ms.held;
         watch.in_all(began, connection.gate.settings.timeouts.total);
-        // A stream whose window is shut is not polled, and so does not hear that it must end: then
-        // its connection goes, with its siblings.
-        watch.carried_by(&connection.watch);
+        if self.stream.is_none() {
+            // An answer that an HTTP/1 client does not take is not polled, and so does not hear that it
+            // must end: then its connection goes.
+            watch.carried_by(&connection.watch);
+        }
         self.open.set_watch(watch);
     }
 }
@@ -174,7 +175,7 @@ impl Exchange {
 /// Reads the first bytes of a body. They stay in their place before the rest.
 async fn peek(
     (head, framing): (&http::request::Parts, &Framing),
-    (incoming, peeked): (&mut Option<Incoming>, &mut Option<Box<Peeked>>),
+    (incoming, peeked): (&mut Option<ClientBody>, &mut Option<Box<Peeked>>),
     body: &mut JudgedBody,
 ) -> Seen {
     let mut seen = asking::peek(head, framing, (incoming, body)).await;

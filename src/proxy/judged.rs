@@ -1,6 +1,6 @@
 //! Bodies that must be read to judge: buffered to a stated limit, never let through beyond it.
 
-use super::body::Peeked;
+use super::body::{ClientBody, Peeked};
 use super::refuse::Refusal;
 use crate::policy::body::{NO_POST, graphql, rpc};
 use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code, OwnedBody};
@@ -8,7 +8,6 @@ use crate::record::Facts;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::time::Duration;
 
 /// A body that was read, and what it says. Empty where no rule needed it.
@@ -100,7 +99,7 @@ pub(crate) enum Ungathered {
 }
 
 /// All of a body, as one piece: what came in a million chunks takes no more room than its bytes.
-pub(crate) async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Ungathered> {
+pub(crate) async fn gather(mut body: ClientBody, limit: usize) -> Result<Bytes, Ungathered> {
     if http_body::Body::size_hint(&body).lower() > limit as u64 {
         return Err(Ungathered::TooLong);
     }
@@ -119,13 +118,13 @@ pub(crate) async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Un
 /// Reads `body` as far as `asked.need` allows and understands it.
 pub(crate) async fn read(
     asked: Asked<'_>,
-    body: &mut Option<Incoming>,
+    body: &mut Option<ClientBody>,
     within: Duration,
 ) -> Result<JudgedBody, Refusal> {
     let limit = asked.need.limit;
     let nowhere = asked.need.source == BodySource::Nowhere;
     // What waits for no body goes on as it came.
-    let there = |body: &mut Incoming| !(nowhere && http_body::Body::is_end_stream(body));
+    let there = |body: &mut ClientBody| !(nowhere && http_body::Body::is_end_stream(body));
     let Some(incoming) = body.take_if(there) else { return Ok(JudgedBody::default()) };
     let bytes = match tokio::time::timeout(within, gather(incoming, limit)).await {
         Err(_) => {
@@ -148,7 +147,7 @@ pub(crate) async fn read(
 
 /// Reads all of a body whose first part may have been read already.
 pub(crate) async fn whole(
-    (first, body): (Option<Peeked>, Option<Incoming>),
+    (first, body): (Option<Peeked>, Option<ClientBody>),
     limit: (usize, &str),
     within: Duration,
 ) -> Result<Bytes, Refusal> {

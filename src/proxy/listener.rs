@@ -6,6 +6,7 @@
 use super::carry::unless_ended;
 use super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::hello;
+use super::http2;
 use super::io::{ClientIo, Prefixed, Raw};
 use super::live::End;
 use super::refuse::Refusal;
@@ -391,7 +392,7 @@ async fn entrance(
             let (next, io) = http.await?;
             return Some((connection, next, io));
         }
-        Ok(Ok(Spoken::Http2)) => Box::pin(serve::http2(connection, ClientIo::Plain(io))).await,
+        Ok(Ok(Spoken::Http2)) => Box::pin(http2::serve(connection, ClientIo::Plain(io))).await,
         Ok(Ok(Spoken::Socks)) => Box::pin(socks::serve(connection, io)).await,
         Ok(Ok(Spoken::Nothing) | Err(_)) => {}
         Ok(Ok(Spoken::Tls(_) | Spoken::BadTls(_) | Spoken::Other)) => {
@@ -428,7 +429,7 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, literal: Aut
         Ok(Ok(Spoken::Http1)) => {
             Box::pin(serve::http1(connection, ClientIo::Plain(io))).await;
         }
-        Ok(Ok(Spoken::Http2)) => Box::pin(serve::http2(connection, ClientIo::Plain(io))).await,
+        Ok(Ok(Spoken::Http2)) => Box::pin(http2::serve(connection, ClientIo::Plain(io))).await,
         Ok(Ok(Spoken::Tls(hello))) => {
             let target = match &hello.sni {
                 Some(host) => Authority { host: host.clone(), port: literal.port },

@@ -4,7 +4,7 @@
 //! agent says is shown to the operator as the agent's words, and decides nothing: what an answer
 //! would cover is computed from method and URL.
 
-use super::body::DownBody;
+use super::body::{ClientBody, DownBody};
 use super::gate::Connection;
 use super::refuse::Refusal;
 use crate::addr::{Authority, Host, Name, Path, Port};
@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -51,7 +50,7 @@ pub(crate) fn is_policy(host: &Host) -> bool {
 pub(crate) async fn answer(
     connection: &Arc<Connection>,
     head: &http::request::Parts,
-    body: Incoming,
+    body: ClientBody,
     target: (&str, Option<&str>),
 ) -> Result<Response<DownBody>, Refusal> {
     if !connection.sandbox.settings().agent_api {
@@ -180,7 +179,10 @@ struct Ahead {
     reason: Option<String>,
 }
 
-async fn ask(connection: &Arc<Connection>, body: Incoming) -> Result<Response<DownBody>, Refusal> {
+async fn ask(
+    connection: &Arc<Connection>,
+    body: ClientBody,
+) -> Result<Response<DownBody>, Refusal> {
     let within = connection.gate.settings.timeouts.header;
     let read = tokio::time::timeout(within, Limited::new(body, MOST_BODY).collect()).await;
     let bytes = match read {

@@ -40,6 +40,7 @@ const GOING_AWAY: u16 = 1001;
 /// How long both sides may take to hear of the end: with the clock's turn below a second (I7).
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
+/// An origin's end, which speaks HTTP/1.1.
 type Io = TokioIo<Upgraded>;
 
 /// Judges a client's text messages.
@@ -69,9 +70,9 @@ enum Stop {
 }
 
 /// The four halves of a relayed WebSocket.
-struct Ends {
-    from_client: ReadHalf<Io>,
-    to_client: WriteHalf<Io>,
+struct Ends<C> {
+    from_client: ReadHalf<C>,
+    to_client: WriteHalf<C>,
     from_origin: ReadHalf<Io>,
     to_origin: WriteHalf<Io>,
 }
@@ -164,8 +165,8 @@ impl Judge {
 }
 
 /// Relays until both sides have ended, and closes the record.
-pub(crate) async fn relay(
-    (client, origin): (Io, Io),
+pub(crate) async fn relay<C: AsyncRead + AsyncWrite + Send>(
+    (client, origin): (C, Io),
     mut open: OpenRecord,
     (judge, known): (Option<Judge>, Option<Watchlist>),
     idle: Duration,
@@ -246,7 +247,7 @@ async fn both(
     .await
 }
 
-impl Ends {
+impl<C: AsyncRead + AsyncWrite + Send> Ends<C> {
     /// Ends both sides with a close frame, where none would stand inside another frame.
     async fn tell(&mut self, status: u16, reason: &str, (up, down): (&Way<'_>, &mut Way<'_>)) {
         if !up.place.is_inside() {

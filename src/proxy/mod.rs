@@ -3,7 +3,7 @@
 //! ```text
 //! listener    who may connect; a slot before accept          → Client, Via
 //! sniff       what is spoken, however slowly
-//! socks │ tunnel │ serve     the entrances: each only builds a target
+//! socks │ tunnel │ serve │ http2     the entrances: each only builds a target
 //! inside      what a tunnel carries, its TLS ended
 //! request     head → Intent → judge → Permit                 the one road (I1)
 //! judged      bodies that must be read to judge
@@ -23,10 +23,10 @@
 mod asking;
 mod body;
 mod carry;
-mod frames;
 mod gate;
 mod headers;
 mod hello;
+mod http2;
 pub mod inference;
 pub mod inject;
 mod inside;

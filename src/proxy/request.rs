@@ -3,10 +3,11 @@
 //! Every entrance ends here. There is one place where a request is let through, and it needs a
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
-use super::body::{DownBody, Pace, Peeked, UpBody, Upload};
+use super::body::{ClientBody, DownBody, Pace, Peeked, UpBody, Upload};
 use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, Versions, cut, send};
 use super::gate::Connection;
 use super::headers::{self, Framing};
+use super::http2::Stream;
 use super::inference;
 use super::inject::Plan;
 use super::interim::Awaited;
@@ -21,8 +22,6 @@ use crate::record::Judged;
 use crate::upstream::http::{self as upstream, Received};
 use http::header;
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +32,9 @@ const SKIP: usize = 64 * 1024;
 /// A request on its way, after its head was understood.
 pub(crate) struct Exchange {
     pub(crate) head: http::request::Parts,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<ClientBody>,
+    /// The stream that it came on, where its client speaks HTTP/2.
+    pub(crate) stream: Option<Arc<Stream>>,
     pub(crate) target: Target,
     pub(crate) framing: Framing,
     pub(crate) upgrade: Option<upgrade::Handshake>,
@@ -56,16 +57,16 @@ struct Up {
 /// and what few requests come to (a new connection, a question, a retry) is boxed on the way.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<DownBody>, Infallible> {
+    request: Request<ClientBody>,
+) -> Response<DownBody> {
     let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
     let response = Box::pin(answer(&connection, request)).await;
-    Ok(response.map(|body| body.with(serving)))
+    response.map(|body| body.with(serving))
 }
 
 async fn answer(
     connection: &Arc<Connection>,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
 ) -> Response<DownBody> {
     let scheme = match &connection.via {
         super::target::Via::Inside(inside) => inside.scheme,
@@ -79,6 +80,7 @@ async fn answer(
     let form = form(&request);
     let understood = understand(connection, &mut request, &mut open);
     let (head, body) = request.into_parts();
+    let stream = body.stream().cloned();
     let (target, framing, upgrade) = match understood {
         Ok(understood) => understood,
         Err(refusal) => {
@@ -92,14 +94,14 @@ async fn answer(
         return Box::pin(to_policy(connection, (head, body), target, open)).await;
     }
     let (body, peeked) = (Some(body), None);
-    let exchange = Exchange { head, body, target, framing, upgrade, open, peeked };
+    let exchange = Exchange { head, body, stream, target, framing, upgrade, open, peeked };
     Box::new(exchange).run(connection, form).await
 }
 
 /// A request to `policy.local`, which the gateway answers itself.
 async fn to_policy(
     connection: &Arc<Connection>,
-    (head, body): (http::request::Parts, Incoming),
+    (head, body): (http::request::Parts, ClientBody),
     target: Target,
     mut open: OpenRecord,
 ) -> Response<DownBody> {
@@ -129,7 +131,7 @@ fn unrecorded(connection: &Connection) -> Response<DownBody> {
     refusal.closing().response(&asker, &Form::Problem)
 }
 
-fn form(request: &Request<Incoming>) -> Form {
+fn form(request: &Request<ClientBody>) -> Form {
     if headers::is_grpc(request.headers()) { Form::Grpc } else { Form::Problem }
 }
 
@@ -151,7 +153,7 @@ type Understood = (Target, Framing, Option<upgrade::Handshake>);
 /// Everything about the head that is checked before anything is judged.
 fn understand(
     connection: &Connection,
-    request: &mut Request<Incoming>,
+    request: &mut Request<ClientBody>,
     open: &mut OpenRecord,
 ) -> Result<Understood, Refusal> {
     if let Some(code) = connection.refuses {
@@ -208,7 +210,7 @@ fn understand(
 
 /// Reads what is left of a refused request's body, so that the connection can be kept: at most
 /// 64 KiB, at most a second. A client that waits for `100 Continue` has sent nothing yet.
-pub(super) async fn skip(body: Option<Incoming>, refusal: Refusal) -> Refusal {
+pub(super) async fn skip(body: Option<ClientBody>, refusal: Refusal) -> Refusal {
     use http_body_util::BodyExt;
     let Some(body) = body else { return refusal };
     if refusal.close || http_body::Body::is_end_stream(&body) {
@@ -309,11 +311,9 @@ impl Exchange {
             None => self.outbound(head, body, &pace, &carrier)?,
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
         };
-        let takes = self.head.version == Version::HTTP_11
-            && matches!(connection.via, super::target::Via::Inside(_));
-        let awaited = Awaited::new(connection, takes);
+        let awaited = Awaited::new(connection, self.head.version, self.stream.as_ref());
         let known = plan.and_then(Plan::needles);
-        if takes || self.framing.expects {
+        if awaited.takes() || self.framing.expects {
             awaited.listen(&mut outbound, &pace, known);
         }
         let mut up = Up {
@@ -363,7 +363,7 @@ impl Exchange {
             let required = gate.requires_http1(origin) && !headers::is_grpc(&self.head.headers);
             return if required { Versions::Http1 } else { Versions::Http2 };
         }
-        let bare = |body: &Incoming| http_body::Body::is_end_stream(body);
+        let bare = |body: &ClientBody| http_body::Body::is_end_stream(body);
         // What the origin may refuse to take over HTTP/2 can then be sent once more.
         let light = self.target.scheme == Scheme::Https
             && self.head.method.is_idempotent()

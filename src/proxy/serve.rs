@@ -1,8 +1,7 @@
-//! HTTP towards the client: hyper serves, this decides what it may cost and when it ends.
+//! HTTP/1 towards the client: hyper serves, this decides what it may cost and when it ends.
 
-use super::body::DownBody;
+use super::body::{ClientBody, DownBody};
 use super::carry::unless_cut;
-use super::frames::Counted;
 use super::gate::Connection;
 use super::io::{ClientIo, LINGER_OTHER, LINGER_UPLOAD, Prefixed, Raw};
 use super::live::End;
@@ -10,7 +9,6 @@ use super::open::OpenRecord;
 use super::refuse::Refusal;
 use super::request;
 use super::rest::Noted;
-use super::sandbox;
 use super::target::Via;
 use super::tunnel::{self, Next};
 use crate::policy::{Code, Scheme};
@@ -22,26 +20,10 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The longest head, and so the largest read buffer: a 64 KiB path with fields beside it.
 const HEAD: usize = 96 * 1024;
-
-/// What an HTTP/2 client may send before any of it has gone up: bytes a stream, and bytes on all streams of
-/// one of its sandbox's first connections and of a further one. `h2` ends a connection of which small
-/// frames (a message each, in gRPC) take half as much beside their bytes.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const WIDE_WINDOW: u32 = 16 * 1024 * 1024;
-const NARROW_WINDOW: u32 = 1024 * 1024;
-
-/// Streams that were reset before hyper has looked at them, all told; and frames for streams that are
-/// gone, in the life of a connection. A client that stops many uploads or downloads comes to both.
-const RESET_AT_ONCE: usize = 200;
-const LATE: usize = 10_000;
-
-/// How long an HTTP/2 client whose time is over has to take the last word.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1. What a CONNECT left to be done comes back, with the stream.
 pub(crate) async fn http1(connection: Arc<Connection>, io: ClientIo) -> Option<(Next, Prefixed)> {
@@ -149,81 +131,7 @@ async fn one(
         }
         return Ok(response.map(|body| body.with(serving)));
     }
-    request::serve(connection, request).await
-}
-
-/// Serves HTTP/2.
-pub(crate) async fn http2(connection: Arc<Connection>, io: ClientIo) {
-    let service = {
-        let connection = connection.clone();
-        hyper::service::service_fn(move |request| request::serve(connection.clone(), request))
-    };
-    connection.head_due();
-    // Held as long as the connection is.
-    let wide = connection.sandbox.wide(sandbox::End::Client);
-    let window = if wide.is_some() { WIDE_WINDOW } else { NARROW_WINDOW };
-    let mut http = hyper::server::conn::http2::Builder::new(connection.gate.tasks.clone())
-        .max_concurrent_streams(128)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(window)
-        .max_send_buf_size(64 * 1024)
-        .max_header_list_size(super::headers::HEADER_LIST_READ)
-        .max_pending_accept_reset_streams(RESET_AT_ONCE)
-        .max_local_error_reset_streams(LATE)
-        .enable_connect_protocol()
-        .serve_connection(TokioIo::new(Counted::new(io, connection.clone())), service);
-    let mut drained = false;
-    let ended = std::future::poll_fn(|cx| {
-        if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
-            return Poll::Ready(Ok(result));
-        }
-        match connection.watch.live().poll_ended(cx) {
-            Poll::Ready(End::Drain) if drained => Poll::Pending,
-            // An idle connection is asked to go, a busy one finishes its streams.
-            Poll::Ready(End::Drain) => {
-                drained = true;
-                Pin::new(&mut http).graceful_shutdown();
-                Pin::new(&mut http).poll(cx).map(Ok)
-            }
-            other => other.map(Err),
-        }
-    })
-    .await;
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => unserved(&connection, &error),
-        Err(End::Deadline) => {
-            if !connection.told() {
-                let detail = "the first request did not come in time";
-                record(&connection, &Refusal::unjudged(Code::HeaderTimeout, detail), None);
-            }
-            Pin::new(&mut http).graceful_shutdown();
-            farewell(&connection, http).await;
-        }
-        Err(_) => {}
-    }
-    if !connection.told() {
-        record(&connection, &gone(), None);
-    }
-}
-
-/// Polls `http` after its GOAWAY (RFC 9113 §6.8) until the client has taken the last word, or its time
-/// for that is over. A request that has crossed the GOAWAY is served to its end.
-async fn farewell<T>(connection: &Connection, http: impl Future<Output = T>) {
-    let (mut http, mut over) = (std::pin::pin!(http), std::pin::pin!(tokio::time::sleep(GOODBYE)));
-    std::future::poll_fn(|cx| {
-        if http.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let cut = match connection.watch.live().poll_cut(cx) {
-            // What brought it here; a request has another one.
-            Poll::Ready(End::Deadline) | Poll::Pending => false,
-            Poll::Ready(_) => true,
-        };
-        let over = over.as_mut().poll(cx).is_ready();
-        if cut || (over && !connection.is_serving()) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+    Ok(request::serve(connection, request.map(ClientBody::Http1)).await)
 }
 
 /// hyper ended the connection with an error of its own. Where no request had come of it, that is
@@ -232,13 +140,6 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
     tracing::debug!(error = %super::carry::chain(error), "client connection ended");
     if error.is_incomplete_message() && connection.in_head() {
         record(connection, &gone(), None);
-        return;
-    }
-    let http2 = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
-    if let Some(error) = http2.filter(|error| !error.is_io()) {
-        if let Some(refusal) = broke_http2(connection, error) {
-            record(connection, &refusal, None);
-        }
         return;
     }
     if !is_malformed(error) {
@@ -252,20 +153,6 @@ fn unserved(connection: &Connection, error: &hyper::Error) {
         false => 400,
     };
     record(connection, &Refusal::unjudged(code, "the head is not HTTP"), Some(status));
-}
-
-/// Why an HTTP/2 connection was ended, where it was not the client who ended it.
-fn broke_http2(connection: &Connection, error: &h2::Error) -> Option<Refusal> {
-    if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
-        let detail = format!("the connection costs too much: {error}");
-        return Some(Refusal::unjudged(Code::TooManyRequests, detail));
-    }
-    let detail = match connection.told() {
-        false => "the connection is not HTTP/2".to_owned(),
-        true if error.is_library() => format!("the client broke HTTP/2: {error}"),
-        true => return None,
-    };
-    Some(Refusal::unjudged(Code::MalformedHead, detail))
 }
 
 /// Whether hyper could not read what came, and said so with an answer of its own.

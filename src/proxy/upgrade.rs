@@ -3,10 +3,11 @@
 //! Raw relay starts only after the origin's 101 whose `Upgrade` and `Sec-WebSocket-Accept` match.
 //! Where the rules judge messages, each text message is judged before it leaves.
 
-use super::body::{DownBody, UpBody};
+use super::body::{ClientBody, DownBody, UpBody};
 use super::carry::{Unsent, Use, Versions, cut, send, unless_cut};
-use super::gate::Connection;
+use super::gate::{Connection, Serving};
 use super::headers;
+use super::http2::Stream;
 use super::inject::Plan;
 use super::messages::{self, Judge};
 use super::open::OpenRecord;
@@ -16,40 +17,42 @@ use super::scrub;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
 use crate::record::Outcome;
+use crate::secret::Watchlist;
 use crate::upstream::http::Received;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The longest answer of an origin that declines a handshake.
 const DECLINED: usize = 1024 * 1024;
 
 /// A client's WebSocket handshake.
-pub(crate) struct Handshake {
-    on: OnUpgrade,
-    http2: bool,
+pub(crate) enum Handshake {
+    /// In HTTP/1.1.
+    Http1(OnUpgrade),
+    /// In HTTP/2 (RFC 8441).
+    Http2(Arc<Stream>),
 }
 
 impl Handshake {
     /// The handshake in `request`, if it is one. An extended CONNECT for another protocol is
     /// refused.
-    pub(crate) fn of(request: &mut Request<Incoming>) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn of(request: &mut Request<ClientBody>) -> Result<Option<Self>, Refusal> {
         if headers::is_websocket(request.method(), request.version(), request.headers()) {
-            return Ok(Some(Self { on: hyper::upgrade::on(request), http2: false }));
+            return Ok(Some(Self::Http1(hyper::upgrade::on(request))));
         }
         if request.version() != Version::HTTP_2 || *request.method() != Method::CONNECT {
             return Ok(None);
         }
-        match request.extensions().get::<hyper::ext::Protocol>() {
+        let Some(stream) = request.body().stream() else { return Ok(None) };
+        match stream.protocol() {
             None => Ok(None),
-            Some(protocol) if protocol.as_str() == "websocket" => {
-                Ok(Some(Self { on: hyper::upgrade::on(request), http2: true }))
-            }
+            Some("websocket") => Ok(Some(Self::Http2(stream.clone()))),
             Some(_) => Err(Refusal::unjudged(
                 Code::MethodRefused,
                 "an extended CONNECT is forwarded for `websocket` only",
@@ -94,6 +97,16 @@ pub(crate) async fn forward(
         }
         Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
     }
+}
+
+/// A WebSocket that is agreed on.
+struct Relayed {
+    open: OpenRecord,
+    judge: Option<Judge>,
+    known: Option<Watchlist>,
+    idle: Duration,
+    /// How long both ends may take to switch.
+    grace: Duration,
 }
 
 enum Answer {
@@ -185,7 +198,7 @@ fn switch(
         scrub::fields(&mut fields, &needles.needles());
     }
     let mut answer = Response::new(DownBody::empty());
-    if handshake.http2 {
+    if matches!(handshake, Handshake::Http2(_)) {
         fields.remove("sec-websocket-accept");
         *answer.status_mut() = StatusCode::OK;
     } else {
@@ -215,18 +228,37 @@ fn switch(
     let grace = connection.gate.settings.timeouts.header;
     // The answer to the handshake is over at once; the connection serves until the relay ends.
     let serving = connection.serving(false);
-    connection.gate.tasks.spawn(async move {
-        let both = async { tokio::try_join!(handshake.on, upstream) };
-        match tokio::time::timeout(grace, both).await {
-            Ok(Ok((client, origin))) => {
-                let both = (TokioIo::new(client), TokioIo::new(origin));
-                messages::relay(both, open, (judge, needles), idle).await;
-            }
-            Ok(Err(_)) | Err(_) => open.fail(Code::ClientGone),
+    let relayed = Relayed { open, judge, known: needles, idle, grace };
+    match handshake {
+        Handshake::Http1(on) => {
+            let client = async { Some(TokioIo::new(on.await.ok()?)) };
+            connection.gate.tasks.spawn(relay((client, upstream), relayed, serving));
         }
-        drop(serving);
-    });
+        Handshake::Http2(stream) => {
+            let socket = stream.socket();
+            let client = async { socket.await.ok() };
+            connection.gate.tasks.spawn(relay((client, upstream), relayed, serving));
+        }
+    }
     answer
+}
+
+/// Relays when both ends have switched.
+async fn relay<C: AsyncRead + AsyncWrite + Send>(
+    (client, origin): (impl Future<Output = Option<C>>, OnUpgrade),
+    relayed: Relayed,
+    serving: Serving,
+) {
+    let Relayed { open, judge, known, idle, grace } = relayed;
+    let both = async { tokio::join!(client, origin) };
+    match tokio::time::timeout(grace, both).await {
+        Ok((Some(client), Ok(origin))) => {
+            let both = (client, TokioIo::new(origin));
+            messages::relay(both, open, (judge, known), idle).await;
+        }
+        Ok(_) | Err(_) => open.fail(Code::ClientGone),
+    }
+    drop(serving);
 }
 
 /// The origin answered the handshake with an ordinary response: it goes to the client whole.

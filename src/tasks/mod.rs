@@ -4,7 +4,6 @@
 //! deadline after which what is left is cut.
 
 use std::future::Future;
-use std::pin::Pin;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -70,29 +69,5 @@ impl Tasks {
     /// Whether none runs.
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
-    }
-}
-
-/// hyper's way to spawn (h2 streams and connections).
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.spawn(Discard(Box::pin(future)));
-    }
-}
-
-struct Discard<F>(Pin<Box<F>>);
-
-impl<F: Future> Future for Discard<F> {
-    type Output = ();
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        self.0.as_mut().poll(cx).map(drop)
     }
 }

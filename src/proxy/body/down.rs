@@ -8,6 +8,7 @@ use super::super::scrub::Answer;
 use super::{BodyError, UpBody, Upload, len};
 use crate::policy::Code;
 use crate::record::Outcome;
+use crate::upstream::http2::Revocable;
 use crate::upstream::pool::{Connection, Key, Pool};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -210,6 +211,18 @@ impl Streaming {
         Some(frame)
     }
 
+    /// The client takes no more yet: is there a reason to stop waiting?
+    fn poll_revoked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(open) = &self.open else { return Poll::Pending };
+        let Some(watch) = open.watch() else { return Poll::Pending };
+        if watch.live().draft_due() {
+            open.draft();
+        }
+        let end = ready!(watch.live().poll_cut(cx));
+        self.fail(end.code());
+        Poll::Ready(())
+    }
+
     /// Nothing to read yet: is there a reason to stop waiting?
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(watch) = self.open.as_ref().and_then(OpenRecord::watch) else {
@@ -279,6 +292,15 @@ impl Drop for Streaming {
             self.finish();
         }
         self.settle(None);
+    }
+}
+
+impl Revocable for DownBody {
+    fn poll_revoked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.get_mut().down {
+            Down::Whole(_) => Poll::Pending,
+            Down::Stream(streaming) => streaming.poll_revoked(cx),
+        }
     }
 }
 

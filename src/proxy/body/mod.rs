@@ -3,9 +3,11 @@
 //! [`UpBody`] goes to the origin, [`DownBody`] to the client. The end of a [`DownBody`] closes the
 //! record and gives the connection back.
 
+mod client;
 mod down;
 mod up;
 
+pub(crate) use client::ClientBody;
 pub(crate) use down::{DownBody, Lease, Streaming};
 pub(crate) use up::{Pace, Peeked, UpBody, Upload};
 
@@ -20,7 +22,10 @@ use bytes::Bytes;
 pub(crate) enum BodyError {
     /// The client's connection.
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Hyper(hyper::Error),
+    /// The client's stream.
+    #[error(transparent)]
+    Http2(h2::Error),
     /// The origin's connection.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -48,7 +53,7 @@ impl BodyError {
     /// What the record of an answer that broke off says.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Hyper(_) | Self::Http(_) | Self::Over(_) => Code::UpstreamClosed,
+            Self::Hyper(_) | Self::Http2(_) | Self::Http(_) | Self::Over(_) => Code::UpstreamClosed,
             Self::Unread(_) => Code::UpstreamProtocol,
             Self::Cut(code) => *code,
         }

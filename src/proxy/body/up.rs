@@ -3,14 +3,13 @@
 use super::super::inject::{self, Unframed};
 use super::super::live::Live;
 use super::super::sandbox::Sandbox;
-use super::{BodyError, len};
+use super::{BodyError, ClientBody, len};
 use crate::policy::Code;
 use crate::upstream::http2::Revocable;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +30,7 @@ pub(crate) struct UpBody {
 #[derive(Debug)]
 enum Source {
     Whole(Option<Bytes>),
-    Stream(Incoming),
+    Stream(ClientBody),
     /// The client's body, which waits in its [`Pace`] until it may go up.
     Parked,
     /// A beginning that was read before it was let through.
@@ -43,7 +42,7 @@ enum Source {
 pub(crate) struct Peeked {
     pub(crate) first: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
-    pub(crate) rest: Option<Incoming>,
+    pub(crate) rest: Option<ClientBody>,
 }
 
 /// What the road and the body going up tell each other.
@@ -63,7 +62,7 @@ pub(crate) struct Pace {
     /// The client waits for `100 Continue`, and so does the body.
     waits: AtomicBool,
     /// The body that waits: it can still go up with another try.
-    parked: Mutex<Option<Box<Incoming>>>,
+    parked: Mutex<Option<Box<ClientBody>>>,
     /// Its record is closed: nothing more goes up.
     over: AtomicBool,
     waker: AtomicWaker,
@@ -129,7 +128,7 @@ impl Pace {
         }
     }
 
-    fn parked(&self) -> MutexGuard<'_, Option<Box<Incoming>>> {
+    fn parked(&self) -> MutexGuard<'_, Option<Box<ClientBody>>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -197,12 +196,12 @@ impl UpBody {
     }
 
     /// The client's body as it comes.
-    pub(crate) fn stream(body: Incoming, pace: Arc<Pace>) -> Self {
+    pub(crate) fn stream(body: ClientBody, pace: Arc<Pace>) -> Self {
         Self { source: Source::Stream(body), pace: Some(pace), without: None, unframed: None }
     }
 
     /// The client's body, which is not asked for before [`Pace::go`].
-    pub(crate) fn park(body: Incoming, pace: &Arc<Pace>) {
+    pub(crate) fn park(body: ClientBody, pace: &Arc<Pace>) {
         *pace.parked() = Some(Box::new(body));
     }
 
@@ -329,7 +328,7 @@ impl Body for UpBody {
                 this.finished();
                 Poll::Ready(None)
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     pace.count(data.len() as u64)?;

@@ -4,16 +4,19 @@
 //! only what is left of its body when the answer begins gets a task of its own.
 
 mod life;
+mod pipe;
+
+pub use pipe::{Revocable, Stopped, pipe};
 
 use super::http::{HttpError, UpstreamIo, Windows};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use life::{Found, Life};
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -63,12 +66,6 @@ pub struct SendRequest {
 /// A stream that counts until this is dropped.
 struct Place(Arc<State>);
 
-/// A request's body that may be taken back while it waits for the origin to take more.
-pub trait Revocable: Body<Data = Bytes> {
-    /// Ready when nothing more of it is to go up: the stream is then cancelled.
-    fn poll_revoked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
-}
-
 struct State {
     closed: AtomicBool,
     streams: AtomicUsize,
@@ -99,14 +96,6 @@ pub struct Answer {
     /// What was read was passed on, and nobody has come for more.
     held_up: bool,
     state: Arc<State>,
-}
-
-/// Why a request's body stopped before its end.
-enum Stopped {
-    /// It failed itself.
-    Body(Box<dyn std::error::Error + Send + Sync>),
-    /// The origin wants no more of it; what it answers says why.
-    Stream,
 }
 
 /// The HTTP/2 handshake over `io`. The second value carries the connection: it must be polled until it
@@ -230,7 +219,7 @@ impl SendRequest {
         let is_head = head.method == http::Method::HEAD;
         let (mut response, stream) =
             self.channel.h2.send_request(Request::from_parts(head, ()), whole)?;
-        let mut upload = (!whole).then(|| Box::pin(pipe(body, stream)));
+        let mut upload = (!whole).then(|| Box::pin(pipe(body, stream, Reason::CANCEL)));
         let response = std::future::poll_fn(|cx| {
             if let Some(going) = &mut upload {
                 match going.as_mut().poll(cx) {
@@ -317,79 +306,6 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, HttpError> {
         return Err(malformed());
     }
     length.map(Some).ok_or_else(malformed)
-}
-
-/// Sends a request's body, as fast as the origin takes it.
-async fn pipe<B>(body: B, mut stream: SendStream<Bytes>) -> Result<(), Stopped>
-where
-    B: Revocable,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut body = pin!(body);
-    loop {
-        let next = std::future::poll_fn(|cx| {
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Stopped::Stream));
-            }
-            body.as_mut().poll_frame(cx).map(Ok)
-        });
-        let frame = match next.await? {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                stream.send_reset(Reason::CANCEL);
-                return Err(Stopped::Body(error.into()));
-            }
-            None => return sent(stream.send_data(Bytes::new(), true)),
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                let last = body.is_end_stream();
-                if !data.is_empty() {
-                    room(&mut stream, body.as_mut()).await?;
-                } else if !last {
-                    continue;
-                }
-                sent(stream.send_data(data, last))?;
-                if last {
-                    return Ok(());
-                }
-            }
-            Err(frame) => {
-                stream.reserve_capacity(0);
-                return sent(stream.send_trailers(frame.into_trailers().unwrap_or_default()));
-            }
-        }
-    }
-}
-
-/// Waits until the origin takes more of this stream. Asked for when there is something to send: what
-/// is reserved is taken from the other streams of the connection.
-async fn room(
-    stream: &mut SendStream<Bytes>,
-    mut body: Pin<&mut impl Revocable>,
-) -> Result<(), Stopped> {
-    stream.reserve_capacity(1);
-    std::future::poll_fn(|cx| {
-        if body.as_mut().poll_revoked(cx).is_ready() {
-            stream.send_reset(Reason::CANCEL);
-            return Poll::Ready(Err(Stopped::Stream));
-        }
-        while stream.capacity() == 0 {
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Stopped::Stream));
-            }
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Stream)),
-            }
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await
-}
-
-fn sent(sent: Result<(), h2::Error>) -> Result<(), Stopped> {
-    sent.map_err(|_| Stopped::Stream)
 }
 
 impl OnInterim {

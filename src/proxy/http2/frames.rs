@@ -6,12 +6,12 @@
 //! requests, time. What may be saved of it is bounded, but for WINDOW_UPDATE: of what was sent a client
 //! may read long after, and then says so. When nothing is left the connection ends with ENHANCE_YOUR_CALM.
 //!
-//! Frames are told by their headers alone, in both directions, under hyper and over TLS.
+//! Frames are told by their headers alone, in both directions, under `h2` and over TLS.
 
-use super::gate::Connection;
-use super::io::ClientIo;
-use super::refuse::Refusal;
-use super::serve;
+use super::super::gate::Connection;
+use super::super::io::ClientIo;
+use super::super::refuse::Refusal;
+use super::super::serve;
 use crate::policy::Code;
 use std::io;
 use std::pin::Pin;

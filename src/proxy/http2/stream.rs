@@ -1,0 +1,244 @@
+//! One stream of an HTTP/2 client: a request, what is said before its answer, and the answer.
+
+use super::super::body::{ClientBody, DownBody};
+use super::super::gate::Connection;
+use super::super::request;
+use super::socket::Socket;
+use crate::upstream::http2::{Stopped, pipe};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// Bytes of interim responses for one request, as RFC 9113 §6.5.2 counts a header list: what a client
+/// does not read waits here.
+const MOST_INTERIM: usize = 16 * 1024;
+
+/// A stream whose answer has not begun.
+pub(crate) struct Stream {
+    /// There until the answer begins.
+    reply: Mutex<Option<SendResponse<Bytes>>>,
+    interim: AtomicUsize,
+    /// Who takes the stream when it has become a tunnel (RFC 8441).
+    taker: Mutex<Option<oneshot::Sender<Socket>>>,
+    /// The `:protocol` of an extended CONNECT.
+    protocol: Option<h2::ext::Protocol>,
+}
+
+/// A request's body.
+pub(crate) struct RequestBody {
+    recv: RecvStream,
+    stream: Arc<Stream>,
+    /// Of what was announced, what has not come.
+    left: Option<u64>,
+    /// All data has come, but for trailers.
+    data_done: bool,
+    /// The client waits for `100 Continue` (RFC 9110 §10.1.1).
+    waits: bool,
+}
+
+/// Serves one request to the end of its answer.
+pub(super) async fn serve(
+    connection: Arc<Connection>,
+    request: Request<RecvStream>,
+    reply: SendResponse<Bytes>,
+) {
+    let (mut head, recv) = request.into_parts();
+    let stream = Arc::new(Stream {
+        reply: Mutex::new(Some(reply)),
+        interim: AtomicUsize::new(0),
+        taker: Mutex::default(),
+        protocol: head.extensions.remove(),
+    });
+    let connects = head.method == Method::CONNECT;
+    let (body, recv) = match connects {
+        // What follows an extended CONNECT is no body.
+        true => (ClientBody::None(stream.clone()), Some(recv)),
+        false => (ClientBody::Http2(RequestBody::new(&head.headers, recv, stream.clone())), None),
+    };
+    let answered = stream.answer(request::serve(connection, Request::from_parts(head, body))).await;
+    let Some(response) = answered else { return };
+    let (mut head, body) = response.into_parts();
+    // HTTP/2 says by other means that a connection ends (RFC 9113 §8.2.2).
+    head.headers.remove(header::CONNECTION);
+    dated(&mut head.headers);
+    let taker = stream.taker().take().filter(|_| head.status.is_success());
+    let whole = body.is_end_stream() && taker.is_none();
+    if !whole
+        && taker.is_none()
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+        && let Some(length) = body.size_hint().exact()
+    {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let Some(mut reply) = stream.reply().take() else { return };
+    let mut response = Response::new(());
+    (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+    let send = match reply.send_response(response, whole) {
+        Ok(send) => send,
+        Err(error) => {
+            tracing::debug!(%error, "an answer could not be sent");
+            return reply.send_reset(Reason::INTERNAL_ERROR);
+        }
+    };
+    if let (Some(taker), Some(recv)) = (taker, recv) {
+        // Who asked for it may have left.
+        let _ = taker.send(Socket::new(send, recv));
+    } else if !whole
+        && let Err(Stopped::Body(error)) = pipe(body, send, Reason::INTERNAL_ERROR).await
+    {
+        tracing::debug!(%error, "an answer broke off");
+    }
+}
+
+impl Stream {
+    fn reply(&self) -> MutexGuard<'_, Option<SendResponse<Bytes>>> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taker(&self) -> MutexGuard<'_, Option<oneshot::Sender<Socket>>> {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer; `None` where the client took its request back.
+    async fn answer(
+        &self,
+        serving: impl Future<Output = Response<DownBody>>,
+    ) -> Option<Response<DownBody>> {
+        let mut serving = std::pin::pin!(serving);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(response) = serving.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            match &mut *self.reply() {
+                Some(reply) => reply.poll_reset(cx).map(|_| None),
+                None => Poll::Ready(None),
+            }
+        })
+        .await
+    }
+
+    /// The `:protocol` of an extended CONNECT (RFC 8441 §4).
+    pub(crate) fn protocol(&self) -> Option<&str> {
+        self.protocol.as_ref().map(h2::ext::Protocol::as_str)
+    }
+
+    /// What the stream becomes when its CONNECT is answered with success.
+    pub(crate) fn socket(&self) -> oneshot::Receiver<Socket> {
+        let (taker, socket) = oneshot::channel();
+        *self.taker() = Some(taker);
+        socket
+    }
+
+    /// Sends an interim response (RFC 9110 §15.2). What comes behind the answer, or is more than a
+    /// client is to wait for, is left out.
+    pub(crate) fn interim(&self, status: StatusCode, fields: HeaderMap) {
+        let size: usize = fields.iter().map(|(name, value)| field(name.as_str(), value)).sum();
+        let before = self.interim.fetch_add(size + 42, Ordering::Relaxed);
+        if before + size > MOST_INTERIM {
+            return;
+        }
+        let mut response = Response::new(());
+        (*response.status_mut(), *response.headers_mut()) = (status, fields);
+        if let Some(reply) = &mut *self.reply()
+            && let Err(error) = reply.send_informational(response)
+        {
+            tracing::debug!(%error, "an interim response could not be sent");
+        }
+    }
+}
+
+/// What a field takes in a header list (RFC 9113 §6.5.2).
+fn field(name: &str, value: &HeaderValue) -> usize {
+    name.len() + value.len() + 32
+}
+
+impl RequestBody {
+    fn new(fields: &HeaderMap, recv: RecvStream, stream: Arc<Stream>) -> Self {
+        let ended = recv.is_end_stream();
+        let announced = || fields.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let waits = !ended && fields.contains_key(header::EXPECT);
+        let left = if ended { Some(0) } else { announced() };
+        Self { recv, stream, left, data_done: false, waits }
+    }
+
+    /// The stream that it comes on.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_done {
+            let polled = self.recv.poll_data(cx);
+            if polled.is_pending() && std::mem::take(&mut self.waits) {
+                self.stream.interim(StatusCode::CONTINUE, HeaderMap::new());
+            }
+            match ready!(polled) {
+                Some(Ok(data)) => {
+                    self.waits = false;
+                    // Fails only where the stream is over.
+                    let _ = self.recv.flow_control().release_capacity(data.len());
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_done = true,
+            }
+        }
+        let trailers = ready!(self.recv.poll_trailers(cx));
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.recv.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("protocol", &self.protocol()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestBody").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The second that was written last, and how.
+    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+}
+
+/// Says when an answer passed that does not say when it was made (RFC 9110 §6.6.1).
+fn dated(fields: &mut HeaderMap) {
+    if fields.contains_key(header::DATE) {
+        return;
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let date = DATE.with_borrow_mut(|(written, date)| {
+        if *written != second {
+            let text = httpdate::fmt_http_date(now);
+            (*written, *date) = (second, HeaderValue::try_from(text).expect("a date is a value"));
+        }
+        date.clone()
+    });
+    fields.insert(header::DATE, date);
+}
