@@ -88,6 +88,37 @@ async fn hints_are_there_before_the_answer_is_begun() {
     }
 }
 
+/// `101` is for upgrades that were asked for, and HTTP/2 has none (RFC 9113 §8.6); a `100` is heard however
+/// much was said before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_101_is_nothing_to_tell_and_a_100_is_never_too_much() {
+    let origin = H2Origin::tls(async |asked: Request<h2::RecvStream>, mut respond| {
+        let large = "a".repeat(10_000);
+        for (status, link) in [(101, "<a>"), (103, &large), (103, &large), (103, "<b>"), (100, "")]
+        {
+            let hints = Response::builder().status(status).header("link", link);
+            respond.send_informational(hints.body(()).unwrap()).unwrap();
+        }
+        collect(asked.into_body()).await;
+        http_kit::reply(respond, 200, b"final");
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let mut client = client(&gateway, port).await;
+    let asked = request("POST", port, "/").header("expect", "100-continue").body(()).unwrap();
+    let (mut response, mut up) = client.send_request(asked, false).unwrap();
+    let mut heard = Vec::new();
+    while let Some(said) = interim(&mut response).await {
+        let status = said.status().as_u16();
+        heard.push((status, said.headers().get("link").map_or(0, http::HeaderValue::len)));
+        if status == 100 {
+            up.send_data(Bytes::from_static(b"body"), true).unwrap();
+        }
+    }
+    assert_eq!(heard, [(103, 10_000), (103, 3), (100, 0)]);
+    is_final(response).await;
+}
+
 /// Of several requests at once each gets its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_request_gets_its_own() {

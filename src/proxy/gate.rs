@@ -152,6 +152,13 @@ pub(crate) struct LookedAfter<'a>(&'a Phase);
 /// A request under way; dropped when its response has left.
 pub(crate) struct Serving(Arc<Connection>);
 
+impl Serving {
+    /// How long it may wait for its client.
+    pub(crate) fn idle(&self) -> Duration {
+        self.0.gate.settings.timeouts.idle
+    }
+}
+
 impl Gate {
     /// A gate; listeners bring it connections.
     pub fn new(parts: Parts) -> Arc<Self> {

@@ -106,10 +106,11 @@ impl<'a> Awaited<'a> {
         };
         request.extensions_mut().insert(OnInterim::new(move |status, fields| {
             ear.pace.hear();
-            if status == StatusCode::CONTINUE {
-                ear.pace.go();
-            } else {
-                ear.hear(status, fields);
+            match status {
+                StatusCode::CONTINUE => ear.pace.go(),
+                // Nobody asked for it here (RFC 9110 §15.2.2), and HTTP/2 has none (RFC 9113 §8.6).
+                StatusCode::SWITCHING_PROTOCOLS => {}
+                _ => ear.hear(status, fields),
             }
         }));
     }

@@ -53,8 +53,8 @@ struct Up {
 
 /// Serves one request. Never fails: every way out is a response.
 ///
-/// hyper moves this future about and keeps its room as long as the connection lives: so it is small,
-/// and what few requests come to (a new connection, a question, a retry) is boxed on the way.
+/// hyper keeps this future's room as long as an HTTP/1 connection lives: so it is small, and what few
+/// requests come to (a new connection, a question, a retry) is boxed on the way.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
     request: Request<ClientBody>,

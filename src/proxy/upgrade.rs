@@ -194,6 +194,8 @@ fn switch(
     let mut fields = std::mem::take(response.headers_mut());
     let accept = fields.get("sec-websocket-accept").cloned();
     headers::clean_response(&mut fields);
+    // It is about bytes that do not follow (RFC 9110 §8.6).
+    fields.remove(header::CONTENT_LENGTH);
     if let Some(needles) = plan.as_ref().and_then(Plan::needles) {
         scrub::fields(&mut fields, &needles.needles());
     }
@@ -256,7 +258,8 @@ async fn relay<C: AsyncRead + AsyncWrite + Send>(
             let both = (client, TokioIo::new(origin));
             messages::relay(both, open, (judge, known), idle).await;
         }
-        Ok(_) | Err(_) => open.fail(Code::ClientGone),
+        Ok((Some(_), Err(_))) => open.fail(Code::UpstreamClosed),
+        Ok((None, _)) | Err(_) => open.fail(Code::ClientGone),
     }
     drop(serving);
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::time::Sleep;
 
 /// A response body on its way to the client.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct DownBody {
     down: Down,
     /// Says that the response has left when it is dropped.
     serving: Option<Serving>,
+    /// How long the last of it still waits for its client.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -64,17 +67,17 @@ pub(crate) struct Lease {
 impl DownBody {
     /// A body that is there as a whole.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { down: Down::Whole(Some(bytes)), serving: None }
+        Self { down: Down::Whole(Some(bytes)), serving: None, patience: None }
     }
 
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self { down: Down::Whole(None), serving: None }
+        Self { down: Down::Whole(None), serving: None, patience: None }
     }
 
     /// An origin's body.
     pub(crate) fn stream(streaming: Box<Streaming>) -> Self {
-        Self { down: Down::Stream(streaming), serving: None }
+        Self { down: Down::Stream(streaming), serving: None, patience: None }
     }
 }
 
@@ -155,7 +158,7 @@ impl Streaming {
             },
         };
         match frame {
-            // HTTP/2 has an end that is none (RFC 9113 §8.1), and hyper takes it for one.
+            // HTTP/2 has an end that is none (RFC 9113 §8.1).
             None if self.is_short() => {
                 self.broken = Some(BodyError::Cut(Code::UpstreamClosed));
                 cx.waker().wake_by_ref();
@@ -167,7 +170,7 @@ impl Streaming {
                 Poll::Ready(rest.map(Ok))
             }
             Some(Err(error)) => {
-                // hyper drops what it has not written when a body fails: a turn lets that leave.
+                // What was not written is dropped when a body fails: a turn lets that leave.
                 self.broken = Some(error.into());
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -297,10 +300,16 @@ impl Drop for Streaming {
 
 impl Revocable for DownBody {
     fn poll_revoked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.get_mut().down {
-            Down::Whole(_) => Poll::Pending,
-            Down::Stream(streaming) => streaming.poll_revoked(cx),
+        let this = self.get_mut();
+        if let Down::Stream(streaming) = &mut this.down
+            && !streaming.done
+        {
+            return streaming.poll_revoked(cx);
         }
+        // The last of it, whose record is closed.
+        let Some(serving) = &this.serving else { return Poll::Pending };
+        let idle = || Box::pin(tokio::time::sleep(serving.idle()));
+        this.patience.get_or_insert_with(idle).as_mut().poll(cx)
     }
 }
 

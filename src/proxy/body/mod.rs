@@ -24,8 +24,8 @@ pub(crate) enum BodyError {
     #[error(transparent)]
     Hyper(hyper::Error),
     /// The client's stream.
-    #[error(transparent)]
-    Http2(h2::Error),
+    #[error("{0}")]
+    Http2(#[source] h2::Error),
     /// The origin's connection.
     #[error(transparent)]
     Http(#[from] HttpError),

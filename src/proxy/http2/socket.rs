@@ -1,7 +1,7 @@
 //! The bytes of a stream that an extended CONNECT opened (RFC 8441 §5).
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -29,11 +29,9 @@ impl Socket {
     }
 }
 
+/// The stream was reset, or its connection is gone: no end that the client meant.
 fn failed(error: h2::Error) -> io::Error {
-    if error.is_io() {
-        return error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
-    }
-    io::Error::other(error)
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
 
 impl AsyncRead for Socket {
@@ -47,13 +45,7 @@ impl AsyncRead for Socket {
             match ready!(this.recv.poll_data(cx)) {
                 None => return Poll::Ready(Ok(())),
                 Some(Ok(data)) => this.came = data,
-                Some(Err(error)) => {
-                    return Poll::Ready(match error.reason() {
-                        // So ends a WebSocket whose client wants no more of it.
-                        Some(Reason::NO_ERROR | Reason::CANCEL) => Ok(()),
-                        _ => Err(failed(error)),
-                    });
-                }
+                Some(Err(error)) => return Poll::Ready(Err(failed(error))),
             }
         }
         let length = this.came.len().min(buf.remaining());

@@ -58,7 +58,7 @@ pub(super) async fn serve(
         taker: Mutex::default(),
         protocol: head.extensions.remove(),
     });
-    let connects = head.method == Method::CONNECT;
+    let (connects, heads) = (head.method == Method::CONNECT, head.method == Method::HEAD);
     let (body, recv) = match connects {
         // What follows an extended CONNECT is no body.
         true => (ClientBody::None(stream.clone()), Some(recv)),
@@ -71,13 +71,10 @@ pub(super) async fn serve(
     head.headers.remove(header::CONNECTION);
     dated(&mut head.headers);
     let taker = stream.taker().take().filter(|_| head.status.is_success());
-    let whole = body.is_end_stream() && taker.is_none();
-    if !whole
-        && taker.is_none()
-        && !head.headers.contains_key(header::CONTENT_LENGTH)
-        && let Some(length) = body.size_hint().exact()
-    {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let whole = taker.is_none() && (bare || heads || body.is_end_stream());
+    if taker.is_none() && !bare {
+        measured(&mut head.headers, &body, heads);
     }
     let Some(mut reply) = stream.reply().take() else { return };
     let mut response = Response::new(());
@@ -118,10 +115,14 @@ impl Stream {
             if let Poll::Ready(response) = serving.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
-            match &mut *self.reply() {
-                Some(reply) => reply.poll_reset(cx).map(|_| None),
-                None => Poll::Ready(None),
+            let mut reply = self.reply();
+            if let Some(waiting) = &mut *reply {
+                // However it ended.
+                let _ = ready!(waiting.poll_reset(cx));
             }
+            // Nothing may be said on it any more.
+            *reply = None;
+            Poll::Ready(None)
         })
         .await
     }
@@ -141,10 +142,14 @@ impl Stream {
     /// Sends an interim response (RFC 9110 §15.2). What comes behind the answer, or is more than a
     /// client is to wait for, is left out.
     pub(crate) fn interim(&self, status: StatusCode, fields: HeaderMap) {
-        let size: usize = fields.iter().map(|(name, value)| field(name.as_str(), value)).sum();
-        let before = self.interim.fetch_add(size + 42, Ordering::Relaxed);
-        if before + size > MOST_INTERIM {
-            return;
+        // Of `100` there is one, and the client waits for it.
+        if status != StatusCode::CONTINUE {
+            let size: usize = fields.iter().map(|(name, value)| field(name.as_str(), value)).sum();
+            let said = self.interim.load(Ordering::Relaxed) + field(":status", &STATUS) + size;
+            if said > MOST_INTERIM {
+                return;
+            }
+            self.interim.store(said, Ordering::Relaxed);
         }
         let mut response = Response::new(());
         (*response.status_mut(), *response.headers_mut()) = (status, fields);
@@ -155,6 +160,9 @@ impl Stream {
         }
     }
 }
+
+/// As long as any.
+const STATUS: HeaderValue = HeaderValue::from_static("103");
 
 /// What a field takes in a header list (RFC 9113 §6.5.2).
 fn field(name: &str, value: &HeaderValue) -> usize {
@@ -219,6 +227,17 @@ impl std::fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestBody").field("left", &self.left).finish_non_exhaustive()
     }
+}
+
+/// Says how long an answer is where that is known. Of HEAD's the length is that of the body it does
+/// not have (RFC 9110 §8.6): the origin says it, or the gateway of an answer of its own.
+fn measured(fields: &mut HeaderMap, body: &DownBody, heads: bool) {
+    let hint = body.size_hint().exact();
+    let Some(length) = hint.filter(|length| !body.is_end_stream() && (*length > 0 || !heads))
+    else {
+        return;
+    };
+    fields.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
 }
 
 thread_local! {
