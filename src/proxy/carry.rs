@@ -12,6 +12,7 @@ use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::upstream::http::{
     HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake, tls,
 };
+use crate::upstream::http2::OnInterim;
 use crate::upstream::pool::{self, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
 use http::{Request, Response};
@@ -345,10 +346,10 @@ pub(crate) async fn send(
     carrier: &mut Carrier,
     request: Request<UpBody>,
     live: &Live,
-    pace: Option<&Arc<Pace>>,
+    (pace, interim): (Option<&Arc<Pace>>, Option<&OnInterim>),
 ) -> Result<Response<Received>, Unsent> {
     let connection = &mut carrier.lease.connection;
-    let mut response = pin!(connection.sender.send(request));
+    let mut response = pin!(connection.sender.send(request, interim));
     let outcome = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
             return Poll::Ready(Ok(outcome));

@@ -19,7 +19,7 @@ use super::target::Via;
 use crate::secret::Watchlist;
 use crate::upstream::http2::OnInterim;
 use bytes::BytesMut;
-use http::{Request, StatusCode, Version};
+use http::{StatusCode, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -90,21 +90,16 @@ impl<'a> Awaited<'a> {
         self.to.is_some()
     }
 
-    /// Listens to the HTTP/1.1 origin that gets `request`. A body that waits for `100 Continue` goes
-    /// when it is heard; what is `known` does not reach the client.
-    pub(crate) fn listen<B>(
-        &self,
-        request: &mut Request<B>,
-        pace: &Arc<Pace>,
-        known: Option<&Watchlist>,
-    ) {
+    /// Hears what the origin says. A body that waits for `100 Continue` goes when it is heard; what is
+    /// `known` does not reach the client.
+    pub(crate) fn ear(&self, pace: &Arc<Pace>, known: Option<&Watchlist>) -> OnInterim {
         let ear = Ear {
             connection: self.connection.clone(),
             to: self.to.clone(),
             pace: pace.clone(),
             known: known.cloned(),
         };
-        request.extensions_mut().insert(OnInterim::new(move |status, fields| {
+        OnInterim::new(move |status, fields| {
             ear.pace.hear();
             match status {
                 StatusCode::CONTINUE => ear.pace.go(),
@@ -112,7 +107,7 @@ impl<'a> Awaited<'a> {
                 StatusCode::SWITCHING_PROTOCOLS => {}
                 _ => ear.hear(status, fields),
             }
-        }));
+        })
     }
 }
 

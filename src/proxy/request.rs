@@ -20,6 +20,7 @@ use super::upgrade;
 use crate::policy::{Code, Permit, Scheme};
 use crate::record::Judged;
 use crate::upstream::http::{self as upstream, Received};
+use crate::upstream::http2::OnInterim;
 use http::header;
 use http::{Method, Request, Response, Version};
 use std::pin::Pin;
@@ -47,6 +48,8 @@ pub(crate) struct Exchange {
 struct Up {
     pace: Arc<Pace>,
     upload: Upload,
+    /// Hears what the origin says before its answer.
+    interim: Option<OnInterim>,
     /// The client waits for `100 Continue`: how long its body waits for the origin's.
     waiting: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -55,13 +58,13 @@ struct Up {
 ///
 /// hyper keeps this future's room as long as an HTTP/1 connection lives: so it is small, and what few
 /// requests come to (a new connection, a question, a retry) is boxed on the way.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     connection: Arc<Connection>,
     request: Request<ClientBody>,
-) -> Response<DownBody> {
+) -> impl Future<Output = Response<DownBody>> + Send {
     let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
-    let response = Box::pin(answer(&connection, request)).await;
-    response.map(|body| body.with(serving))
+    let answer = Box::pin(async move { answer(&connection, request).await });
+    async move { answer.await.map(|body| body.with(serving)) }
 }
 
 async fn answer(
@@ -307,16 +310,15 @@ impl Exchange {
                 "gRPC needs an origin that speaks HTTP/2",
             ));
         }
-        let (mut outbound, spare) = match plan {
+        let (outbound, spare) = match plan {
             None => self.outbound(head, body, &pace, &carrier)?,
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
         };
         let awaited = Awaited::new(connection, self.head.version, self.stream.as_ref());
+        let hears = awaited.takes() || self.framing.expects;
         let known = plan.and_then(Plan::needles);
-        if awaited.takes() || self.framing.expects {
-            awaited.listen(&mut outbound, &pace, known);
-        }
         let mut up = Up {
+            interim: hears.then(|| awaited.ear(&pace, known)),
             upload: Upload::of(&pace),
             pace,
             waiting: self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN))),
@@ -330,8 +332,7 @@ impl Exchange {
                 let begun = up.pace.heard() || refusal.code == Code::UpstreamProtocol;
                 let again = match (unsent, spare) {
                     (Some(request), _) => Some(request),
-                    (None, Some(mut spare)) if (reused || http1) && !begun && !up.pace.polled() => {
-                        awaited.listen(&mut spare, &up.pace, known);
+                    (None, Some(spare)) if (reused || http1) && !begun && !up.pace.polled() => {
                         Some(spare)
                     }
                     _ => None,
@@ -397,7 +398,8 @@ impl Exchange {
     ) -> Result<Response<Received>, Unsent> {
         self.leaves(first_byte).map_err(Unsent::Refused)?;
         let live = self.open.watch().expect("set when it was judged").live().clone();
-        let mut sending = std::pin::pin!(send(carrier, request, &live, Some(&up.pace)));
+        let heard = (Some(&up.pace), up.interim.as_ref());
+        let mut sending = std::pin::pin!(send(carrier, request, &live, heard));
         std::future::poll_fn(|cx| {
             if let Some(sleep) = &mut up.waiting
                 && sleep.as_mut().poll(cx).is_ready()

@@ -152,7 +152,7 @@ async fn shake(
     }
     let outbound = Request::from_parts(head, UpBody::whole(Bytes::new(), None));
     exchange.leaves(connection.gate.settings.timeouts.first_byte)?;
-    let response = match send(&mut carrier, outbound, &live, None).await {
+    let response = match send(&mut carrier, outbound, &live, (None, None)).await {
         Ok(response) => response,
         Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => return Err(refusal),
     };

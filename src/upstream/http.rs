@@ -156,11 +156,16 @@ where
     B: Revocable + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Sends `request` and awaits the head of its answer.
-    pub async fn send(&mut self, mut request: Request<B>) -> Result<Response<Received>, Unsent<B>> {
+    /// Sends `request` and awaits the head of its answer; what the origin says before it is heard by
+    /// `interim`.
+    pub async fn send(
+        &mut self,
+        mut request: Request<B>,
+        interim: Option<&OnInterim>,
+    ) -> Result<Response<Received>, Unsent<B>> {
         match self {
             Self::Http1(sender) => {
-                if let Some(hear) = request.extensions_mut().remove::<OnInterim>() {
+                if let Some(hear) = interim.cloned() {
                     hyper::ext::on_informational(&mut request, move |said| {
                         hear.hear(said.status(), said.headers());
                     });
@@ -177,7 +182,7 @@ where
                 if let Err(error) = sender.ready().await {
                     return Err(Unsent { error, request: Some(request) });
                 }
-                let response = sender.send(request).await;
+                let response = sender.send(request, interim).await;
                 let response = response.map_err(|error| Unsent { error, request: None })?;
                 Ok(response.map(Received::Http2))
             }

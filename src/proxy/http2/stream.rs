@@ -7,11 +7,12 @@ use super::socket::Socket;
 use crate::upstream::http2::{Stopped, pipe};
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -45,12 +46,12 @@ pub(crate) struct RequestBody {
     waits: bool,
 }
 
-/// Serves one request to the end of its answer.
-pub(super) async fn serve(
+/// Serves one request to the end of its answer. What is spawned is small: it is moved about.
+pub(super) fn serve(
     connection: Arc<Connection>,
     request: Request<RecvStream>,
     reply: SendResponse<Bytes>,
-) {
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let (mut head, recv) = request.into_parts();
     let stream = Arc::new(Stream {
         reply: Mutex::new(Some(reply)),
@@ -64,36 +65,14 @@ pub(super) async fn serve(
         true => (ClientBody::None(stream.clone()), Some(recv)),
         false => (ClientBody::Http2(RequestBody::new(&head.headers, recv, stream.clone())), None),
     };
-    let answered = stream.answer(request::serve(connection, Request::from_parts(head, body))).await;
-    let Some(response) = answered else { return };
-    let (mut head, body) = response.into_parts();
-    // HTTP/2 says by other means that a connection ends (RFC 9113 §8.2.2).
-    head.headers.remove(header::CONNECTION);
-    dated(&mut head.headers);
-    let taker = stream.taker().take().filter(|_| head.status.is_success());
-    let bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let whole = taker.is_none() && (bare || heads || body.is_end_stream());
-    if taker.is_none() && !bare {
-        measured(&mut head.headers, &body, heads);
-    }
-    let Some(mut reply) = stream.reply().take() else { return };
-    let mut response = Response::new(());
-    (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
-    let send = match reply.send_response(response, whole) {
-        Ok(send) => send,
-        Err(error) => {
-            tracing::debug!(%error, "an answer could not be sent");
-            return reply.send_reset(Reason::INTERNAL_ERROR);
+    let serving = request::serve(connection, Request::from_parts(head, body));
+    Box::pin(async move {
+        let Some(response) = stream.answer(serving).await else { return };
+        let Some((send, body)) = stream.begin(response, (heads, recv)) else { return };
+        if let Err(Stopped::Body(error)) = pipe(body, send, Reason::INTERNAL_ERROR).await {
+            tracing::debug!(%error, "an answer broke off");
         }
-    };
-    if let (Some(taker), Some(recv)) = (taker, recv) {
-        // Who asked for it may have left.
-        let _ = taker.send(Socket::new(send, recv));
-    } else if !whole
-        && let Err(Stopped::Body(error)) = pipe(body, send, Reason::INTERNAL_ERROR).await
-    {
-        tracing::debug!(%error, "an answer broke off");
-    }
+    })
 }
 
 impl Stream {
@@ -125,6 +104,41 @@ impl Stream {
             Poll::Ready(None)
         })
         .await
+    }
+
+    /// Begins the answer; what follows its head comes back.
+    fn begin(
+        &self,
+        response: Response<DownBody>,
+        (heads, recv): (bool, Option<RecvStream>),
+    ) -> Option<(SendStream<Bytes>, DownBody)> {
+        let (mut head, body) = response.into_parts();
+        // HTTP/2 says by other means that a connection ends (RFC 9113 §8.2.2).
+        head.headers.remove(header::CONNECTION);
+        dated(&mut head.headers);
+        let taker = self.taker().take().filter(|_| head.status.is_success());
+        let bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let whole = taker.is_none() && (bare || heads || body.is_end_stream());
+        if taker.is_none() && !bare {
+            measured(&mut head.headers, &body, heads);
+        }
+        let mut reply = self.reply().take()?;
+        let mut response = Response::new(());
+        (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+        let send = match reply.send_response(response, whole) {
+            Ok(send) => send,
+            Err(error) => {
+                tracing::debug!(%error, "an answer could not be sent");
+                reply.send_reset(Reason::INTERNAL_ERROR);
+                return None;
+            }
+        };
+        if let (Some(taker), Some(recv)) = (taker, recv) {
+            // Who asked for it may have left.
+            let _ = taker.send(Socket::new(send, recv));
+            return None;
+        }
+        (!whole).then_some((send, body))
     }
 
     /// The `:protocol` of an extended CONNECT (RFC 8441 §4).

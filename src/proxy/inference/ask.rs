@@ -203,7 +203,7 @@ impl On<'_> {
             let upload = Upload::of(&pace);
             let outbound = self.outbound(&sent, &carrier, (held.as_deref(), &pace))?;
             exchange.leaves(first_byte)?;
-            let sending = send(&mut carrier, outbound, &live, Some(&pace));
+            let sending = send(&mut carrier, outbound, &live, (Some(&pace), None));
             let sending = exchange.open.journalled(&live, sending);
             match look_after(connection, sending).await {
                 Ok(response) => {

@@ -80,7 +80,7 @@ struct State {
     spawn: Box<dyn Fn(Rest) + Send + Sync>,
 }
 
-/// Called with each interim response (RFC 9110 §15.2) to the request whose extension it is.
+/// Called with each interim response (RFC 9110 §15.2) to a request.
 #[derive(Clone)]
 pub struct OnInterim(Arc<Hear>);
 
@@ -207,13 +207,13 @@ impl SendRequest {
     pub(super) async fn send<B>(
         &mut self,
         request: Request<B>,
+        interim: Option<&OnInterim>,
     ) -> Result<Response<Answer>, HttpError>
     where
         B: Revocable + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
-        let interim = head.extensions.remove::<OnInterim>();
         frame(&mut head, &body);
         let whole = body.is_end_stream();
         let is_head = head.method == http::Method::HEAD;
@@ -230,7 +230,7 @@ impl SendRequest {
                     Poll::Pending => {}
                 }
             }
-            poll_response(&mut response, interim.as_ref(), cx).map_err(HttpError::Http2)
+            poll_response(&mut response, interim, cx).map_err(HttpError::Http2)
         })
         .await?;
         let state = &self.channel.state;
@@ -472,7 +472,7 @@ mod tests {
         let request =
             ::http::Request::get("http://origin.test/").body(Empty::<bytes::Bytes>::new());
         let began = tokio::time::Instant::now();
-        assert!(sender.send(request.unwrap()).await.is_err());
+        assert!(sender.send(request.unwrap(), None).await.is_err());
         assert!(began.elapsed() >= life::ANSWER_WITHIN);
         assert!(sender.channel().is_closed());
         drop((sender, carried.await));
