@@ -13,7 +13,7 @@ use crate::upstream::http::{
     HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake, tls,
 };
 use crate::upstream::http2::OnInterim;
-use crate::upstream::pool::{self, Key, Opened, Profile};
+use crate::upstream::pool::{self, Join, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
 use http::{Request, Response};
 use rustls::pki_types::ServerName;
@@ -29,6 +29,9 @@ const READY_WITHIN: Duration = Duration::from_millis(50);
 /// How long it may take until a connection that idled has closed, and how often to look.
 const ROOM_WITHIN: Duration = Duration::from_millis(20);
 const ROOM_ATTEMPTS: usize = 6;
+
+/// How many dials of others a request waits for before it dials itself.
+const WAITS: usize = 3;
 
 /// How long a body waits for the origin's `100 Continue` (RFC 9110 §10.1.1).
 pub(crate) const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
@@ -178,7 +181,7 @@ impl Connection {
             w.due(self.gate.settings.timeouts.connect);
             w.live().clone()
         });
-        let connect = Box::pin(self.connect(permit, &key, use_of));
+        let connect = Box::pin(self.joined(permit, &mut key, (versions, use_of)));
         let connection = match live {
             Some(live) => {
                 unless_cut(&live, connect).await.map_err(|end| cut(end, Code::ConnectTimeout))?
@@ -192,6 +195,37 @@ impl Connection {
             key.profile = Profile::Tls;
         }
         Ok(self.lease(key, connection))
+    }
+
+    /// A connection where none was there. Of requests that may share one, one dials, and the others
+    /// wait for what comes of that.
+    async fn joined(
+        &self,
+        permit: &Permit,
+        key: &mut Key,
+        (versions, use_of): (Versions, Use),
+    ) -> Result<pool::Connection<UpBody>, Refusal> {
+        let mut waited = 0;
+        let _dialling = loop {
+            if use_of != Use::Any || waited == WAITS || !self.may_share(key) {
+                break None;
+            }
+            match self.worker.pool.join(key) {
+                Join::Dial(dialling) => break Some(dialling),
+                Join::Wait(over) => over.cancelled().await,
+            }
+            if let Some(connection) = self.kept(permit, key, versions).await {
+                return Ok(connection);
+            }
+            waited += 1;
+        };
+        self.connect(permit, key, use_of).await
+    }
+
+    /// Whether a connection that is dialled for `key` is one for many requests, as far as is known.
+    fn may_share(&self, key: &Key) -> bool {
+        let http2 = matches!(key.profile, Profile::TlsHttp2 | Profile::PlainHttp2);
+        http2 && self.gate.speaks(&key.origin) != Some(Version::Http1)
     }
 
     /// A connection that is there; `key` then says what it is kept under.

@@ -2,10 +2,15 @@
 //!
 //! A pooled connection's address is checked against the guard again when it is taken.
 
+mod dials;
+
+pub use dials::{Dialling, Join};
+
 use super::dial::{Reached, Route};
 use super::http::Sender;
 use super::http2::{Channel, SendRequest};
 use crate::addr::Authority;
+use dials::Dials;
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,6 +81,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Pool<B> {
     inner: Mutex<Inner<B>>,
+    dials: Arc<Dials>,
 }
 
 #[derive(Debug)]
@@ -123,6 +129,7 @@ impl<B> Default for Pool<B> {
                 generation: Generation::default(),
                 closed: false,
             }),
+            dials: Arc::default(),
         }
     }
 }
@@ -165,6 +172,11 @@ impl<B> Pool<B> {
         }
         inner.count -= gone;
         found
+    }
+
+    /// What a request is to do that found no connection for `key`, where it may share one.
+    pub fn join(&self, key: &Key) -> Join {
+        self.dials.join(key)
     }
 
     /// The present generation: to be asked before a dial.

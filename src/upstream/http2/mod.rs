@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 /// Streams on one connection before another is opened, where the origin takes as many.
-const STREAMS: usize = 100;
+pub(super) const STREAMS: usize = 100;
 
 /// What an origin's small DATA frames may take beside their bytes, in windows of the connection: `h2` counts
 /// 256 bytes for each that nobody has read, and ends the connection with all that share it.
