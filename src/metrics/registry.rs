@@ -6,7 +6,8 @@ use super::gauges::Gauges;
 use super::histogram::{Histogram, JUDGING, WAITS, line};
 use crate::policy::{Code, Scheme};
 use crate::record::{Judged, Outcome, Record, Sink};
-use std::collections::{BTreeMap, HashMap};
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many sandboxes have series of their own; what further ones do counts as `other`.

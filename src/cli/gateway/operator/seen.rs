@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(in crate::cli::gateway) struct Seen {
     path: PathBuf,
-    days: Mutex<HashMap<Host, u64>>,
+    days: Mutex<hashbrown::HashMap<Host, u64>>,
 }
 
 /// The side that the traffic writer's thread feeds.

@@ -2,7 +2,7 @@
 
 use crate::control::wire::Requests;
 use crate::record::{Outcome, Record, Sink};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The counts of all sandboxes.
