@@ -1,5 +1,5 @@
 //! Many requests at once to an origin to which there is no connection yet: one dials, the others share
-//! what comes of it, and nobody fares worse for having waited.
+//! what comes of it, and nobody waits long for what comes to nothing.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
@@ -94,6 +94,67 @@ async fn an_origin_that_is_not_there_is_nobodys_to_wait_for() {
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
+/// It says so in its SETTINGS, a round trip after its handshake: nobody is refused for having come before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_takes_few_streams_is_not_sent_more() {
+    let mut few = h2::server::Builder::new();
+    let origin =
+        H2Origin::built(few.max_concurrent_streams(5), async |asked: Request<_>, respond| {
+            let (body, _) = http_kit::collect(asked.into_body()).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            http_kit::reply(respond, 200, &body);
+        });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let client = client(&gateway, port).await;
+    let all: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let asked = request("POST", port, "/").body(()).unwrap();
+                exchange(&mut client, asked, b"body").await
+            })
+        })
+        .collect();
+    for one in all {
+        let (head, body, _) = soon(one).await.unwrap();
+        assert_eq!((head.status().as_u16(), &body[..]), (200, &b"body"[..]));
+    }
+    assert!((8..=40).contains(&origin.connections()), "{}", origin.connections());
+}
+
+/// One of the ends behind a name takes a connection and says nothing: who waits for it goes elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dial_that_takes_long_is_not_waited_for() {
+    let origin = slow();
+    let port = origin.port();
+    let mixed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = mixed.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let _mute = mixed.accept().unwrap();
+        mixed.incoming().for_each(|near| relayed(near.unwrap(), port));
+    });
+    let gateway = Setup::allow_all(&["origin.test"], at).more("timeout: { connect: 4s }\n").start();
+    let client = client(&gateway, at).await;
+    let first = tokio::spawn(one(client.clone(), at));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    assert_eq!(at_once(&client, at, 30).await, [200; 30]);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(soon(first).await.unwrap(), 504);
+    assert!(origin.connections() <= 2, "{}", origin.connections());
+}
+
+/// Passes bytes on to `port`.
+fn relayed(mut near: std::net::TcpStream, port: u16) {
+    std::thread::spawn(move || {
+        let mut far = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (mut up, mut down) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        std::thread::spawn(move || drop(std::io::copy(&mut up, &mut down)));
+        drop(std::io::copy(&mut far, &mut near));
+    });
+}
+
 /// It takes connections and says nothing: all give up when the first does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_says_nothing_keeps_nobody_longer_than_one() {
@@ -119,13 +180,10 @@ async fn who_dials_and_leaves_takes_nobody_along() {
     let at = late.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in late.incoming() {
-            let mut near = stream.unwrap();
+            let near = stream.unwrap();
             std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(400));
-                let mut far = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-                let (mut up, mut down) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-                std::thread::spawn(move || drop(std::io::copy(&mut up, &mut down)));
-                drop(std::io::copy(&mut far, &mut near));
+                relayed(near, port);
             });
         }
     });

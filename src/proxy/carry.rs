@@ -22,6 +22,7 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// How long a pooled connection may take to become ready after its last response ended.
 const READY_WITHIN: Duration = Duration::from_millis(50);
@@ -31,7 +32,7 @@ const ROOM_WITHIN: Duration = Duration::from_millis(20);
 const ROOM_ATTEMPTS: usize = 6;
 
 /// How many dials of others a request waits for before it dials itself.
-const WAITS: usize = 3;
+const WAITS: usize = 2;
 
 /// How long a body waits for the origin's `100 Continue` (RFC 9110 §10.1.1).
 pub(crate) const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
@@ -188,7 +189,8 @@ impl Connection {
             }
             None => connect.await,
         }?;
-        open.connected(connection.reached, started.elapsed());
+        let took = if connection.reused { Duration::ZERO } else { started.elapsed() };
+        open.connected(connection.reached, took);
         still_allowed(open)?;
         if versions == Versions::Either && matches!(connection.sender, Sender::Http1(_)) {
             // Kept for whatever goes up in HTTP/1.1.
@@ -206,20 +208,30 @@ impl Connection {
         (versions, use_of): (Versions, Use),
     ) -> Result<pool::Connection<UpBody>, Refusal> {
         let mut waited = 0;
-        let _dialling = loop {
+        let dialling = loop {
             if use_of != Use::Any || waited == WAITS || !self.may_share(key) {
                 break None;
             }
             match self.worker.pool.join(key) {
                 Join::Dial(dialling) => break Some(dialling),
-                Join::Wait(over) => over.cancelled().await,
+                // Whichever it was.
+                Join::Wait(over) => drop(timeout(pool::WAIT, over.cancelled()).await),
             }
             if let Some(connection) = self.kept(permit, key, versions).await {
                 return Ok(connection);
             }
             waited += 1;
         };
-        self.connect(permit, key, use_of).await
+        let connection = self.connect(permit, key, use_of).await?;
+        if let (Some(dialling), Sender::Http2(sender)) = (dialling, &connection.sender) {
+            // Who waits is let on when the origin has said how many it takes.
+            let settled = sender.channel().settled().clone();
+            self.gate.tasks.spawn(async move {
+                drop(timeout(pool::WAIT, settled.cancelled()).await);
+                drop(dialling);
+            });
+        }
+        Ok(connection)
     }
 
     /// Whether a connection that is dialled for `key` is one for many requests, as far as is known.
@@ -257,9 +269,9 @@ impl Connection {
         while let Some(mut connection) = self.worker.pool.take(key, fits) {
             let ready = match &mut connection.sender {
                 Sender::Http1(sender) if sender.is_ready() => true,
-                Sender::Http1(sender) => tokio::time::timeout(READY_WITHIN, sender.ready())
-                    .await
-                    .is_ok_and(|r| r.is_ok()),
+                Sender::Http1(sender) => {
+                    timeout(READY_WITHIN, sender.ready()).await.is_ok_and(|r| r.is_ok())
+                }
                 Sender::Http2(sender) => sender.ready().await.is_ok(),
             };
             if ready {

@@ -4,7 +4,7 @@
 
 mod dials;
 
-pub use dials::{Dialling, Join};
+pub use dials::{Dialling, Join, WAIT};
 
 use super::dial::{Reached, Route};
 use super::http::Sender;

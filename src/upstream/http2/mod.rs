@@ -21,9 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Streams on one connection before another is opened, where the origin takes as many.
 pub(super) const STREAMS: usize = 100;
+
+/// How many streams `h2` would begin before the origin has said how many it takes: no number that an
+/// origin says, and so a sign that it has not. Until then it is taken to take [`STREAMS`].
+const UNSETTLED: usize = usize::MAX - 1;
 
 /// What an origin's small DATA frames may take beside their bytes, in windows of the connection: `h2` counts
 /// 256 bytes for each that nobody has read, and ends the connection with all that share it.
@@ -68,6 +73,8 @@ struct Place(Arc<State>);
 
 struct State {
     closed: AtomicBool,
+    /// Cancelled when the origin's SETTINGS are there, or nothing more will come.
+    settled: CancellationToken,
     streams: AtomicUsize,
     /// The origin was heard since this was last looked at.
     heard: AtomicBool,
@@ -110,7 +117,7 @@ pub(super) async fn handshake(
         .initial_connection_window_size(windows.connection)
         .max_send_buffer_size(64 * 1024)
         .max_header_list_size(HEAD)
-        .initial_max_send_streams(STREAMS)
+        .initial_max_send_streams(UNSETTLED)
         .data_frame_budget(FRAMING * windows.connection as usize)
         .max_concurrent_reset_streams(RESET)
         .reset_stream_duration(RESET_FOR)
@@ -120,6 +127,7 @@ pub(super) async fn handshake(
         .await?;
     let state = Arc::new(State {
         closed: AtomicBool::new(false),
+        settled: CancellationToken::new(),
         streams: AtomicUsize::new(0),
         heard: AtomicBool::new(true),
         read: AtomicU64::new(0),
@@ -130,6 +138,7 @@ pub(super) async fn handshake(
     let channel = Channel { h2, state: state.clone() };
     let mut life = connection.ping_pong().map(|pings| Life::new(pings, windows, state.clone()));
     let carried = async move {
+        let mut unsettled = true;
         let ended = std::future::poll_fn(|cx| {
             match life.as_mut().map(|life| (life.poll(cx), life)) {
                 Some((Poll::Ready(Found::Lost), _)) => {
@@ -144,10 +153,16 @@ pub(super) async fn handshake(
                 }
                 Some((Poll::Pending, _)) | None => {}
             }
-            Pin::new(&mut connection).poll(cx).map_err(HttpError::Http2)
+            let polled = Pin::new(&mut connection).poll(cx).map_err(HttpError::Http2);
+            if unsettled && connection.max_concurrent_send_streams() != UNSETTLED {
+                unsettled = false;
+                state.settled.cancel();
+            }
+            polled
         })
         .await;
         state.closed.store(true, Ordering::Relaxed);
+        state.settled.cancel();
         ended
     };
     Ok((SendRequest { place: Place::of(&channel.state), channel }, carried))
@@ -174,6 +189,11 @@ impl Channel {
     /// Whether nothing more can be sent on it.
     pub fn is_closed(&self) -> bool {
         self.state.closed.load(Ordering::Relaxed)
+    }
+
+    /// Cancelled when the origin has said how many streams it takes.
+    pub fn settled(&self) -> &CancellationToken {
+        &self.state.settled
     }
 
     /// How many of its answers wait for clients that take no more: what they don't take fills the

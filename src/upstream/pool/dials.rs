@@ -1,11 +1,16 @@
 //! Dials under way. Requests that may share a connection wait for the one that is being dialled: each
 //! dialling for itself would open as many connections as there are requests when the first is made.
+//! Nobody waits long: what is dialled may be an end that never answers.
 
 use super::Key;
 use crate::upstream::http2::STREAMS;
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+
+/// How long a dial is waited for.
+pub const WAIT: Duration = Duration::from_secs(1);
 
 /// The dials of a pool: for each key the last that was begun.
 #[derive(Debug, Default)]
@@ -15,6 +20,7 @@ pub(super) struct Dials(Mutex<HashMap<Key, Dial>>);
 struct Dial {
     /// How many wait for it.
     awaited: usize,
+    began: Instant,
     over: CancellationToken,
 }
 
@@ -23,7 +29,7 @@ struct Dial {
 pub enum Join {
     /// To dial. Others wait for it until this is dropped.
     Dial(Dialling),
-    /// To wait until this is cancelled, and to look again: a dial is under way.
+    /// To wait until this is cancelled, [`WAIT`] at most, and to look again: a dial is under way.
     Wait(CancellationToken),
 }
 
@@ -40,17 +46,19 @@ impl Dials {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As many wait for a dial as one connection has room for; the next begins another.
+    /// As many wait for a dial as one connection has room for; the next begins another, as does who
+    /// finds one that takes long.
     pub(super) fn join(self: &Arc<Self>, key: &Key) -> Join {
         let mut dials = self.lock();
         if let Some(dial) = dials.get_mut(key)
             && dial.awaited + 1 < STREAMS
+            && dial.began.elapsed() < WAIT
         {
             dial.awaited += 1;
             return Join::Wait(dial.over.clone());
         }
         let over = CancellationToken::new();
-        dials.insert(key.clone(), Dial { awaited: 0, over: over.clone() });
+        dials.insert(key.clone(), Dial { awaited: 0, began: Instant::now(), over: over.clone() });
         Join::Dial(Dialling { dials: self.clone(), key: key.clone(), over })
     }
 }
