@@ -5,8 +5,8 @@
 
 use portcullis::addr::{Authority, Path, Port};
 use portcullis::approval::{
-    About, Asked, Asking, Breadth, Decision, Hold, Kind, Lasts, Mode, Numbers, Parts, Preview,
-    Queue, Release, Settings, State, Who,
+    About, Asked, Asking, Breadth, Decision, Hold, Kind, Lasts, Mode, Numbers, Outcome, Parts,
+    Preview, Queue, Release, Settings, State, Who,
 };
 use portcullis::policy::{
     Answer, Client, Document, Fingerprint, Grant, Layer, OwnedAsk, OwnedIntent, Policy, Process,
@@ -381,10 +381,11 @@ impl World {
         entries.retain(|entry| entry.decided.is_some());
         let Some(entry) = pick(&entries, n) else { return };
         let number = entry.number;
+        let once = entry.decided.as_ref().map(|decided| decided.outcome.clone());
         if let portcullis::approval::Undone::Grant(grant) = self.queue.undo(number).unwrap() {
             self.forget(grant.id.0);
-        } else {
-            // Of several answers to one entry the last is taken back.
+        } else if matches!(once, Some(Outcome::Ticket(_))) {
+            // Of several answers to one entry the last is taken back: this, and no denial after it.
             let at = self.reference.tokens.iter().rposition(|token| token.entry == number);
             at.map(|at| self.reference.tokens.remove(at));
         }
@@ -490,6 +491,18 @@ proptest! {
             }
         });
     }
+}
+
+/// Two wait with the same question; one is let go, the other denied, and the denial taken back.
+#[tokio::test(start_paused = true)]
+async fn a_denial_that_is_taken_back_takes_no_answer_before_it_along() {
+    let answer =
+        |deny| Step::Answer { entry: 0, deny, once: true, breadth: 0, any: false, long: false };
+    let mut world = World::new();
+    for step in [Step::Ask(14), Step::Ask(14), answer(false), answer(true), Step::Undo(0)] {
+        world.step(step).await;
+    }
+    assert_eq!(world.live.len(), 1, "what was let go lives on");
 }
 
 /// The question about the `n`th of all wants, put into the queue.
