@@ -227,3 +227,68 @@ async fn the_last_of_an_answer_has_a_deadline_too() {
     let error = soon(body.data()).await.unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
 }
+
+/// Its answer can't leave, because it takes none of it, and then it takes its request back: more often
+/// than a connection has streams.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_no_answer_and_goes_leaves_room_for_the_next() {
+    let gateway = Setup::allow_all(&["origin.test"], 1).start();
+    let port = 2;
+    let stream = http_kit::tls(&gateway, 1, &["h2"]).await;
+    let mut settings = h2::client::Builder::new();
+    let shut = settings.initial_window_size(10);
+    let (client, connection) = shut.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = soon(client.ready()).await.unwrap();
+    for _ in 0..300 {
+        // Refused: the name is another's.
+        let asked = request("POST", port, "/").body(()).unwrap();
+        client = soon(client.ready()).await.unwrap();
+        let (response, mut up) = client.send_request(asked, false).unwrap();
+        up.send_data(Bytes::from_static(b"half"), false).unwrap();
+        assert_eq!(soon(response).await.unwrap().status(), 421);
+        up.send_reset(h2::Reason::CANCEL);
+    }
+    let asked = request("HEAD", port, "/").body(()).unwrap();
+    client = soon(client.ready()).await.unwrap();
+    assert_eq!(soon(client.send_request(asked, true).unwrap().0).await.unwrap().status(), 421);
+}
+
+/// There are clients that look at no answer before they have sent all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_body_is_read_to_its_end_by_and_by() {
+    const ALL: usize = 5 << 20;
+    let gateway = Setup::allow_all(&["origin.test"], 1).start();
+    let stream = http_kit::tls(&gateway, 1, &["h2"]).await;
+    let mut client = http_kit::drive(stream).await;
+    let (response, mut up) =
+        client.send_request(request("POST", 2, "/").body(()).unwrap(), false).unwrap();
+    let mut left = ALL;
+    while left > 0 {
+        up.reserve_capacity(left.min(64 * 1024));
+        let room = soon(std::future::poll_fn(|cx| up.poll_capacity(cx))).await.unwrap().unwrap();
+        let piece = room.min(left);
+        left -= piece;
+        up.send_data(vec![b'x'; piece].into(), left == 0).unwrap();
+    }
+    let response = soon(response).await.unwrap();
+    assert_eq!(response.status(), 421);
+    assert!(!collect(response.into_body()).await.0.is_empty());
+    assert_eq!(gateway.record(1)["code"], "host_mismatch");
+}
+
+/// One that never ends is told to stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_body_that_does_not_come_is_not_waited_for() {
+    let gateway = Setup::allow_all(&["origin.test"], 1).start();
+    let stream = http_kit::tls(&gateway, 1, &["h2"]).await;
+    let mut client = http_kit::drive(stream).await;
+    let (response, mut up) =
+        client.send_request(request("POST", 2, "/").body(()).unwrap(), false).unwrap();
+    up.send_data(Bytes::from_static(b"half"), false).unwrap();
+    let response = soon(response).await.unwrap();
+    assert_eq!(response.status(), 421);
+    assert!(!collect(response.into_body()).await.0.is_empty());
+    let reason = soon(std::future::poll_fn(|cx| up.poll_reset(cx))).await.unwrap();
+    assert_eq!(reason, h2::Reason::NO_ERROR);
+}

@@ -13,8 +13,8 @@ use tokio_rustls::server::TlsStream;
 
 /// How far what a client still sends after its last answer is read and dropped; and how long it may
 /// send nothing meanwhile.
-const LINGER: usize = 256 * 1024 * 1024;
-const LINGER_IDLE: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: usize = 256 * 1024 * 1024;
+pub(crate) const LINGER_IDLE: Duration = Duration::from_secs(2);
 
 /// For how long in all: the rest of an upload, and what was no request.
 pub(crate) const LINGER_UPLOAD: Duration = Duration::from_secs(30);

@@ -212,11 +212,12 @@ fn understand(
 }
 
 /// Reads what is left of a refused request's body, so that the connection can be kept: at most
-/// 64 KiB, at most a second. A client that waits for `100 Continue` has sent nothing yet.
+/// 64 KiB, at most a second. A client that waits for `100 Continue` has sent nothing yet. What is left
+/// of a stream of HTTP/2 is nobody else's matter, and read behind the answer.
 pub(super) async fn skip(body: Option<ClientBody>, refusal: Refusal) -> Refusal {
     use http_body_util::BodyExt;
     let Some(body) = body else { return refusal };
-    if refusal.close || http_body::Body::is_end_stream(&body) {
+    if refusal.close || body.stream().is_some() || http_body::Body::is_end_stream(&body) {
         return refusal;
     }
     let read = tokio::time::timeout(

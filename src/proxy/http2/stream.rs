@@ -2,16 +2,19 @@
 
 use super::super::body::{ClientBody, DownBody};
 use super::super::gate::Connection;
+use super::super::io::{LINGER, LINGER_IDLE, LINGER_UPLOAD};
 use super::super::request;
 use super::socket::Socket;
-use crate::upstream::http2::{Stopped, pipe};
+use crate::upstream::http2::pipe;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,11 +35,25 @@ pub(crate) struct Stream {
     taker: Mutex<Option<oneshot::Sender<Socket>>>,
     /// The `:protocol` of an extended CONNECT.
     protocol: Option<h2::ext::Protocol>,
+    rest: Mutex<Rest>,
+    /// Woken when the rest of the body is let go.
+    waker: AtomicWaker,
+}
+
+/// What is left of a request's body.
+enum Rest {
+    /// Somebody has it.
+    Held,
+    /// Nobody wants it.
+    Left(RecvStream),
+    /// Nothing.
+    Nothing,
 }
 
 /// A request's body.
 pub(crate) struct RequestBody {
-    recv: RecvStream,
+    /// There until it is dropped.
+    recv: Option<RecvStream>,
     stream: Arc<Stream>,
     /// Of what was announced, what has not come.
     left: Option<u64>,
@@ -58,6 +75,8 @@ pub(super) fn serve(
         interim: AtomicUsize::new(0),
         taker: Mutex::default(),
         protocol: head.extensions.remove(),
+        rest: Mutex::new(Rest::Nothing),
+        waker: AtomicWaker::new(),
     });
     let (connects, heads) = (head.method == Method::CONNECT, head.method == Method::HEAD);
     let (body, recv) = match connects {
@@ -68,10 +87,13 @@ pub(super) fn serve(
     let serving = request::serve(connection, Request::from_parts(head, body));
     Box::pin(async move {
         let Some(response) = stream.answer(serving).await else { return };
-        let Some((send, body)) = stream.begin(response, (heads, recv)) else { return };
-        if let Err(Stopped::Body(error)) = pipe(body, send, Reason::INTERNAL_ERROR).await {
-            tracing::debug!(%error, "an answer broke off");
+        let Some((mut send, body)) = stream.begin(response, (heads, recv)) else { return };
+        if let Some(body) = body
+            && let Err(stopped) = pipe(body, &mut send, Reason::INTERNAL_ERROR).await
+        {
+            return tracing::debug!(?stopped, "an answer broke off");
         }
+        stream.linger(send).await;
     })
 }
 
@@ -90,7 +112,7 @@ impl Stream {
         serving: impl Future<Output = Response<DownBody>>,
     ) -> Option<Response<DownBody>> {
         let mut serving = std::pin::pin!(serving);
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             if let Poll::Ready(response) = serving.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
@@ -111,7 +133,7 @@ impl Stream {
         &self,
         response: Response<DownBody>,
         (heads, recv): (bool, Option<RecvStream>),
-    ) -> Option<(SendStream<Bytes>, DownBody)> {
+    ) -> Option<(SendStream<Bytes>, Option<DownBody>)> {
         let (mut head, body) = response.into_parts();
         // HTTP/2 says by other means that a connection ends (RFC 9113 §8.2.2).
         head.headers.remove(header::CONNECTION);
@@ -138,7 +160,57 @@ impl Stream {
             let _ = taker.send(Socket::new(send, recv));
             return None;
         }
-        (!whole).then_some((send, body))
+        Some((send, (!whole).then_some(body)))
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the client still sends behind its answer, for a while: there are clients that look at
+    /// no answer before they have sent all. Then its stream is reset, which also makes sure that `h2`
+    /// counts it no more: with an answer that the client has not taken it would be forgotten in the count.
+    async fn linger(&self, mut send: SendStream<Bytes>) {
+        if matches!(*self.rest(), Rest::Nothing) {
+            return;
+        }
+        let ended = async {
+            let mut read = 0;
+            while read < LINGER {
+                match tokio::time::timeout(LINGER_IDLE, poll_fn(|cx| self.poll_rest(cx))).await {
+                    Ok(Some(n)) => read += n,
+                    Ok(None) => return true,
+                    Err(_) => return false,
+                }
+            }
+            false
+        };
+        if !tokio::time::timeout(LINGER_UPLOAD, ended).await.unwrap_or(false) {
+            send.send_reset(Reason::NO_ERROR);
+        }
+    }
+
+    /// The length of the next piece of the body that nobody wants; `None` at its end, or that of its
+    /// stream.
+    fn poll_rest(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.waker.register(cx.waker());
+        let mut rest = self.rest();
+        let polled = match &mut *rest {
+            Rest::Held => return Poll::Pending,
+            Rest::Left(recv) => match ready!(recv.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Fails only where the stream is over.
+                    let _ = recv.flow_control().release_capacity(data.len());
+                    Some(data.len())
+                }
+                Some(Err(_)) | None => None,
+            },
+            Rest::Nothing => None,
+        };
+        if polled.is_none() {
+            *rest = Rest::Nothing;
+        }
+        Poll::Ready(polled)
     }
 
     /// The `:protocol` of an extended CONNECT (RFC 8441 §4).
@@ -189,7 +261,10 @@ impl RequestBody {
         let announced = || fields.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let waits = !ended && fields.contains_key(header::EXPECT);
         let left = if ended { Some(0) } else { announced() };
-        Self { recv, stream, left, data_done: false, waits }
+        if !ended {
+            *stream.rest() = Rest::Held;
+        }
+        Self { recv: Some(recv), stream, left, data_done: false, waits }
     }
 
     /// The stream that it comes on.
@@ -201,8 +276,9 @@ impl RequestBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let Some(recv) = &mut self.recv else { return Poll::Ready(None) };
         if !self.data_done {
-            let polled = self.recv.poll_data(cx);
+            let polled = recv.poll_data(cx);
             if polled.is_pending() && std::mem::take(&mut self.waits) {
                 self.stream.interim(StatusCode::CONTINUE, HeaderMap::new());
             }
@@ -210,7 +286,7 @@ impl RequestBody {
                 Some(Ok(data)) => {
                     self.waits = false;
                     // Fails only where the stream is over.
-                    let _ = self.recv.flow_control().release_capacity(data.len());
+                    let _ = recv.flow_control().release_capacity(data.len());
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -218,16 +294,28 @@ impl RequestBody {
                 None => self.data_done = true,
             }
         }
-        let trailers = ready!(self.recv.poll_trailers(cx));
+        let trailers = ready!(recv.poll_trailers(cx));
         Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.recv.is_end_stream()
+        self.recv.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(recv) = self.recv.take() else { return };
+        let mut rest = self.stream.rest();
+        if matches!(*rest, Rest::Held) {
+            *rest = if recv.is_end_stream() { Rest::Nothing } else { Rest::Left(recv) };
+            drop(rest);
+            self.stream.waker.wake();
+        }
     }
 }
 

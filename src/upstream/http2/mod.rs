@@ -237,9 +237,10 @@ impl SendRequest {
         frame(&mut head, &body);
         let whole = body.is_end_stream();
         let is_head = head.method == http::Method::HEAD;
-        let (mut response, stream) =
+        let (mut response, mut stream) =
             self.channel.h2.send_request(Request::from_parts(head, ()), whole)?;
-        let mut upload = (!whole).then(|| Box::pin(pipe(body, stream, Reason::CANCEL)));
+        let mut upload = (!whole)
+            .then(|| Box::pin(async move { pipe(body, &mut stream, Reason::CANCEL).await }));
         let response = std::future::poll_fn(|cx| {
             if let Some(going) = &mut upload {
                 match going.as_mut().poll(cx) {

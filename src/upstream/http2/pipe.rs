@@ -22,7 +22,7 @@ pub enum Stopped {
 }
 
 /// Sends all of `body`. Where it fails itself, or is taken back, its stream is reset with `broken`.
-pub async fn pipe<B>(body: B, mut stream: SendStream<Bytes>, broken: Reason) -> Result<(), Stopped>
+pub async fn pipe<B>(body: B, stream: &mut SendStream<Bytes>, broken: Reason) -> Result<(), Stopped>
 where
     B: Revocable,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -47,7 +47,7 @@ where
             Ok(data) => {
                 let last = body.is_end_stream();
                 if !data.is_empty() {
-                    room(&mut stream, body.as_mut(), broken).await?;
+                    room(stream, body.as_mut(), broken).await?;
                 } else if !last {
                     continue;
                 }
