@@ -168,9 +168,9 @@ impl Stream {
     }
 
     /// Reads what the client still sends behind its answer, for a while: there are clients that look at
-    /// no answer before they have sent all. Then its stream is reset, which also makes sure that `h2`
-    /// counts it no more: with an answer that the client has not taken it would be forgotten in the count.
-    async fn linger(&self, mut send: SendStream<Bytes>) {
+    /// no answer before they have sent all. Then its stream is let go, which resets it with `NO_ERROR`
+    /// when the answer has left (RFC 9113 §8.1).
+    async fn linger(&self, send: SendStream<Bytes>) {
         if matches!(*self.rest(), Rest::Nothing) {
             return;
         }
@@ -179,15 +179,13 @@ impl Stream {
             while read < LINGER {
                 match tokio::time::timeout(LINGER_IDLE, poll_fn(|cx| self.poll_rest(cx))).await {
                     Ok(Some(n)) => read += n,
-                    Ok(None) => return true,
-                    Err(_) => return false,
+                    Ok(None) | Err(_) => return,
                 }
             }
-            false
         };
-        if !tokio::time::timeout(LINGER_UPLOAD, ended).await.unwrap_or(false) {
-            send.send_reset(Reason::NO_ERROR);
-        }
+        // Whichever ends it.
+        let _ = tokio::time::timeout(LINGER_UPLOAD, ended).await;
+        drop((send, std::mem::replace(&mut *self.rest(), Rest::Nothing)));
     }
 
     /// The length of the next piece of the body that nobody wants; `None` at its end, or that of its

@@ -44,16 +44,18 @@ where
             None => return sent(stream.send_data(Bytes::new(), true)),
         };
         match frame.into_data() {
-            Ok(data) => {
+            Ok(mut data) => {
                 let last = body.is_end_stream();
-                if !data.is_empty() {
-                    room(stream, body.as_mut(), broken).await?;
-                } else if !last {
-                    continue;
+                while !data.is_empty() {
+                    let room = room(stream, body.as_mut(), (data.len(), broken)).await?;
+                    let piece = data.split_to(room.min(data.len()));
+                    sent(stream.send_data(piece, last && data.is_empty()))?;
+                    if last && data.is_empty() {
+                        return Ok(());
+                    }
                 }
-                sent(stream.send_data(data, last))?;
                 if last {
-                    return Ok(());
+                    return sent(stream.send_data(data, true));
                 }
             }
             Err(frame) => {
@@ -64,14 +66,15 @@ where
     }
 }
 
-/// Waits until the other end takes more of this stream. Asked for when there is something to send:
-/// what is reserved is taken from the other streams of the connection.
+/// Waits until the other end takes more of this stream, and says how much. Asked for when there is
+/// something to send: what is reserved is taken from the other streams of the connection. No more is
+/// given to `h2` than the window takes: what waits there for the window is lost in a reset.
 async fn room(
     stream: &mut SendStream<Bytes>,
     mut body: Pin<&mut impl Revocable>,
-    broken: Reason,
-) -> Result<(), Stopped> {
-    stream.reserve_capacity(1);
+    (most, broken): (usize, Reason),
+) -> Result<usize, Stopped> {
+    stream.reserve_capacity(most);
     std::future::poll_fn(|cx| {
         if body.as_mut().poll_revoked(cx).is_ready() {
             stream.send_reset(broken);
@@ -86,7 +89,7 @@ async fn room(
                 Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Stream)),
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(stream.capacity()))
     })
     .await
 }
