@@ -87,13 +87,18 @@ pub(super) fn serve(
     let serving = request::serve(connection, Request::from_parts(head, body));
     Box::pin(async move {
         let Some(response) = stream.answer(serving).await else { return };
+        let status = response.status();
         let Some((mut send, body)) = stream.begin(response, (heads, recv)) else { return };
         if let Some(body) = body
             && let Err(stopped) = pipe(body, &mut send, Reason::INTERNAL_ERROR).await
         {
             return tracing::debug!(?stopped, "an answer broke off");
         }
-        stream.linger(send).await;
+        // There are clients (curl 7.88) that stop sending for an error, and at any other early answer
+        // wait for the reset.
+        if status.is_client_error() || status.is_server_error() {
+            stream.linger(send).await;
+        }
     })
 }
 
