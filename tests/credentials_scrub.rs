@@ -242,6 +242,27 @@ fn what_is_said_before_the_answer_is_masked() {
     assert!(all.contains("HTTP/1.1 200") && all.contains("\r\nok\r\n"), "{all}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_before_the_answer_is_masked_for_an_http2_client_too() {
+    let server = Server::new(|_| {
+        let hints = format!("HTTP/1.1 103 Early Hints\r\nlink: </{TOKEN}>\r\nx-ok: 1\r\n\r\n");
+        [hints.into_bytes(), response("", b"ok")].concat()
+    });
+    let port = server.port();
+    let gateway = started(port);
+    let mut client = http_kit::client(&gateway, port).await;
+    let asked = http_kit::request("GET", port, "/").body(()).unwrap();
+    let mut response = client.send_request(asked, true).unwrap().0;
+    let said = http_kit::soon(std::future::poll_fn(|cx| response.poll_informational(cx))).await;
+    let said = said.unwrap().unwrap();
+    assert_scrubbed(&format!("{:?}", said.headers()), "hints");
+    assert_eq!(
+        (&said.headers()["link"], &said.headers()["x-ok"]),
+        (&"</***>".parse().unwrap(), &"1".parse().unwrap())
+    );
+    assert_eq!(http_kit::soon(response).await.unwrap().status(), 200);
+}
+
 #[test]
 fn the_name_of_a_header_tells_nothing() {
     let server = Server::new(|_| response("x-letters-only-value: 1\r\nx-ok: 1\r\n", b"ok"));

@@ -140,7 +140,7 @@ impl Stream {
         (heads, recv): (bool, Option<RecvStream>),
     ) -> Option<(SendStream<Bytes>, Option<DownBody>)> {
         let (mut head, body) = response.into_parts();
-        // HTTP/2 says by other means that a connection ends (RFC 9113 §8.2.2).
+        // Refusals have it, and it is HTTP/1's alone (RFC 9113 §8.2.2).
         head.headers.remove(header::CONNECTION);
         dated(&mut head.headers);
         let taker = self.taker().take().filter(|_| head.status.is_success());
