@@ -123,6 +123,37 @@ async fn an_origin_that_takes_few_streams_is_not_sent_more() {
     assert!((8..=40).contains(&origin.connections()), "{}", origin.connections());
 }
 
+/// Requests that come while an origin has not yet said how many it takes: they wait for that, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_says_late_how_many_it_takes_is_not_sent_more() {
+    let mut few = h2::server::Builder::new();
+    few.max_concurrent_streams(5);
+    let late = Duration::from_millis(500);
+    let origin = H2Origin::hesitating(late, &few, async |asked: Request<_>, respond| {
+        let (body, _) = http_kit::collect(asked.into_body()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        http_kit::reply(respond, 200, &body);
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let client = client(&gateway, port).await;
+    let post = |mut client: SendRequest<Bytes>| async move {
+        let asked = request("POST", port, "/").body(()).unwrap();
+        let (head, body, _) = exchange(&mut client, asked, b"body").await;
+        assert_eq!((head.status().as_u16(), &body[..]), (200, &b"body"[..]));
+    };
+    let mut all = vec![tokio::spawn(post(client.clone()))];
+    while origin.connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The connection is there, its SETTINGS are not.
+    tokio::time::sleep(late / 2).await;
+    all.extend((0..20).map(|_| tokio::spawn(post(client.clone()))));
+    for one in all {
+        soon(one).await.unwrap();
+    }
+}
+
 /// One of the ends behind a name takes a connection and says nothing: who waits for it goes elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dial_that_takes_long_is_not_waited_for() {

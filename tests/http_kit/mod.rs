@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -18,6 +19,23 @@ use tokio::net::TcpStream;
 pub(crate) struct H2Origin {
     pub(crate) at: SocketAddr,
     connections: Arc<AtomicUsize>,
+}
+
+/// How an origin treats each connection.
+#[derive(Clone)]
+struct How {
+    settings: h2::server::Builder,
+    /// Sends GOAWAY with this one.
+    streams: usize,
+    /// For how long it says nothing after the handshake of TLS.
+    hesitates: Duration,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        let settings = h2::server::Builder::new();
+        Self { settings, streams: usize::MAX, hesitates: Duration::ZERO }
+    }
 }
 
 impl H2Origin {
@@ -37,7 +55,21 @@ impl H2Origin {
         R: Future<Output = ()> + 'static,
     {
         let tls = Some(server_config(&["origin.test"], &["h2"]));
-        Self::new(tls, (settings.clone(), usize::MAX), serve)
+        Self::new(tls, How { settings: settings.clone(), ..How::default() }, serve)
+    }
+
+    /// The same, saying nothing for so long after each TLS handshake.
+    pub(crate) fn hesitating<F, R>(
+        hesitates: Duration,
+        settings: &h2::server::Builder,
+        serve: F,
+    ) -> Self
+    where
+        F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
+        R: Future<Output = ()> + 'static,
+    {
+        let tls = Some(server_config(&["origin.test"], &["h2"]));
+        Self::new(tls, How { hesitates, settings: settings.clone(), ..How::default() }, serve)
     }
 
     /// Over plain TCP, with prior knowledge.
@@ -46,7 +78,7 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        Self::new(None, (h2::server::Builder::new(), usize::MAX), serve)
+        Self::new(None, How::default(), serve)
     }
 
     /// Over TLS, sending GOAWAY on each connection with its `streams`-th stream.
@@ -56,14 +88,10 @@ impl H2Origin {
         R: Future<Output = ()> + 'static,
     {
         let tls = Some(server_config(&["origin.test"], &["h2"]));
-        Self::new(tls, (h2::server::Builder::new(), streams), serve)
+        Self::new(tls, How { streams, ..How::default() }, serve)
     }
 
-    fn new<F, R>(
-        tls: Option<Arc<rustls::ServerConfig>>,
-        how: (h2::server::Builder, usize),
-        serve: F,
-    ) -> Self
+    fn new<F, R>(tls: Option<Arc<rustls::ServerConfig>>, how: How, serve: F) -> Self
     where
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
@@ -108,18 +136,19 @@ impl H2Origin {
     }
 }
 
-async fn streams<I, F, R>(io: I, (settings, limit): (h2::server::Builder, usize), serve: F)
+async fn streams<I, F, R>(io: I, how: How, serve: F)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
     F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + 'static,
     R: Future<Output = ()> + 'static,
 {
-    let Ok(mut connection) = settings.handshake(io).await else { return };
+    tokio::time::sleep(how.hesitates).await;
+    let Ok(mut connection) = how.settings.handshake(io).await else { return };
     let mut count = 0;
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::task::spawn_local(serve(request, respond));
         count += 1;
-        if count == limit {
+        if count == how.streams {
             connection.graceful_shutdown();
         }
     }

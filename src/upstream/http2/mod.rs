@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) const STREAMS: usize = 100;
 
 /// How many streams `h2` would begin before the origin has said how many it takes: no number that an
-/// origin says, and so a sign that it has not. Until then it is taken to take [`STREAMS`].
+/// origin says, and so a sign that it has not.
 const UNSETTLED: usize = usize::MAX - 1;
 
 /// What an origin's small DATA frames may take beside their bytes, in windows of the connection: `h2` counts
@@ -176,9 +176,14 @@ impl State {
 }
 
 impl Channel {
-    /// A place for one more request, if there is one.
+    /// A place for one more request, if there is one. Until the origin has said how many it takes there is
+    /// none but for the request that it was opened for: what is too much would be refused (RFC 9113 §5.1.2).
     pub fn place(&self) -> Option<SendRequest> {
-        let most = STREAMS.min(self.h2.current_max_send_streams());
+        let taken = self.h2.current_max_send_streams();
+        if taken == UNSETTLED {
+            return None;
+        }
+        let most = STREAMS.min(taken);
         let worn = self.state.cancelled.load(Ordering::Relaxed) >= WORN;
         if worn || self.state.streams.load(Ordering::Relaxed) >= most {
             return None;
