@@ -112,7 +112,7 @@ fn far(port: u16) -> u16 {
 async fn grown(body: &mut h2::RecvStream, sent: &AtomicUsize, enough: usize) -> usize {
     let mut read = 0;
     for _ in 0..40 {
-        let until = read + 4 * MIB;
+        let until = read + 3 * MIB;
         while read < until {
             let data = body.data().await.unwrap().unwrap();
             body.flow_control().release_capacity(data.len()).unwrap();
@@ -133,9 +133,10 @@ async fn an_origin_far_away_is_let_send_more_once_that_holds_it_up() {
     let (_open, mut body) = unread(&gateway, port).await;
     let ahead = settled(&sent).await;
     assert!(ahead <= 2 * MIB + ON_THE_WAY, "{ahead}: nobody has read anything yet");
-    let reading = grown(&mut body, &sent, 8 * MIB);
+    // Of a window up to half is not yet offered again (h2), so more than 4 MiB is the next one, of 8.
+    let reading = grown(&mut body, &sent, 4 * MIB + ON_THE_WAY + 1);
     let ahead = tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap();
-    assert!(ahead >= 8 * MIB, "{ahead} bytes a round trip hold it up");
+    assert!(ahead > 4 * MIB + ON_THE_WAY, "{ahead} bytes a round trip hold it up");
     assert!(ahead <= 8 * MIB + ON_THE_WAY, "{ahead} bytes wait for a client that does not read");
 }
 

@@ -1,6 +1,7 @@
 //! Who stands in when a provider can't be reached, is busy or fails; how long anything may take.
 
 mod common;
+mod http_kit;
 mod inference_kit;
 
 use inference_kit::{Did, Provider, begin, call, chat_body, chunk, gateway, whole};
@@ -19,6 +20,39 @@ fn two(first: &str, second: &str, more: &str) -> String {
 
 fn chat(gateway: &common::Gateway) -> inference_kit::Got {
     call(gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false))
+}
+
+/// A provider over HTTP/2 that refuses the stream of the first call, and does nothing with it.
+#[test]
+fn what_a_provider_did_not_take_is_asked_once_more() {
+    let bodies: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let taken = bodies.clone();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let provider = http_kit::H2Origin::tls(move |asked, mut respond| {
+        let (taken, first) = (taken.clone(), calls.fetch_add(1, Ordering::SeqCst) == 0);
+        async move {
+            let (body, _) = http_kit::collect(asked.into_body()).await;
+            if first {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                return;
+            }
+            taken.lock().unwrap().push(body);
+            http_kit::reply(
+                respond,
+                200,
+                br#"{"id":"c1","object":"chat.completion","choices":[]}"#,
+            );
+        }
+    });
+    let endpoint = format!("https://origin.test:{}/v1", provider.port());
+    let gateway = gateway(&format!(
+        "    routes:\n      - {{ provider: openai, endpoint: \"{endpoint}\", credential: key }}\n"
+    ));
+    let got = chat(&gateway);
+    assert_eq!(got.status, 200, "{got:?}");
+    let bodies = bodies.lock().unwrap();
+    assert_eq!(bodies.len(), 1);
+    assert_eq!(gateway.record(1)["upload"], bodies[0].len(), "what went up twice counts once");
 }
 
 #[test]

@@ -420,9 +420,17 @@ pub(crate) async fn send(
             if failed.error.is_body() {
                 return Err(Unsent::Refused(body::broken(&failed.error)));
             }
-            let refusal = Refusal::unjudged(code_of(&failed.error), sentence(&failed.error));
-            let http1 = failed.error.wants_http1();
-            Err(Unsent::Failed { refusal, unsent: failed.request, http1 })
+            let unprocessed = failed.error.is_unprocessed();
+            let detail = match unprocessed {
+                true => "the origin did not take the request: its connection takes no more".into(),
+                false => sentence(&failed.error),
+            };
+            Err(Unsent::Failed(Failed {
+                refusal: Refusal::unjudged(code_of(&failed.error), detail),
+                unsent: failed.request,
+                unprocessed,
+                http1: failed.error.wants_http1(),
+            }))
         }
     }
 }
@@ -432,9 +440,32 @@ pub(crate) async fn send(
 pub(crate) enum Unsent {
     /// Ended by the gateway.
     Refused(Refusal),
-    /// The connection failed; the request itself where not a byte of it was written, and whether the
-    /// origin takes it over HTTP/1.1 alone.
-    Failed { refusal: Refusal, unsent: Option<Request<UpBody>>, http1: bool },
+    /// The connection failed.
+    Failed(Failed),
+}
+
+/// What is known of a request that failed.
+pub(crate) struct Failed {
+    pub(crate) refusal: Refusal,
+    /// The request itself where not a byte of it was written.
+    pub(crate) unsent: Option<Request<UpBody>>,
+    /// The origin did nothing with it.
+    pub(crate) unprocessed: bool,
+    /// The origin takes it over HTTP/1.1 alone.
+    pub(crate) http1: bool,
+}
+
+impl Failed {
+    /// Where to try next, if at all: `before` are the ways that were taken when it was tried again.
+    /// What an origin did not take goes the usual way once, for the others of its connection go the
+    /// same; everything else goes on a connection of its own.
+    pub(crate) fn way(&self, before: &[Use]) -> Option<Use> {
+        match before {
+            [] if self.unprocessed => Some(Use::Any),
+            [] | [Use::Any] => Some(Use::Fresh),
+            _ => None,
+        }
+    }
 }
 
 fn code_of(error: &HttpError) -> Code {

@@ -20,6 +20,7 @@
 //! live        one clock a worker: deadlines (I6), reloads (I7), drain
 //! ```
 
+mod again;
 mod asking;
 mod body;
 mod carry;

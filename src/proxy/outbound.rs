@@ -1,6 +1,7 @@
 //! What goes up: built from what was judged, never from the bytes that came.
 
-use super::body::{Pace, Peeked, UpBody};
+use super::again::{Again, Spare};
+use super::body::{ClientBody, Pace, UpBody};
 use super::carry::Carrier;
 use super::gate::Connection;
 use super::headers;
@@ -22,16 +23,15 @@ impl Exchange {
         (head, judged): (http::request::Parts, JudgedBody),
         pace: &Arc<Pace>,
         carrier: &Carrier,
-    ) -> Result<(Request<UpBody>, Option<Request<UpBody>>), Refusal> {
+    ) -> Result<(Request<UpBody>, Option<Spare>), Refusal> {
         carrier.fits(plan)?;
         let Outbound { head, body, replaced, unframed } =
             plan.inject(permit, head, std::time::SystemTime::now())?;
         let body = body.map_or(judged, JudgedBody::seen);
         let (request, spare) = self.outbound(head, body, pace, carrier)?;
-        let shaped = |request: Request<UpBody>| {
-            request.map(|body| body.without(replaced.clone()).unframed(unframed))
-        };
-        Ok((shaped(request), spare.map(shaped)))
+        let shaped = |body: UpBody| body.without(replaced.clone()).unframed(unframed);
+        let spare = spare.map(|spare| spare.shaped(shaped));
+        Ok((request.map(shaped), spare))
     }
 
     /// The head that goes up: built from what was judged, never from the bytes that came.
@@ -105,79 +105,45 @@ impl Exchange {
         Ok(())
     }
 
-    /// The request for the origin, and a spare for the one retry: see [`spare`]. Its body must not
-    /// have been asked for by then.
+    /// The request for the origin, and what is needed to send it again.
     pub(super) fn outbound(
         &mut self,
         mut head: http::request::Parts,
         mut body: JudgedBody,
         pace: &Arc<Pace>,
         carrier: &Carrier,
-    ) -> Result<(Request<UpBody>, Option<Request<UpBody>>), Refusal> {
-        let http2 = carrier.is_http2();
+    ) -> Result<(Request<UpBody>, Option<Spare>), Refusal> {
         self.shape(&mut head, carrier)?;
-        if let Some(peeked) = self.peeked.take() {
-            return Ok((self.outbound_peeked(head, peeked, pace, http2), None));
-        }
-        let streams = match body.take_bytes() {
-            Some(bytes) => {
-                let request = Request::from_parts(head, UpBody::whole(bytes, Some(pace.clone())));
-                return Ok((request, None));
-            }
-            None => self.body.take().filter(|body| !http_body::Body::is_end_stream(body)),
-        };
-        if let Some(incoming) = streams {
-            if !http2 && self.framing.length.is_none() {
-                // hyper leaves the body of a GET away where nothing says that there is one.
-                let chunked = HeaderValue::from_static("chunked");
-                head.headers.insert(header::TRANSFER_ENCODING, chunked);
-            }
+        let http2 = carrier.is_http2();
+        let streams = |body: &ClientBody| !http_body::Body::is_end_stream(body);
+        let (body, again) = if let Some(peeked) = self.peeked.take() {
+            self.chunked(&mut head, http2);
+            (UpBody::peeked(peeked, pace.clone()), Again::Kept)
+        } else if let Some(bytes) = body.take_bytes() {
+            (UpBody::whole(bytes, Some(pace.clone())), Again::Kept)
+        } else if let Some(incoming) = self.body.take().filter(streams) {
+            self.chunked(&mut head, http2);
             if self.framing.expects {
                 UpBody::park(incoming, pace);
-                let spare = spare(&head, carrier).map(|head| waiting(head, pace));
-                return Ok((waiting(head, pace), spare));
+                let parked = || UpBody::parked(pace.clone());
+                (parked(), if http2 { Again::Kept } else { Again::Parked(parked()) })
+            } else {
+                (UpBody::stream(incoming, pace.clone()), Again::Kept)
             }
-            let body = UpBody::stream(incoming, pace.clone());
-            return Ok((Request::from_parts(head, body), None));
-        }
-        head.headers.remove(header::EXPECT);
-        let whole = || UpBody::whole(Bytes::new(), Some(pace.clone()));
-        let spare = spare(&head, carrier).map(|head| Request::from_parts(head, whole()));
-        Ok((Request::from_parts(head, whole()), spare))
+        } else {
+            head.headers.remove(header::EXPECT);
+            (UpBody::whole(Bytes::new(), Some(pace.clone())), Again::Bare)
+        };
+        let body = if http2 && matches!(again, Again::Kept) { body.kept() } else { body };
+        let spare = Spare::of(&head, again, carrier);
+        Ok((Request::from_parts(head, body), spare))
     }
 
-    /// A request whose body was read in part, for the operator to see.
-    fn outbound_peeked(
-        &self,
-        mut head: http::request::Parts,
-        peeked: Box<Peeked>,
-        pace: &Arc<Pace>,
-        http2: bool,
-    ) -> Request<UpBody> {
+    /// hyper leaves the body of a GET away where nothing says that there is one.
+    pub(super) fn chunked(&self, head: &mut http::request::Parts, http2: bool) {
         if !http2 && self.framing.length.is_none() {
             let chunked = HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
         }
-        Request::from_parts(head, UpBody::peeked(peeked, pace.clone()))
     }
-}
-
-/// The head for one retry, where that is safe: of a method that may be repeated
-/// (RFC 9110 §9.2.2), on a connection that was used before, or whose origin may want it otherwise.
-fn spare(head: &http::request::Parts, carrier: &Carrier) -> Option<http::request::Parts> {
-    let may_fail = carrier.lease.connection.reused || carrier.is_http2();
-    if !may_fail || !head.method.is_idempotent() {
-        return None;
-    }
-    let mut spare = Request::new(()).into_parts().0;
-    spare.method = head.method.clone();
-    spare.uri = head.uri.clone();
-    spare.version = head.version;
-    spare.headers.clone_from(&head.headers);
-    Some(spare)
-}
-
-/// A request whose body goes up when the origin says so (RFC 9110 §10.1.1).
-fn waiting(head: http::request::Parts, pace: &Arc<Pace>) -> Request<UpBody> {
-    Request::from_parts(head, UpBody::parked(pace.clone()))
 }

@@ -3,6 +3,7 @@
 //! Every entrance ends here. There is one place where a request is let through, and it needs a
 //! `Permit` (I1); every other way out of this file is a refusal with a record (I5).
 
+use super::again::Tried;
 use super::body::{ClientBody, DownBody, Pace, Peeked, UpBody, Upload};
 use super::carry::{CONTINUE_WITHIN, Carrier, Unsent, Use, Versions, cut, send};
 use super::gate::Connection;
@@ -45,8 +46,8 @@ pub(crate) struct Exchange {
 }
 
 /// What goes up with a request, whatever connection it takes.
-struct Up {
-    pace: Arc<Pace>,
+pub(super) struct Up {
+    pub(super) pace: Arc<Pace>,
     upload: Upload,
     /// Hears what the origin says before its answer.
     interim: Option<OnInterim>,
@@ -327,31 +328,19 @@ impl Exchange {
         let response = match self.send(&mut carrier, outbound, &mut up, first_byte).await {
             Ok(response) => response,
             Err(Unsent::Refused(refusal)) => return Err(refusal),
-            Err(Unsent::Failed { refusal, unsent, http1 }) => {
-                let reused = carrier.lease.connection.reused;
-                // Of a response that had begun nothing is sent again.
-                let begun = up.pace.heard() || refusal.code == Code::UpstreamProtocol;
-                let again = match (unsent, spare) {
-                    (Some(request), _) => Some(request),
-                    (None, Some(spare)) if (reused || http1) && !begun && !up.pace.polled() => {
-                        Some(spare)
-                    }
-                    _ => None,
-                };
-                drop(carrier);
-                let mut kind = kind;
-                if http1 {
-                    connection.gate.require_http1(permit.target());
-                    kind.1 = Versions::Http1;
-                }
-                let Some(again) = again else { return Err(refusal) };
+            Err(Unsent::Failed(failed)) => {
                 let response;
-                (response, carrier) =
-                    Box::pin(self.again(connection, (permit, plan), (again, kind), &mut up))
-                        .await?;
+                (response, carrier) = Box::pin(self.again(
+                    connection,
+                    (permit, plan),
+                    Tried { failed, carrier, spare, kind },
+                    &mut up,
+                ))
+                .await?;
                 response
             }
         };
+        up.pace.answer();
         drop(awaited);
         self.respond(connection, response, (carrier, up.upload), plan).await
     }
@@ -390,7 +379,7 @@ impl Exchange {
     }
 
     /// Sends `request`, and its body when it is time.
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         carrier: &mut Carrier,
         request: Request<UpBody>,
@@ -414,39 +403,5 @@ impl Exchange {
             sending.as_mut().poll(cx)
         })
         .await
-    }
-
-    /// Sends it once more, on a connection that nobody used before.
-    async fn again(
-        &mut self,
-        connection: &Arc<Connection>,
-        (permit, plan): (&Permit, Option<&Plan>),
-        (request, kind): (Request<UpBody>, (Scheme, Versions)),
-        up: &mut Up,
-    ) -> Result<(Response<Received>, Carrier), Refusal> {
-        let first_byte = connection.gate.settings.timeouts.first_byte;
-        let mut carrier = connection.carrier(permit, &mut self.open, kind, Use::Fresh).await?;
-        if let Some(plan) = plan {
-            carrier.fits(plan)?;
-        }
-        let (mut head, body) = request.into_parts();
-        head.headers.insert(header::HOST, self.target.host.clone());
-        if carrier.is_http2() {
-            // What the first try may have had over HTTP/1.1 (RFC 9113 §8.2.2).
-            head.headers.remove(header::CONNECTION);
-            head.headers.remove(header::TRANSFER_ENCODING);
-        }
-        self.shape(&mut head, &carrier)?;
-        let streams = !http_body::Body::is_end_stream(&body);
-        if streams && !carrier.is_http2() && self.framing.length.is_none() {
-            // As in the first try: see `outbound`.
-            let chunked = http::HeaderValue::from_static("chunked");
-            head.headers.insert(header::TRANSFER_ENCODING, chunked);
-        }
-        let request = Request::from_parts(head, body);
-        match self.send(&mut carrier, request, up, first_byte).await {
-            Ok(response) => Ok((response, carrier)),
-            Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => Err(refusal),
-        }
     }
 }

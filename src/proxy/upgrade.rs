@@ -154,7 +154,8 @@ async fn shake(
     exchange.leaves(connection.gate.settings.timeouts.first_byte)?;
     let response = match send(&mut carrier, outbound, &live, (None, None)).await {
         Ok(response) => response,
-        Err(Unsent::Refused(refusal) | Unsent::Failed { refusal, .. }) => return Err(refusal),
+        Err(Unsent::Refused(refusal)) => return Err(refusal),
+        Err(Unsent::Failed(failed)) => return Err(failed.refusal),
     };
     let started = exchange.open.started();
     exchange.open.record().ms.first_byte = Some(started.elapsed());

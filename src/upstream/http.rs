@@ -137,6 +137,15 @@ impl HttpError {
         error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
     }
 
+    /// Whether the origin says that it did nothing with the request, which may then be sent again,
+    /// whatever its method (RFC 9113 §8.7). Of a GOAWAY's streams only those behind the last that the
+    /// origin took end with it.
+    pub fn is_unprocessed(&self) -> bool {
+        let Self::Http2(error) = self else { return false };
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || refused)
+    }
+
     /// Whether the origin does not speak HTTP as it should.
     pub fn is_protocol(&self) -> bool {
         match self {

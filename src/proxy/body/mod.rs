@@ -5,11 +5,13 @@
 
 mod client;
 mod down;
+mod pace;
 mod up;
 
 pub(crate) use client::ClientBody;
 pub(crate) use down::{DownBody, Lease, Streaming};
-pub(crate) use up::{Pace, Peeked, UpBody, Upload};
+pub(crate) use pace::{Pace, Upload};
+pub(crate) use up::{Peeked, UpBody};
 
 use super::refuse::Refusal;
 use super::scrub::{DecodeError, Unread};

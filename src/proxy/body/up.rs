@@ -1,20 +1,17 @@
 //! A request body on its way to the origin.
 
 use super::super::inject::{self, Unframed};
-use super::super::live::Live;
-use super::super::sandbox::Sandbox;
+use super::pace::Pace;
 use super::{BodyError, ClientBody, len};
 use crate::policy::Code;
 use crate::upstream::http2::Revocable;
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 /// A request body on its way to the origin.
 #[derive(Debug)]
@@ -25,7 +22,24 @@ pub(crate) struct UpBody {
     without: Option<Box<[HeaderName]>>,
     /// It comes in chunks that the client signed, and goes up without them.
     unframed: Option<Box<Unframed>>,
+    /// It can go up once more.
+    kept: Option<Box<Kept>>,
 }
+
+/// What of a body went up and can go up again: an HTTP/2 origin may say that it did nothing with a
+/// request of which some was sent (RFC 9113 §8.7).
+#[derive(Debug, Default)]
+struct Kept {
+    gone: Vec<u8>,
+    /// Of these, so many went up again.
+    again: usize,
+    /// All of it, where it was read to judge.
+    whole: Option<Bytes>,
+}
+
+/// The longest part of a body that is kept until its answer begins: what most origins take of a stream
+/// that they have not looked at yet (64 KiB, RFC 9113 §6.5.2), and what is on its way to it.
+const KEPT: usize = 128 * 1024;
 
 #[derive(Debug)]
 enum Source {
@@ -45,136 +59,6 @@ pub(crate) struct Peeked {
     pub(crate) rest: Option<ClientBody>,
 }
 
-/// What the road and the body going up tell each other.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    live: Arc<Live>,
-    sandbox: Arc<Sandbox>,
-    limit: Option<u64>,
-    /// The limit that stopped it, as an index into [`STOPS`] plus 1.
-    stopped: AtomicU8,
-    /// The body was polled: from here on the request can't be sent again.
-    polled: AtomicBool,
-    /// The origin's connection would take more of it, and the client has sent no more.
-    starved: AtomicBool,
-    /// The origin sent an interim response.
-    heard: AtomicBool,
-    /// The client waits for `100 Continue`, and so does the body.
-    waits: AtomicBool,
-    /// The body that waits: it can still go up with another try.
-    parked: Mutex<Option<Box<ClientBody>>>,
-    /// Its record is closed: nothing more goes up.
-    over: AtomicBool,
-    waker: AtomicWaker,
-    /// How long the origin may take after the last byte that went up.
-    patience: Duration,
-}
-
-const STOPS: [Code; 2] = [Code::BodyTooLarge, Code::UploadLimit];
-
-impl Pace {
-    pub(crate) fn new(
-        live: Arc<Live>,
-        sandbox: Arc<Sandbox>,
-        waits: bool,
-        patience: Duration,
-    ) -> Arc<Self> {
-        let limit = sandbox.settings().limits.request_body;
-        Arc::new(Self {
-            live,
-            sandbox,
-            limit,
-            stopped: AtomicU8::new(0),
-            polled: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
-            heard: AtomicBool::new(false),
-            waits: AtomicBool::new(waits),
-            parked: Mutex::new(None),
-            over: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-            patience,
-        })
-    }
-
-    /// The limit that stopped the body, if one did.
-    pub(crate) fn stopped(&self) -> Option<Code> {
-        STOPS.get(usize::from(self.stopped.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
-    }
-
-    /// Whether any of the body was asked for.
-    pub(crate) fn polled(&self) -> bool {
-        self.polled.load(Ordering::Relaxed)
-    }
-
-    /// Whether the client is the one who is waited for.
-    pub(crate) fn starved(&self) -> bool {
-        self.starved.load(Ordering::Relaxed)
-    }
-
-    /// The origin has said something before its answer.
-    pub(crate) fn hear(&self) {
-        self.heard.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it has.
-    pub(crate) fn heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
-    }
-
-    /// Lets a waiting body go: the origin said 100, or took too long to say anything.
-    pub(crate) fn go(&self) {
-        if self.waits.swap(false, Ordering::Relaxed) {
-            self.waker.wake();
-        }
-    }
-
-    fn parked(&self) -> MutexGuard<'_, Option<Box<ClientBody>>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self, bytes: u64) -> Result<(), BodyError> {
-        let before = self.live.upload.fetch_add(bytes, Ordering::Relaxed);
-        self.live.extend(self.patience);
-        let over = self.limit.is_some_and(|limit| before + bytes > limit);
-        let stop = if over { Some(0) } else { self.sandbox.take_upload(bytes).err().map(|_| 1) };
-        match stop {
-            None => Ok(()),
-            Some(which) => {
-                self.stopped.store(which + 1, Ordering::Relaxed);
-                Err(BodyError::Cut(STOPS[usize::from(which)]))
-            }
-        }
-    }
-}
-
-/// A request body for as long as its record is open: what did not go up by then never does.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    pace: Arc<Pace>,
-    /// Its answer came whole: what was handed on of the body may still leave.
-    answered: bool,
-}
-
-impl Upload {
-    pub(crate) fn of(pace: &Arc<Pace>) -> Self {
-        Self { pace: pace.clone(), answered: false }
-    }
-
-    /// Ends it with its answer.
-    pub(crate) fn answered(mut self) {
-        self.answered = true;
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if !self.answered || !self.pace.live.sent_all.load(Ordering::Relaxed) {
-            self.pace.over.store(true, Ordering::Relaxed);
-            self.pace.waker.wake();
-        }
-    }
-}
-
 impl Revocable for UpBody {
     fn poll_revoked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(pace) = &self.pace else { return Poll::Pending };
@@ -187,7 +71,8 @@ impl UpBody {
     /// No body, or one that was read to judge.
     pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        let body = Self { source: Source::Whole(bytes), pace, without: None, unframed: None };
+        let body =
+            Self { source: Source::Whole(bytes), pace, without: None, unframed: None, kept: None };
         if body.is_end_stream() {
             // hyper does not poll a body that is at its end.
             body.finished();
@@ -197,7 +82,13 @@ impl UpBody {
 
     /// The client's body as it comes.
     pub(crate) fn stream(body: ClientBody, pace: Arc<Pace>) -> Self {
-        Self { source: Source::Stream(body), pace: Some(pace), without: None, unframed: None }
+        Self {
+            source: Source::Stream(body),
+            pace: Some(pace),
+            without: None,
+            unframed: None,
+            kept: None,
+        }
     }
 
     /// The client's body, which is not asked for before [`Pace::go`].
@@ -207,12 +98,18 @@ impl UpBody {
 
     /// What was parked. Of several of these the first that is let go has it.
     pub(crate) fn parked(pace: Arc<Pace>) -> Self {
-        Self { source: Source::Parked, pace: Some(pace), without: None, unframed: None }
+        Self { source: Source::Parked, pace: Some(pace), without: None, unframed: None, kept: None }
     }
 
     /// The client's body, whose beginning was read.
     pub(crate) fn peeked(peeked: Box<Peeked>, pace: Arc<Pace>) -> Self {
-        Self { source: Source::Peeked(peeked), pace: Some(pace), without: None, unframed: None }
+        Self {
+            source: Source::Peeked(peeked),
+            pace: Some(pace),
+            without: None,
+            unframed: None,
+            kept: None,
+        }
     }
 
     /// The same, with none of these fields among its trailers, in any spelling.
@@ -227,16 +124,56 @@ impl UpBody {
         self
     }
 
+    /// The same, which can go up again while it is short and its answer has not begun.
+    pub(crate) fn kept(mut self) -> Self {
+        self.kept = Some(Box::default());
+        self
+    }
+
+    /// The body of a try that failed, from its beginning, if all of it is there.
+    pub(crate) fn again(pace: &Arc<Pace>) -> Option<Self> {
+        let mut body = *pace.returned().take()?;
+        let kept = body.kept.as_mut()?;
+        kept.again = 0;
+        if let Some(whole) = kept.whole.take() {
+            body.source = Source::Whole(Some(whole));
+        }
+        pace.starved.store(false, Ordering::Relaxed);
+        body.pace = Some(pace.clone());
+        Some(body)
+    }
+
     /// A piece as it goes up.
-    fn shaped(
-        unframed: &mut Option<Box<Unframed>>,
-        piece: Bytes,
-    ) -> Result<Frame<Bytes>, BodyError> {
-        let piece = match unframed {
+    fn shaped(&mut self, piece: Bytes) -> Result<Frame<Bytes>, BodyError> {
+        let piece = match &mut self.unframed {
             None => Some(piece),
             Some(unframed) => unframed.push(piece),
         };
-        piece.map(Frame::data).ok_or(BodyError::Cut(Code::BadFraming))
+        let piece = piece.ok_or(BodyError::Cut(Code::BadFraming))?;
+        if let Some(kept) = &mut self.kept {
+            let answered = self.pace.as_ref().is_some_and(|p| p.answered.load(Ordering::Relaxed));
+            if answered || kept.gone.len() + piece.len() > KEPT {
+                self.kept = None;
+            } else {
+                kept.gone.extend_from_slice(&piece);
+                kept.again = kept.gone.len();
+            }
+        }
+        Ok(Frame::data(piece))
+    }
+
+    /// What goes up again.
+    fn repeated(&mut self) -> Option<Bytes> {
+        let kept = self.kept.as_mut()?;
+        let left = kept.gone.get(kept.again..).filter(|left| !left.is_empty())?;
+        let left = Bytes::copy_from_slice(left);
+        kept.again = kept.gone.len();
+        Some(left)
+    }
+
+    /// How much is still to go up again.
+    fn to_repeat(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| kept.gone.len() - kept.again)
     }
 
     fn clean(without: Option<&[HeaderName]>, trailers: &mut HeaderMap) {
@@ -257,9 +194,10 @@ impl UpBody {
         let first = std::mem::take(&mut peeked.first);
         if !first.is_empty() {
             let counted = pace.count(first.len() as u64);
-            return Some(counted.and_then(|()| Self::shaped(&mut self.unframed, first)));
+            return Some(counted.and_then(|()| self.shaped(first)));
         }
         if let Some(mut trailers) = peeked.trailers.take() {
+            self.kept = None;
             Self::clean(self.without.as_deref(), &mut trailers);
             peeked.rest = None;
             self.source = Source::Whole(None);
@@ -271,6 +209,56 @@ impl UpBody {
             None => Source::Whole(None),
         };
         None
+    }
+
+    /// The next of the client's body, or of what was read to judge.
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Source::Stream(body) = &mut self.source else {
+            let Source::Whole(bytes) = &mut self.source else { return Poll::Ready(None) };
+            let bytes = bytes.take();
+            if let (Some(bytes), Some(pace)) = (&bytes, &self.pace) {
+                // What goes up again was counted.
+                if !pace.polled.swap(true, Ordering::Relaxed) {
+                    pace.count(bytes.len() as u64)?;
+                }
+                if let Some(kept) = &mut self.kept {
+                    kept.whole = Some(bytes.clone());
+                }
+            }
+            self.finished();
+            return Poll::Ready(bytes.map(|b| Ok(Frame::data(b))));
+        };
+        let Some(pace) = &self.pace else { return Poll::Ready(None) };
+        pace.polled.store(true, Ordering::Relaxed);
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        pace.starved.store(polled.is_pending(), Ordering::Relaxed);
+        match ready!(polled) {
+            None => {
+                self.finished();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    pace.count(data.len() as u64)?;
+                    if body.is_end_stream() {
+                        pace.live.sent_all.store(true, Ordering::Relaxed);
+                    }
+                    Poll::Ready(Some(self.shaped(data)))
+                }
+                Err(frame) => {
+                    self.kept = None;
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    Self::clean(self.without.as_deref(), &mut trailers);
+                    // Nothing is polled behind trailers.
+                    self.finished();
+                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                }
+            },
+        }
     }
 
     fn finished(&self) {
@@ -296,6 +284,9 @@ impl Body for UpBody {
                 return Poll::Ready(Some(Err(BodyError::Over(h2::Reason::CANCEL.into()))));
             }
         }
+        if let Some(piece) = this.repeated() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         if let Some(frame) = this.unpeek() {
             return Poll::Ready(Some(frame));
         }
@@ -309,46 +300,13 @@ impl Body for UpBody {
             };
             this.source = Source::Stream(*body);
         }
-        let Source::Stream(body) = &mut this.source else {
-            let Source::Whole(bytes) = &mut this.source else { return Poll::Ready(None) };
-            let bytes = bytes.take();
-            if let (Some(bytes), Some(pace)) = (&bytes, &this.pace) {
-                pace.polled.store(true, Ordering::Relaxed);
-                pace.count(bytes.len() as u64)?;
-            }
-            this.finished();
-            return Poll::Ready(bytes.map(|b| Ok(Frame::data(b))));
-        };
-        let Some(pace) = &this.pace else { return Poll::Ready(None) };
-        pace.polled.store(true, Ordering::Relaxed);
-        let polled = Pin::new(&mut *body).poll_frame(cx);
-        pace.starved.store(polled.is_pending(), Ordering::Relaxed);
-        match ready!(polled) {
-            None => {
-                this.finished();
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    pace.count(data.len() as u64)?;
-                    if body.is_end_stream() {
-                        pace.live.sent_all.store(true, Ordering::Relaxed);
-                    }
-                    Poll::Ready(Some(Self::shaped(&mut this.unframed, data)))
-                }
-                Err(frame) => {
-                    let mut trailers = frame.into_trailers().unwrap_or_default();
-                    Self::clean(this.without.as_deref(), &mut trailers);
-                    // Nothing is polled behind trailers.
-                    this.finished();
-                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-                }
-            },
-        }
+        this.poll_source(cx)
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.to_repeat() > 0 {
+            return false;
+        }
         match &self.source {
             Source::Whole(bytes) => bytes.is_none(),
             Source::Stream(body) => body.is_end_stream(),
@@ -361,18 +319,47 @@ impl Body for UpBody {
         if self.unframed.is_some() {
             return SizeHint::default();
         }
+        let again = self.to_repeat() as u64;
         match &self.source {
-            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, len)),
-            Source::Stream(body) => body.size_hint(),
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(again, len)),
+            Source::Stream(body) => longer(again, &body.size_hint()),
             Source::Parked => match &self.pace {
                 Some(pace) => {
                     pace.parked().as_ref().map(|body| body.size_hint()).unwrap_or_default()
                 }
                 None => SizeHint::default(),
             },
-            Source::Peeked(peeked) => peeked.size_hint(),
+            Source::Peeked(peeked) => longer(again, &peeked.size_hint()),
         }
     }
+}
+
+/// A body that nobody needs any more: where its try failed, the next has it.
+impl Drop for UpBody {
+    fn drop(&mut self) {
+        let (Some(kept), Some(pace)) = (self.kept.take(), self.pace.take()) else { return };
+        if pace.answered.load(Ordering::Relaxed) || pace.over.load(Ordering::Relaxed) {
+            return;
+        }
+        let body = Self {
+            source: std::mem::replace(&mut self.source, Source::Whole(None)),
+            pace: None,
+            without: self.without.take(),
+            unframed: self.unframed.take(),
+            kept: Some(kept),
+        };
+        *pace.returned() = Some(Box::new(body));
+    }
+}
+
+/// What a body is known to have, with `more` before it.
+fn longer(more: u64, rest: &SizeHint) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(more.saturating_add(rest.lower()));
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(more.saturating_add(upper));
+    }
+    hint
 }
 
 impl Peeked {
@@ -384,13 +371,9 @@ impl Peeked {
 
     fn size_hint(&self) -> SizeHint {
         let first = len(&self.first);
-        let Some(rest) = &self.rest else { return SizeHint::with_exact(first) };
-        let rest = rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(first.saturating_add(rest.lower()));
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(first.saturating_add(upper));
+        match &self.rest {
+            None => SizeHint::with_exact(first),
+            Some(rest) => longer(first, &rest.size_hint()),
         }
-        hint
     }
 }

@@ -20,6 +20,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a client that waits for its answer is looked after.
@@ -193,15 +194,15 @@ impl On<'_> {
             Some(name) => Some(value(connection, name).await?),
             None => None,
         };
-        let mut way = Use::Any;
-        let mut sent = outgoing;
+        let mut before = Vec::new();
         loop {
+            let way = before.last().copied().unwrap_or(Use::Any);
             let mut carrier = self.carrier(exchange, connection, &permit, way).await?;
             let live = exchange.open.watch().expect("set with the permit").live().clone();
             let first_byte = self.timeouts.first_byte;
             let pace = Pace::new(live.clone(), connection.sandbox.clone(), false, first_byte);
             let upload = Upload::of(&pace);
-            let outbound = self.outbound(&sent, &carrier, (held.as_deref(), &pace))?;
+            let outbound = self.outbound(&outgoing, &carrier, (held.as_deref(), &pace))?;
             exchange.leaves(first_byte)?;
             let sending = send(&mut carrier, outbound, &live, (Some(&pace), None));
             let sending = exchange.open.journalled(&live, sending);
@@ -211,17 +212,19 @@ impl On<'_> {
                     return Ok(Answered { response, carrier, upload, held });
                 }
                 Err(Unsent::Refused(refusal)) => return Err(refusal),
-                // A kept connection was closed, and not a byte of the request was written.
-                Err(Unsent::Failed { unsent: Some(_), .. }) if way == Use::Any => {
-                    way = Use::Fresh;
-                    sent = Outgoing { body: sent.body.clone(), ..sent };
-                }
-                Err(Unsent::Failed { refusal, http1, .. }) => {
-                    if http1 {
+                Err(Unsent::Failed(failed)) => {
+                    if failed.http1 {
                         // The next call goes up as the provider wants it.
                         connection.gate.require_http1(&self.route.endpoint.authority);
                     }
-                    return Err(refusal);
+                    // Not a byte of it was written, or the provider did nothing with it.
+                    let may = failed.unsent.is_some() || (failed.unprocessed && !pace.heard());
+                    let Some(next) = failed.way(&before).filter(|_| may) else {
+                        return Err(failed.refusal);
+                    };
+                    before.push(next);
+                    // What goes up again counts once.
+                    live.upload.store(0, Ordering::Relaxed);
                 }
             }
         }

@@ -1,0 +1,156 @@
+//! What the road of a request and its body going up tell each other.
+
+use super::super::live::Live;
+use super::super::sandbox::Sandbox;
+use super::{BodyError, ClientBody, UpBody};
+use crate::policy::Code;
+use futures_util::task::AtomicWaker;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the road and the body going up tell each other.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    pub(super) live: Arc<Live>,
+    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) limit: Option<u64>,
+    /// The limit that stopped it, as an index into [`STOPS`] plus 1.
+    pub(super) stopped: AtomicU8,
+    /// The body was polled: from here on the request can't be sent again.
+    pub(super) polled: AtomicBool,
+    /// The origin's connection would take more of it, and the client has sent no more.
+    pub(super) starved: AtomicBool,
+    /// The origin sent an interim response.
+    pub(super) heard: AtomicBool,
+    /// The client waits for `100 Continue`, and so does the body.
+    pub(super) waits: AtomicBool,
+    /// The body that waits: it can still go up with another try.
+    pub(super) parked: Mutex<Option<Box<ClientBody>>>,
+    /// The body of a try that failed, where it can go up once more.
+    pub(super) returned: Mutex<Option<Box<UpBody>>>,
+    /// The answer has begun: nothing goes up again.
+    pub(super) answered: AtomicBool,
+    /// Its record is closed: nothing more goes up.
+    pub(super) over: AtomicBool,
+    pub(super) waker: AtomicWaker,
+    /// How long the origin may take after the last byte that went up.
+    pub(super) patience: Duration,
+}
+
+const STOPS: [Code; 2] = [Code::BodyTooLarge, Code::UploadLimit];
+
+impl Pace {
+    pub(crate) fn new(
+        live: Arc<Live>,
+        sandbox: Arc<Sandbox>,
+        waits: bool,
+        patience: Duration,
+    ) -> Arc<Self> {
+        let limit = sandbox.settings().limits.request_body;
+        Arc::new(Self {
+            live,
+            sandbox,
+            limit,
+            stopped: AtomicU8::new(0),
+            polled: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+            waits: AtomicBool::new(waits),
+            parked: Mutex::new(None),
+            returned: Mutex::new(None),
+            answered: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            patience,
+        })
+    }
+
+    /// The limit that stopped the body, if one did.
+    pub(crate) fn stopped(&self) -> Option<Code> {
+        STOPS.get(usize::from(self.stopped.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
+    }
+
+    /// Whether any of the body was asked for.
+    pub(crate) fn polled(&self) -> bool {
+        self.polled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client is the one who is waited for.
+    pub(crate) fn starved(&self) -> bool {
+        self.starved.load(Ordering::Relaxed)
+    }
+
+    /// The origin has said something before its answer.
+    pub(crate) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Lets a waiting body go: the origin said 100, or took too long to say anything.
+    pub(crate) fn go(&self) {
+        if self.waits.swap(false, Ordering::Relaxed) {
+            self.waker.wake();
+        }
+    }
+
+    pub(super) fn parked(&self) -> MutexGuard<'_, Option<Box<ClientBody>>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn returned(&self) -> MutexGuard<'_, Option<Box<UpBody>>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer has begun: what was kept of the body is let go.
+    pub(crate) fn answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+        drop(self.returned().take());
+    }
+
+    pub(super) fn count(&self, bytes: u64) -> Result<(), BodyError> {
+        let before = self.live.upload.fetch_add(bytes, Ordering::Relaxed);
+        self.live.extend(self.patience);
+        let over = self.limit.is_some_and(|limit| before + bytes > limit);
+        let stop = if over { Some(0) } else { self.sandbox.take_upload(bytes).err().map(|_| 1) };
+        match stop {
+            None => Ok(()),
+            Some(which) => {
+                self.stopped.store(which + 1, Ordering::Relaxed);
+                Err(BodyError::Cut(STOPS[usize::from(which)]))
+            }
+        }
+    }
+}
+
+/// A request body for as long as its record is open: what did not go up by then never does.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pace: Arc<Pace>,
+    /// Its answer came whole: what was handed on of the body may still leave.
+    answered: bool,
+}
+
+impl Upload {
+    pub(crate) fn of(pace: &Arc<Pace>) -> Self {
+        Self { pace: pace.clone(), answered: false }
+    }
+
+    /// Ends it with its answer.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.answered || !self.pace.live.sent_all.load(Ordering::Relaxed) {
+            self.pace.over.store(true, Ordering::Relaxed);
+            self.pace.waker.wake();
+        }
+    }
+}
