@@ -4,6 +4,7 @@ use super::body::{Pace, UpBody};
 use super::carry::{Carrier, Failed, Unsent, Use, Versions};
 use super::gate::Connection;
 use super::inject::Plan;
+use super::outbound::for_parent;
 use super::refuse::Refusal;
 use super::request::{Exchange, Up};
 use crate::policy::{Code, Permit, Scheme};
@@ -127,7 +128,7 @@ impl Exchange {
             if let Some(plan) = plan {
                 carrier.fits(plan)?;
             }
-            let request = self.reshaped(request, &carrier)?;
+            let request = self.reshaped(request, connection, &carrier)?;
             match self.send(&mut carrier, request, up, first_byte).await {
                 Ok(response) => return Ok((response, carrier)),
                 Err(Unsent::Refused(refusal)) => return Err(refusal),
@@ -140,9 +141,12 @@ impl Exchange {
     fn reshaped(
         &self,
         request: Request<UpBody>,
+        connection: &Connection,
         carrier: &Carrier,
     ) -> Result<Request<UpBody>, Refusal> {
         let (mut head, body) = request.into_parts();
+        carrier.takes(&head.headers)?;
+        for_parent(&mut head.headers, connection, carrier);
         head.headers.insert(header::HOST, self.target.host.clone());
         if carrier.is_http2() {
             // What the first try may have had over HTTP/1.1 (RFC 9113 §8.2.2).

@@ -2,6 +2,7 @@
 
 use super::body::{self, Lease, Pace, UpBody};
 use super::gate::Connection;
+use super::headers;
 use super::inject::Plan;
 use super::live::{End, Live};
 use super::open::OpenRecord;
@@ -15,7 +16,7 @@ use crate::upstream::http::{
 use crate::upstream::http2::OnInterim;
 use crate::upstream::pool::{self, Join, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::pin::pin;
@@ -69,6 +70,15 @@ impl Carrier {
     /// Whether it speaks HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         matches!(self.lease.connection.sender, Sender::Http2(_))
+    }
+
+    /// Whether a request with these fields may go over it.
+    pub(crate) fn takes(&self, fields: &HeaderMap) -> Result<(), Refusal> {
+        if headers::is_grpc(fields) && !self.is_http2() {
+            let detail = "gRPC needs an origin that speaks HTTP/2";
+            return Err(Refusal::unjudged(Code::GrpcNeedsH2, detail));
+        }
+        Ok(())
     }
 
     /// Whether the values of `plan` may go over it.
@@ -457,11 +467,11 @@ pub(crate) struct Failed {
 
 impl Failed {
     /// Where to try next, if at all: `before` are the ways that were taken when it was tried again.
-    /// What an origin did not take goes the usual way once, for the others of its connection go the
-    /// same; everything else goes on a connection of its own.
+    /// What an origin did not take goes the usual way, for all the others of its connection go the
+    /// same; everything else goes on a connection of its own, once.
     pub(crate) fn way(&self, before: &[Use]) -> Option<Use> {
         match before {
-            [] if self.unprocessed => Some(Use::Any),
+            [] | [Use::Any] if self.unprocessed => Some(Use::Any),
             [] | [Use::Any] => Some(Use::Fresh),
             _ => None,
         }

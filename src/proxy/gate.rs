@@ -153,6 +153,13 @@ pub(crate) struct LookedAfter<'a>(&'a Phase);
 pub(crate) struct Serving(Arc<Connection>);
 
 impl Serving {
+    /// Another part of the same request, which may end later.
+    pub(crate) fn of(connection: &Arc<Connection>) -> Self {
+        connection.phase.serving.fetch_add(1, Ordering::Relaxed);
+        connection.watch.never_due();
+        Self(connection.clone())
+    }
+
     /// How long it may wait for its client.
     pub(crate) fn idle(&self) -> Duration {
         self.0.gate.settings.timeouts.idle

@@ -12,7 +12,7 @@ use super::request::Exchange;
 use crate::policy::{Code, Permit, Scheme};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
 use std::sync::Arc;
 
 impl Exchange {
@@ -53,12 +53,7 @@ impl Exchange {
             Some(path) if carrier.absolute || carrier.is_http2() => self.absolute(path)?,
             path => path.map_or_else(Uri::default, Uri::from),
         };
-        if carrier.absolute {
-            head.headers.insert(headers::LOOP, connection.gate.loop_token.clone());
-            if let Some(value) = connection.gate.upstream.parent_authorization() {
-                head.headers.insert(header::PROXY_AUTHORIZATION, value);
-            }
-        }
+        for_parent(&mut head.headers, connection, carrier);
         Ok(head)
     }
 
@@ -145,5 +140,16 @@ impl Exchange {
             let chunked = HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
         }
+    }
+}
+
+/// What a parent proxy is told that forwards a request.
+pub(super) fn for_parent(fields: &mut HeaderMap, connection: &Connection, carrier: &Carrier) {
+    if !carrier.absolute {
+        return;
+    }
+    fields.insert(headers::LOOP, connection.gate.loop_token.clone());
+    if let Some(value) = connection.gate.upstream.parent_authorization() {
+        fields.insert(header::PROXY_AUTHORIZATION, value);
     }
 }

@@ -306,12 +306,7 @@ impl Exchange {
         let first_byte = connection.gate.settings.timeouts.first_byte;
         let pace = Pace::new(live, connection.sandbox.clone(), self.framing.expects, first_byte);
         let head = self.head(connection, &carrier)?;
-        if headers::is_grpc(&head.headers) && !carrier.is_http2() {
-            return Err(Refusal::unjudged(
-                Code::GrpcNeedsH2,
-                "gRPC needs an origin that speaks HTTP/2",
-            ));
-        }
+        carrier.takes(&head.headers)?;
         let (outbound, spare) = match plan {
             None => self.outbound(head, body, &pace, &carrier)?,
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
@@ -321,7 +316,7 @@ impl Exchange {
         let known = plan.and_then(Plan::needles);
         let mut up = Up {
             interim: hears.then(|| awaited.ear(&pace, known)),
-            upload: Upload::of(&pace),
+            upload: Upload::of(&pace, connection, self.stream.as_ref()),
             pace,
             waiting: self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN))),
         };

@@ -89,6 +89,8 @@ pub struct Sandbox {
     agent_view: ArcSwap<serde_json::Value>,
     calls: Calls,
     injector: ArcSwapOption<Injector>,
+    /// Bytes of bodies that are kept to go up again.
+    pub(super) kept: AtomicUsize,
 }
 
 /// A connection's place in the sandbox's count; dropping it gives the place back.
@@ -150,6 +152,7 @@ impl Sandbox {
             agent_view: ArcSwap::from_pointee(serde_json::Value::Null),
             calls: Calls::default(),
             injector: ArcSwapOption::empty(),
+            kept: AtomicUsize::new(0),
             settings,
         })
     }

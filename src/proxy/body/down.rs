@@ -262,16 +262,13 @@ impl Streaming {
             .as_ref()
             .and_then(OpenRecord::watch)
             .is_none_or(|watch| watch.live().sent_all.load(Ordering::Relaxed));
-        if let Some(lease) = self.lease.take()
-            && sent_all
-        {
+        if sent_all && let Some(lease) = self.lease.take() {
             lease.pool.give_back(lease.key, lease.connection);
         }
-        if let Some(upload) = self.upload.take() {
-            upload.answered();
-        }
-        if let Some(open) = self.open.take() {
-            open.close(Outcome::Passed);
+        match (self.upload.take(), self.open.take()) {
+            (Some(upload), Some(open)) => upload.answered(open, self.lease.take()),
+            (_, Some(open)) => open.close(Outcome::Passed),
+            (_, None) => {}
         }
     }
 

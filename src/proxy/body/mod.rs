@@ -5,6 +5,7 @@
 
 mod client;
 mod down;
+mod kept;
 mod pace;
 mod up;
 

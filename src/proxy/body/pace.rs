@@ -1,12 +1,20 @@
 //! What the road of a request and its body going up tell each other.
 
+use super::super::carry::unless_cut;
+use super::super::gate::{Connection, Serving};
+use super::super::http2::Stream;
 use super::super::live::Live;
+use super::super::open::OpenRecord;
 use super::super::sandbox::Sandbox;
-use super::{BodyError, ClientBody, UpBody};
+use super::kept::Kept;
+use super::{BodyError, ClientBody, Lease, UpBody};
 use crate::policy::Code;
+use crate::record::Outcome;
 use futures_util::task::AtomicWaker;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 /// What the road and the body going up tell each other.
@@ -27,10 +35,12 @@ pub(crate) struct Pace {
     pub(super) waits: AtomicBool,
     /// The body that waits: it can still go up with another try.
     pub(super) parked: Mutex<Option<Box<ClientBody>>>,
-    /// The body of a try that failed, where it can go up once more.
+    /// The body of a try that failed, and what of it went up.
     pub(super) returned: Mutex<Option<Box<UpBody>>>,
-    /// The answer has begun: nothing goes up again.
-    pub(super) answered: AtomicBool,
+    kept: Mutex<Kept>,
+    /// All of it that will go up has been asked for.
+    pub(super) gone: AtomicBool,
+    pub(super) goes: AtomicWaker,
     /// Its record is closed: nothing more goes up.
     pub(super) over: AtomicBool,
     pub(super) waker: AtomicWaker,
@@ -59,7 +69,9 @@ impl Pace {
             waits: AtomicBool::new(waits),
             parked: Mutex::new(None),
             returned: Mutex::new(None),
-            answered: AtomicBool::new(false),
+            kept: Mutex::default(),
+            gone: AtomicBool::new(false),
+            goes: AtomicWaker::new(),
             over: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             patience,
@@ -106,10 +118,33 @@ impl Pace {
         self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer has begun: what was kept of the body is let go.
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer has begun: nothing goes up again.
     pub(crate) fn answer(&self) {
-        self.answered.store(true, Ordering::Relaxed);
+        self.kept().forget();
         drop(self.returned().take());
+    }
+
+    /// Takes back the body of a try that is over.
+    pub(super) fn give_back(&self, body: UpBody) {
+        if self.kept().holds() {
+            *self.returned() = Some(Box::new(body));
+        }
+    }
+
+    /// All has gone up that will.
+    async fn gone(&self) {
+        std::future::poll_fn(|cx| {
+            self.goes.register(cx.waker());
+            match self.gone.load(Ordering::Relaxed) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     pub(super) fn count(&self, bytes: u64) -> Result<(), BodyError> {
@@ -128,21 +163,61 @@ impl Pace {
 }
 
 /// A request body for as long as its record is open: what did not go up by then never does.
-#[derive(Debug)]
 pub(crate) struct Upload {
     pace: Arc<Pace>,
+    connection: Arc<Connection>,
+    /// The stream of an HTTP/2 client.
+    stream: Option<Arc<Stream>>,
     /// Its answer came whole: what was handed on of the body may still leave.
     answered: bool,
 }
 
 impl Upload {
-    pub(crate) fn of(pace: &Arc<Pace>) -> Self {
-        Self { pace: pace.clone(), answered: false }
+    pub(crate) fn of(
+        pace: &Arc<Pace>,
+        connection: &Arc<Connection>,
+        stream: Option<&Arc<Stream>>,
+    ) -> Self {
+        let (pace, connection) = (pace.clone(), connection.clone());
+        Self { pace, connection, stream: stream.cloned(), answered: false }
     }
 
-    /// Ends it with its answer.
-    pub(crate) fn answered(mut self) {
+    /// Ends it with its answer, which came whole. An origin may answer before it has all and read on:
+    /// where it does, and its answer is no error, the record stays open until the rest has gone up.
+    pub(crate) fn answered(mut self, mut open: OpenRecord, lease: Option<Lease>) {
         self.answered = true;
+        let goes_on = !self.pace.live.sent_all.load(Ordering::Relaxed)
+            && !self.pace.gone.load(Ordering::Relaxed)
+            && !self.pace.waits.load(Ordering::Relaxed)
+            && open.record().status.is_some_and(|status| status < 400);
+        if !goes_on {
+            drop(lease);
+            drop(self);
+            return open.close(Outcome::Passed);
+        }
+        if let Some(stream) = &self.stream {
+            stream.outlived(true);
+        }
+        let serving = Serving::of(&self.connection);
+        let tasks = self.connection.gate.tasks.clone();
+        tasks.spawn(async move {
+            let live = self.pace.live.clone();
+            let gone = open.journalled(&live, unless_cut(&live, self.pace.gone()));
+            let ended = Box::pin(gone).await;
+            // Whatever is left of it goes with these.
+            drop((self, lease, serving));
+            match ended {
+                // However it ended: the answer was whole.
+                Ok(()) => open.close(Outcome::Passed),
+                Err(end) => open.fail(end.code()),
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("pace", &self.pace).finish_non_exhaustive()
     }
 }
 
@@ -151,6 +226,9 @@ impl Drop for Upload {
         if !self.answered || !self.pace.live.sent_all.load(Ordering::Relaxed) {
             self.pace.over.store(true, Ordering::Relaxed);
             self.pace.waker.wake();
+        }
+        if let Some(stream) = self.stream.take().filter(|_| self.answered) {
+            stream.outlived(false);
         }
     }
 }

@@ -22,24 +22,11 @@ pub(crate) struct UpBody {
     without: Option<Box<[HeaderName]>>,
     /// It comes in chunks that the client signed, and goes up without them.
     unframed: Option<Box<Unframed>>,
-    /// It can go up once more.
-    kept: Option<Box<Kept>>,
+    /// What goes up is kept in its pace, to go up again.
+    keeps: bool,
+    /// What went up before, and goes up again first.
+    again: Bytes,
 }
-
-/// What of a body went up and can go up again: an HTTP/2 origin may say that it did nothing with a
-/// request of which some was sent (RFC 9113 §8.7).
-#[derive(Debug, Default)]
-struct Kept {
-    gone: Vec<u8>,
-    /// Of these, so many went up again.
-    again: usize,
-    /// All of it, where it was read to judge.
-    whole: Option<Bytes>,
-}
-
-/// The longest part of a body that is kept until its answer begins: what most origins take of a stream
-/// that they have not looked at yet (64 KiB, RFC 9113 §6.5.2), and what is on its way to it.
-const KEPT: usize = 128 * 1024;
 
 #[derive(Debug)]
 enum Source {
@@ -71,8 +58,14 @@ impl UpBody {
     /// No body, or one that was read to judge.
     pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        let body =
-            Self { source: Source::Whole(bytes), pace, without: None, unframed: None, kept: None };
+        let body = Self {
+            source: Source::Whole(bytes),
+            pace,
+            without: None,
+            unframed: None,
+            keeps: false,
+            again: Bytes::new(),
+        };
         if body.is_end_stream() {
             // hyper does not poll a body that is at its end.
             body.finished();
@@ -87,7 +80,8 @@ impl UpBody {
             pace: Some(pace),
             without: None,
             unframed: None,
-            kept: None,
+            keeps: false,
+            again: Bytes::new(),
         }
     }
 
@@ -98,7 +92,14 @@ impl UpBody {
 
     /// What was parked. Of several of these the first that is let go has it.
     pub(crate) fn parked(pace: Arc<Pace>) -> Self {
-        Self { source: Source::Parked, pace: Some(pace), without: None, unframed: None, kept: None }
+        Self {
+            source: Source::Parked,
+            pace: Some(pace),
+            without: None,
+            unframed: None,
+            keeps: false,
+            again: Bytes::new(),
+        }
     }
 
     /// The client's body, whose beginning was read.
@@ -108,7 +109,8 @@ impl UpBody {
             pace: Some(pace),
             without: None,
             unframed: None,
-            kept: None,
+            keeps: false,
+            again: Bytes::new(),
         }
     }
 
@@ -126,19 +128,21 @@ impl UpBody {
 
     /// The same, which can go up again while it is short and its answer has not begun.
     pub(crate) fn kept(mut self) -> Self {
-        self.kept = Some(Box::default());
+        self.keeps = true;
         self
     }
 
     /// The body of a try that failed, from its beginning, if all of it is there.
     pub(crate) fn again(pace: &Arc<Pace>) -> Option<Self> {
         let mut body = *pace.returned().take()?;
-        let kept = body.kept.as_mut()?;
-        kept.again = 0;
-        if let Some(whole) = kept.whole.take() {
+        let kept = pace.kept();
+        if let Some(whole) = kept.whole() {
             body.source = Source::Whole(Some(whole));
         }
+        body.again = kept.gone()?;
+        drop(kept);
         pace.starved.store(false, Ordering::Relaxed);
+        pace.gone.store(false, Ordering::Relaxed);
         body.pace = Some(pace.clone());
         Some(body)
     }
@@ -150,30 +154,10 @@ impl UpBody {
             Some(unframed) => unframed.push(piece),
         };
         let piece = piece.ok_or(BodyError::Cut(Code::BadFraming))?;
-        if let Some(kept) = &mut self.kept {
-            let answered = self.pace.as_ref().is_some_and(|p| p.answered.load(Ordering::Relaxed));
-            if answered || kept.gone.len() + piece.len() > KEPT {
-                self.kept = None;
-            } else {
-                kept.gone.extend_from_slice(&piece);
-                kept.again = kept.gone.len();
-            }
+        if let Some(pace) = self.pace.as_ref().filter(|_| self.keeps) {
+            pace.kept().push(&pace.sandbox, &piece);
         }
         Ok(Frame::data(piece))
-    }
-
-    /// What goes up again.
-    fn repeated(&mut self) -> Option<Bytes> {
-        let kept = self.kept.as_mut()?;
-        let left = kept.gone.get(kept.again..).filter(|left| !left.is_empty())?;
-        let left = Bytes::copy_from_slice(left);
-        kept.again = kept.gone.len();
-        Some(left)
-    }
-
-    /// How much is still to go up again.
-    fn to_repeat(&self) -> usize {
-        self.kept.as_ref().map_or(0, |kept| kept.gone.len() - kept.again)
     }
 
     fn clean(without: Option<&[HeaderName]>, trailers: &mut HeaderMap) {
@@ -197,7 +181,7 @@ impl UpBody {
             return Some(counted.and_then(|()| self.shaped(first)));
         }
         if let Some(mut trailers) = peeked.trailers.take() {
-            self.kept = None;
+            pace.kept().forget();
             Self::clean(self.without.as_deref(), &mut trailers);
             peeked.rest = None;
             self.source = Source::Whole(None);
@@ -224,8 +208,8 @@ impl UpBody {
                 if !pace.polled.swap(true, Ordering::Relaxed) {
                     pace.count(bytes.len() as u64)?;
                 }
-                if let Some(kept) = &mut self.kept {
-                    kept.whole = Some(bytes.clone());
+                if self.keeps {
+                    pace.kept().all(bytes.clone());
                 }
             }
             self.finished();
@@ -250,7 +234,7 @@ impl UpBody {
                     Poll::Ready(Some(self.shaped(data)))
                 }
                 Err(frame) => {
-                    self.kept = None;
+                    pace.kept().forget();
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     Self::clean(self.without.as_deref(), &mut trailers);
                     // Nothing is polled behind trailers.
@@ -284,8 +268,8 @@ impl Body for UpBody {
                 return Poll::Ready(Some(Err(BodyError::Over(h2::Reason::CANCEL.into()))));
             }
         }
-        if let Some(piece) = this.repeated() {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        if !this.again.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.again)))));
         }
         if let Some(frame) = this.unpeek() {
             return Poll::Ready(Some(frame));
@@ -304,7 +288,7 @@ impl Body for UpBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        if self.to_repeat() > 0 {
+        if !self.again.is_empty() {
             return false;
         }
         match &self.source {
@@ -319,7 +303,7 @@ impl Body for UpBody {
         if self.unframed.is_some() {
             return SizeHint::default();
         }
-        let again = self.to_repeat() as u64;
+        let again = len(&self.again);
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(again, len)),
             Source::Stream(body) => longer(again, &body.size_hint()),
@@ -337,8 +321,12 @@ impl Body for UpBody {
 /// A body that nobody needs any more: where its try failed, the next has it.
 impl Drop for UpBody {
     fn drop(&mut self) {
-        let (Some(kept), Some(pace)) = (self.kept.take(), self.pace.take()) else { return };
-        if pace.answered.load(Ordering::Relaxed) || pace.over.load(Ordering::Relaxed) {
+        let Some(pace) = self.pace.take() else { return };
+        if matches!(self.source, Source::Stream(_) | Source::Peeked(_)) {
+            pace.gone.store(true, Ordering::Relaxed);
+            pace.goes.wake();
+        }
+        if !self.keeps || pace.over.load(Ordering::Relaxed) {
             return;
         }
         let body = Self {
@@ -346,9 +334,10 @@ impl Drop for UpBody {
             pace: None,
             without: self.without.take(),
             unframed: self.unframed.take(),
-            kept: Some(kept),
+            keeps: true,
+            again: Bytes::new(),
         };
-        *pace.returned() = Some(Box::new(body));
+        pace.give_back(body);
     }
 }
 

@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     /// The `:protocol` of an extended CONNECT.
     protocol: Option<h2::ext::Protocol>,
     rest: Mutex<Rest>,
+    /// The body outlives its answer: the origin reads on.
+    outlived: AtomicBool,
     /// Woken when the rest of the body is let go.
     waker: AtomicWaker,
 }
@@ -76,6 +78,7 @@ pub(super) fn serve(
         taker: Mutex::default(),
         protocol: head.extensions.remove(),
         rest: Mutex::new(Rest::Nothing),
+        outlived: AtomicBool::new(false),
         waker: AtomicWaker::new(),
     });
     let (connects, heads) = (head.method == Method::CONNECT, head.method == Method::HEAD);
@@ -98,6 +101,8 @@ pub(super) fn serve(
         // wait for the reset.
         if status.is_client_error() || status.is_server_error() {
             stream.linger(send).await;
+        } else {
+            poll_fn(|cx| stream.poll_gone(cx)).await;
         }
     })
 }
@@ -191,6 +196,18 @@ impl Stream {
         // Whichever ends it.
         let _ = tokio::time::timeout(LINGER_UPLOAD, ended).await;
         drop((send, std::mem::replace(&mut *self.rest(), Rest::Nothing)));
+    }
+
+    /// Says whether the body is to go on behind its answer.
+    pub(crate) fn outlived(&self, outlived: bool) {
+        self.outlived.store(outlived, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// Ready when nothing of the body goes up any more.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.outlived.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// The length of the next piece of the body that nobody wants; `None` at its end, or that of its

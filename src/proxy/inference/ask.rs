@@ -13,6 +13,7 @@ use crate::inference::{Attempt, Operation, Provider, Route, Shape, Timeouts};
 use crate::policy::{Code, Permit, Scheme};
 use crate::record::ModelCall;
 use crate::upstream::http::Received;
+use crate::upstream::http2::OnInterim;
 use crate::vault::Held;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -20,7 +21,6 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a client that waits for its answer is looked after.
@@ -194,17 +194,20 @@ impl On<'_> {
             Some(name) => Some(value(connection, name).await?),
             None => None,
         };
+        let live = exchange.open.watch().expect("set with the permit").live().clone();
+        let first_byte = self.timeouts.first_byte;
+        // One for all tries: what goes up again counts once.
+        let pace = Pace::new(live.clone(), connection.sandbox.clone(), false, first_byte);
+        let upload = Upload::of(&pace, connection, None);
+        let heard = pace.clone();
+        let interim = OnInterim::new(move |_, _| heard.hear());
         let mut before = Vec::new();
         loop {
             let way = before.last().copied().unwrap_or(Use::Any);
             let mut carrier = self.carrier(exchange, connection, &permit, way).await?;
-            let live = exchange.open.watch().expect("set with the permit").live().clone();
-            let first_byte = self.timeouts.first_byte;
-            let pace = Pace::new(live.clone(), connection.sandbox.clone(), false, first_byte);
-            let upload = Upload::of(&pace);
             let outbound = self.outbound(&outgoing, &carrier, (held.as_deref(), &pace))?;
             exchange.leaves(first_byte)?;
-            let sending = send(&mut carrier, outbound, &live, (Some(&pace), None));
+            let sending = send(&mut carrier, outbound, &live, (Some(&pace), Some(&interim)));
             let sending = exchange.open.journalled(&live, sending);
             match look_after(connection, sending).await {
                 Ok(response) => {
@@ -223,8 +226,6 @@ impl On<'_> {
                         return Err(failed.refusal);
                     };
                     before.push(next);
-                    // What goes up again counts once.
-                    live.upload.store(0, Ordering::Relaxed);
                 }
             }
         }

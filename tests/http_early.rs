@@ -1,0 +1,255 @@
+//! An origin that answers whole before it has the whole request, and reads on: what the client still sends
+//! goes up, in any pairing of versions, and the record is of both.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+mod http_kit;
+
+use bytes::Bytes;
+use common::{Gateway, Origin, PATIENCE, Setup, Tls, limits, read_head, wait_for};
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream, SendStream};
+use http::Response;
+use http_kit::{H2Origin, client, collect, request, soon};
+use std::io::{Read, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// An origin over HTTP/2 that answers `early` and tells what it then reads: all, or that it broke off.
+fn h2_origin(status: u16) -> (H2Origin, Receiver<Option<Vec<u8>>>) {
+    let (tell, told) = channel();
+    let origin = H2Origin::tls(move |asked, mut respond| {
+        let tell = tell.clone();
+        async move {
+            let mut body: RecvStream = asked.into_body();
+            let mut read = soon(body.data()).await.unwrap().unwrap().to_vec();
+            let response = Response::builder().status(status).body(()).unwrap();
+            let mut stream = respond.send_response(response, false).unwrap();
+            stream.send_data("early".into(), true).unwrap();
+            loop {
+                match body.data().await {
+                    Some(Ok(data)) => {
+                        body.flow_control().release_capacity(data.len()).unwrap();
+                        read.extend(data);
+                    }
+                    Some(Err(_)) => return tell.send(None).unwrap(),
+                    None => return tell.send(Some(read)).unwrap(),
+                }
+            }
+        }
+    });
+    (origin, told)
+}
+
+/// The same over HTTP/1.1. Bodies come in chunks.
+fn h1_origin(status: u16) -> (Origin, Receiver<Option<Vec<u8>>>) {
+    let (tell, told): (Sender<Option<Vec<u8>>>, _) = channel();
+    let origin = Origin::tls(&["origin.test"], &["http/1.1"], move |mut io| {
+        if read_head(&mut io).is_empty() {
+            return;
+        }
+        let Some(mut read) = chunk(&mut io) else { return };
+        write!(io, "HTTP/1.1 {status} Early\r\ncontent-length: 5\r\n\r\nearly").unwrap();
+        io.flush().unwrap();
+        let whole = loop {
+            match chunk(&mut io) {
+                None => break None,
+                Some(more) if more.is_empty() => break Some(std::mem::take(&mut read)),
+                Some(more) => read.extend(more),
+            }
+        };
+        tell.send(whole).unwrap();
+    });
+    (origin, told)
+}
+
+/// The next chunk; `None` where it broke off.
+fn chunk(io: &mut impl Read) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        io.read_exact(&mut byte).ok()?;
+        line.push(byte[0]);
+    }
+    let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+    let mut data = vec![0; length + 2];
+    io.read_exact(&mut data).ok()?;
+    data.truncate(length);
+    Some(data)
+}
+
+fn allowing(port: u16) -> Gateway {
+    Setup::allow_all(&["origin.test"], port).start()
+}
+
+/// A client over HTTP/2 that has sent `one` and got the whole answer.
+async fn h2_client(
+    gateway: &Gateway,
+    port: u16,
+    status: u16,
+) -> (SendRequest<Bytes>, SendStream<Bytes>) {
+    let mut client = client(gateway, port).await;
+    let asked = request("POST", port, "/").body(()).unwrap();
+    let (response, mut stream) = client.send_request(asked, false).unwrap();
+    stream.send_data("one ".into(), false).unwrap();
+    let (head, body) = soon(response).await.unwrap().into_parts();
+    assert_eq!(head.status, status);
+    assert_eq!(collect(body).await.0, b"early");
+    (client, stream)
+}
+
+/// The same over HTTP/1.1, in chunks.
+fn h1_client(gateway: &Gateway, port: u16, status: u16) -> Tls {
+    let authority = format!("origin.test:{port}");
+    let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+    limits(&client.sock);
+    write!(
+        client,
+        "POST / HTTP/1.1\r\nHost: {authority}\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none \r\n"
+    )
+    .unwrap();
+    client.flush().unwrap();
+    let (head, body, _) = http_kit::read_message(&mut client);
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    assert_eq!(body, b"early");
+    client
+}
+
+/// Nothing is recorded while it goes on; then one record has all.
+fn unrecorded(gateway: &Gateway) {
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(gateway.records_now("default").is_empty(), "recorded before it was over");
+}
+
+fn recorded(gateway: &Gateway, upload: u64) {
+    let record = gateway.record(1);
+    assert_eq!((&record["outcome"], &record["upload"]), (&"passed".into(), &upload.into()));
+    assert_eq!((&record["status"], &record["download"]), (&200.into(), &5.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_the_rest_of_a_body_goes_up_behind_its_answer() {
+    let (to_h2, heard_h2) = h2_origin(200);
+    let (to_h1, heard_h1) = h1_origin(200);
+    for (port, heard) in [(to_h2.port(), heard_h2), (to_h1.port(), heard_h1)] {
+        let gateway = allowing(port);
+        let (_client, mut stream) = h2_client(&gateway, port, 200).await;
+        unrecorded(&gateway);
+        stream.send_data("two ".into(), false).unwrap();
+        stream.send_data("three".into(), true).unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap().unwrap(), b"one two three");
+        recorded(&gateway, 13);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http1_the_rest_of_a_body_goes_up_behind_its_answer() {
+    let (to_h2, heard_h2) = h2_origin(200);
+    let (to_h1, heard_h1) = h1_origin(200);
+    for (port, heard) in [(to_h2.port(), heard_h2), (to_h1.port(), heard_h1)] {
+        let gateway = allowing(port);
+        let mut client = h1_client(&gateway, port, 200);
+        unrecorded(&gateway);
+        write!(client, "4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n").unwrap();
+        client.flush().unwrap();
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap().unwrap(), b"one two three");
+        recorded(&gateway, 13);
+    }
+}
+
+/// Who leaves within its body has its answer; the origin hears that the body broke off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_behind_its_answer_is_done() {
+    let (origin, heard) = h2_origin(200);
+    let gateway = allowing(origin.port());
+    let (client, mut stream) = h2_client(&gateway, origin.port(), 200).await;
+    unrecorded(&gateway);
+    stream.send_reset(Reason::CANCEL);
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), None);
+    recorded(&gateway, 4);
+    drop((client, stream));
+
+    let (origin, heard) = h1_origin(200);
+    let gateway = allowing(origin.port());
+    drop(h1_client(&gateway, origin.port(), 200));
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), None);
+    recorded(&gateway, 4);
+}
+
+/// An origin that answers with an error wants no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_an_error_nothing_goes_up() {
+    let (origin, heard) = h2_origin(400);
+    let gateway = allowing(origin.port());
+    let (_client, mut stream) = h2_client(&gateway, origin.port(), 400).await;
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), None);
+    // It is read, and goes nowhere.
+    stream.send_data("two".into(), true).unwrap();
+    assert_eq!(gateway.record(1)["upload"], 4);
+}
+
+/// Silence is bounded, and a policy that forbids it ends it: on both sides, with a record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_outlives_its_answer_is_ended_like_any() {
+    let (origin, heard) = h2_origin(200);
+    let port = origin.port();
+    let idle = "timeout: { first_byte: 1s, idle: 1s }\n";
+    let gateway = Setup::allow_all(&["origin.test"], port).more(idle).start();
+    let (_client, mut stream) = h2_client(&gateway, port, 200).await;
+    let began = Instant::now();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), None);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert_eq!(gateway.record(1)["outcome"], "failed");
+    soon(std::future::poll_fn(|cx| stream.poll_reset(cx))).await.unwrap();
+
+    let (origin, heard) = h2_origin(200);
+    let port = origin.port();
+    let gateway = allowing(port);
+    let (_client, mut stream) = h2_client(&gateway, port, 200).await;
+    unrecorded(&gateway);
+    gateway.write_policy("  other:\n    endpoints:\n      - { host: other.test, port: 443 }\n");
+    gateway.signal("HUP");
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), None);
+    assert_eq!(gateway.record(1)["code"], "policy_changed");
+    soon(std::future::poll_fn(|cx| stream.poll_reset(cx))).await.unwrap();
+}
+
+/// The gateway stops when it is over, and not before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_it() {
+    let (origin, heard) = h2_origin(200);
+    let port = origin.port();
+    let mut gateway = allowing(port);
+    let (client, mut stream) = h2_client(&gateway, port, 200).await;
+    gateway.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stream.send_data("two".into(), true).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap().unwrap(), b"one two");
+    recorded(&gateway, 7);
+    let began = Instant::now();
+    assert!(gateway.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(3));
+    drop((client, stream));
+}
+
+/// A connection whose first request goes on so is not taken for idle, and serves others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_connection_is_not_idle() {
+    let (origin, heard) = h1_origin(200);
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port)
+        .more("timeout: { first_byte: 5s, idle: 1s }\n")
+        .start();
+    let mut client = h1_client(&gateway, port, 200);
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(500));
+        write!(client, "4\r\nmore\r\n").unwrap();
+        client.flush().unwrap();
+    }
+    write!(client, "0\r\n\r\n").unwrap();
+    client.flush().unwrap();
+    let body = heard.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(body.len(), 4 + 6 * 4);
+    wait_for(PATIENCE, || (!gateway.records_now("default").is_empty()).then_some(()));
+    recorded(&gateway, 28);
+}
