@@ -176,6 +176,98 @@ async fn who_leaves_behind_its_answer_is_done() {
     recorded(&gateway, 4);
 }
 
+/// What came of a body is not lost with a client that has sent all and leaves; where the origin takes none
+/// of it, it is not kept for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_sent_before_it_left_goes_up() {
+    let (go, goes) = tokio::sync::watch::channel(false);
+    let (tell, told) = channel();
+    let origin = H2Origin::tls(move |asked, mut respond| {
+        let (mut goes, tell) = (goes.clone(), tell.clone());
+        async move {
+            let mut body: RecvStream = asked.into_body();
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            stream.send_data("early".into(), true).unwrap();
+            // Takes nothing beyond its window until it is told to.
+            goes.wait_for(|go| *go).await.unwrap();
+            let mut read = 0;
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len()).unwrap();
+                read += data.len();
+            }
+            tell.send((read, body.is_end_stream())).unwrap();
+        }
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let leaves = async || {
+        let mut client = client(&gateway, port).await;
+        let asked = request("POST", port, "/").body(()).unwrap();
+        let (response, mut stream) = client.send_request(asked, false).unwrap();
+        stream.send_data(vec![7; 200_000].into(), true).unwrap();
+        assert_eq!(collect(soon(response).await.unwrap().into_body()).await.0, b"early");
+        // All of it has come to the gateway.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    leaves().await;
+    go.send(true).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (200_000, true));
+    assert_eq!(gateway.record(1)["upload"], 200_000);
+
+    go.send(false).unwrap();
+    leaves().await;
+    let began = Instant::now();
+    assert_eq!(gateway.records(2)[1]["outcome"], "passed");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    go.send(true).unwrap();
+    assert!(!told.recv_timeout(PATIENCE).unwrap().1, "it broke off");
+}
+
+/// A limit ends it as it ends any body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_behind_an_answer_too() {
+    let (origin, heard) = h2_origin(200);
+    let port = origin.port();
+    let limits = "    limits: { request_body: 6 }\n";
+    let gateway = Setup::allow_all(&["origin.test"], port).sandbox(limits).start();
+    let (_client, mut stream) = h2_client(&gateway, port, 200).await;
+    stream.send_data("two".into(), false).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), None);
+    let record = gateway.record(1);
+    assert_eq!((&record["outcome"], &record["code"]), (&"failed".into(), &"body_too_large".into()));
+}
+
+/// The origin says 100, answers and is gone, all at once: a body that waited is let go with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_waited_does_not_wait_on() {
+    let origin = Origin::tls(&["origin.test"], &["http/1.1"], |mut io| {
+        if !read_head(&mut io).is_empty() {
+            io.write_all(
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly",
+            )
+            .unwrap();
+            io.flush().unwrap();
+        }
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let authority = format!("origin.test:{port}");
+    let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+    limits(&client.sock);
+    write!(
+        client,
+        "POST / HTTP/1.1\r\nHost: {authority}\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    )
+    .unwrap();
+    client.flush().unwrap();
+    let mut head = read_head(&mut client);
+    if head.starts_with("HTTP/1.1 100") {
+        head = read_head(&mut client);
+    }
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(gateway.record(1)["outcome"], "passed");
+}
+
 /// An origin that answers with an error wants no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_an_error_nothing_goes_up() {
@@ -230,6 +322,27 @@ async fn a_drain_waits_for_it() {
     assert!(gateway.wait().success());
     assert!(began.elapsed() < Duration::from_secs(3));
     drop((client, stream));
+}
+
+/// The same over HTTP/1.1, where the connection ends with its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_where_the_connection_closes() {
+    let (origin, heard) = h1_origin(200);
+    let port = origin.port();
+    let mut gateway = allowing(port);
+    let authority = format!("origin.test:{port}");
+    let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+    limits(&client.sock);
+    write!(client, "POST / HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none \r\n")
+        .unwrap();
+    client.flush().unwrap();
+    assert_eq!(http_kit::read_message(&mut client).1, b"early");
+    gateway.signal("TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    write!(client, "3\r\ntwo\r\n0\r\n\r\n").unwrap();
+    client.flush().unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap().unwrap(), b"one two");
+    assert!(gateway.wait().success());
 }
 
 /// A connection whose first request goes on so is not taken for idle, and serves others.

@@ -24,7 +24,7 @@ fn hasty() -> (Origin, std::sync::mpsc::Receiver<usize>) {
     let origin = Origin::plain(move |mut stream| {
         read_head(&mut stream);
         stream.read_exact(&mut [0; 1000]).unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        stream.write_all(b"HTTP/1.1 400 No\r\ncontent-length: 2\r\n\r\nok").unwrap();
         tell.send(1000 + read_all(&mut stream).len()).unwrap();
     });
     (origin, told)
@@ -43,7 +43,7 @@ fn an_upload_ends_with_its_record() {
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), 1000);
     assert!(read_all(&mut client).is_empty());
     let record = gateway.record(1);
-    assert_eq!((&record["outcome"], &record["status"]), (&"passed".into(), &200.into()));
+    assert_eq!((&record["outcome"], &record["status"]), (&"passed".into(), &400.into()));
     assert_eq!(record["upload"], 1000);
 }
 
@@ -170,8 +170,9 @@ async fn an_http2_upload_ends_with_its_record_and_its_connection_lives() {
     let origin = H2Origin::tls(move |request, respond| {
         let tell = tell.clone();
         async move {
+            let status = if request.method() == http::Method::POST { 400 } else { 200 };
             let mut body = request.into_body();
-            reply(respond, 200, b"ok");
+            reply(respond, status, b"ok");
             let mut came = 0;
             while let Some(Ok(data)) = body.data().await {
                 came += data.len();

@@ -62,7 +62,7 @@ impl Spare {
                 self.again = Again::Bare;
                 Some(UpBody::whole(Bytes::new(), Some(pace.clone())))
             }
-            Again::Parked(body) => Some(body),
+            Again::Parked(body) => Some(body.taken()),
             Again::Kept => UpBody::again(pace),
         }
     }

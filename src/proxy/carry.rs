@@ -420,11 +420,16 @@ pub(crate) async fn send(
         Err(end) => Err(Unsent::Refused(cut(end, Code::FirstByteTimeout))),
         Ok(Ok(response)) => Ok(response),
         Ok(Err(failed)) => {
-            if let Some(code) = pace.and_then(|p| p.stopped()) {
-                let detail = match code {
-                    Code::UploadLimit => "the sandbox's upload for today is used up",
-                    _ => "the body is over the sandbox's limit",
-                };
+            let detail = match pace.and_then(|p| p.stopped()) {
+                Some(code @ Code::UploadLimit) => {
+                    Some((code, "the sandbox's upload for today is used up"))
+                }
+                Some(code @ Code::BodyTooLarge) => {
+                    Some((code, "the body is over the sandbox's limit"))
+                }
+                _ => None,
+            };
+            if let Some((code, detail)) = detail {
                 return Err(Unsent::Refused(Refusal::unjudged(code, detail).closing()));
             }
             if failed.error.is_body() {

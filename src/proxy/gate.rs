@@ -128,6 +128,10 @@ pub(crate) struct Connection {
 pub(crate) struct Phase {
     /// Requests under way.
     serving: AtomicUsize,
+    /// Of these, those whose bodies outlive their answers.
+    outlived: AtomicUsize,
+    /// An HTTP/2 connection has ended, of which streams may still be read.
+    over: AtomicBool,
     /// Requests ever.
     served: AtomicUsize,
     /// A head was begun and not finished.
@@ -150,19 +154,24 @@ pub(crate) struct Phase {
 pub(crate) struct LookedAfter<'a>(&'a Phase);
 
 /// A request under way; dropped when its response has left.
-pub(crate) struct Serving(Arc<Connection>);
+pub(crate) struct Serving {
+    connection: Arc<Connection>,
+    /// Its body outlives its answer.
+    outlived: bool,
+}
 
 impl Serving {
-    /// Another part of the same request, which may end later.
-    pub(crate) fn of(connection: &Arc<Connection>) -> Self {
+    /// A request whose body outlives its answer.
+    pub(crate) fn outlived(connection: &Arc<Connection>) -> Self {
         connection.phase.serving.fetch_add(1, Ordering::Relaxed);
+        connection.phase.outlived.fetch_add(1, Ordering::Relaxed);
         connection.watch.never_due();
-        Self(connection.clone())
+        Self { connection: connection.clone(), outlived: true }
     }
 
     /// How long it may wait for its client.
     pub(crate) fn idle(&self) -> Duration {
-        self.0.gate.settings.timeouts.idle
+        self.connection.gate.settings.timeouts.idle
     }
 }
 
@@ -340,7 +349,7 @@ impl Connection {
         self.phase.head.store(false, Ordering::Relaxed);
         self.watch.never_due();
         self.watch.remind(None);
-        Serving(self.clone())
+        Serving { connection: self.clone(), outlived: false }
     }
 
     /// Notes whether all that was written has left.
@@ -356,6 +365,21 @@ impl Connection {
     /// Whether all that was written has left.
     pub(crate) fn is_flushed(&self) -> bool {
         self.phase.flushed.load(Ordering::Relaxed)
+    }
+
+    /// An HTTP/2 connection has ended.
+    pub(crate) fn ends(&self) {
+        self.phase.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether a body outlives its answer.
+    pub(crate) fn is_outlived(&self) -> bool {
+        self.phase.outlived.load(Ordering::Relaxed) > 0
     }
 
     /// Whether an HTTP/1 connection has been idle for a while, with nothing begun or left to
@@ -394,6 +418,8 @@ impl Default for Phase {
     fn default() -> Self {
         Self {
             serving: AtomicUsize::new(0),
+            outlived: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
             served: AtomicUsize::new(0),
             head: AtomicBool::new(false),
             // Nothing was written yet.
@@ -438,9 +464,15 @@ impl Drop for LookedAfter<'_> {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if self.0.phase.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.watch.due(self.0.gate.settings.timeouts.idle);
-            self.0.watch.remind(Some(REST));
+        let Connection { phase, watch, gate, .. } = &*self.connection;
+        if phase.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
+            watch.due(gate.settings.timeouts.idle);
+            watch.remind(Some(REST));
+        }
+        if self.outlived {
+            phase.outlived.fetch_sub(1, Ordering::Relaxed);
+            // A drain may wait for it.
+            watch.live().wake();
         }
     }
 }

@@ -70,7 +70,8 @@ async fn awake(connection: &Arc<Connection>, noted: Noted, next: &Pending) -> Op
         }
         match connection.watch.live().poll_ended(cx) {
             Poll::Pending if connection.rests() => Poll::Ready(None),
-            Poll::Ready(End::Drain) if drained => Poll::Pending,
+            // hyper would close a connection that is to end with the answer it has written.
+            Poll::Ready(End::Drain) if drained || connection.is_outlived() => Poll::Pending,
             Poll::Ready(End::Drain) => {
                 drained = true;
                 Pin::new(&mut http).graceful_shutdown();

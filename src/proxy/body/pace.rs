@@ -23,7 +23,7 @@ pub(crate) struct Pace {
     pub(super) live: Arc<Live>,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) limit: Option<u64>,
-    /// The limit that stopped it, as an index into [`STOPS`] plus 1.
+    /// What stopped it, as an index into [`STOPS`] plus 1.
     pub(super) stopped: AtomicU8,
     /// The body was polled: from here on the request can't be sent again.
     pub(super) polled: AtomicBool,
@@ -48,7 +48,10 @@ pub(crate) struct Pace {
     pub(super) patience: Duration,
 }
 
-const STOPS: [Code; 2] = [Code::BodyTooLarge, Code::UploadLimit];
+/// How long what came of a body has to go up when its client has left, and had its answer.
+const LEFT: Duration = Duration::from_secs(5);
+
+const STOPS: [Code; 3] = [Code::BodyTooLarge, Code::UploadLimit, Code::BadFraming];
 
 impl Pace {
     pub(crate) fn new(
@@ -78,7 +81,7 @@ impl Pace {
         })
     }
 
-    /// The limit that stopped the body, if one did.
+    /// Why the gateway stopped the body, if it did.
     pub(crate) fn stopped(&self) -> Option<Code> {
         STOPS.get(usize::from(self.stopped.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
     }
@@ -135,30 +138,21 @@ impl Pace {
         }
     }
 
-    /// All has gone up that will.
-    async fn gone(&self) {
-        std::future::poll_fn(|cx| {
-            self.goes.register(cx.waker());
-            match self.gone.load(Ordering::Relaxed) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
-    }
-
     pub(super) fn count(&self, bytes: u64) -> Result<(), BodyError> {
         let before = self.live.upload.fetch_add(bytes, Ordering::Relaxed);
         self.live.extend(self.patience);
         let over = self.limit.is_some_and(|limit| before + bytes > limit);
-        let stop = if over { Some(0) } else { self.sandbox.take_upload(bytes).err().map(|_| 1) };
-        match stop {
-            None => Ok(()),
-            Some(which) => {
-                self.stopped.store(which + 1, Ordering::Relaxed);
-                Err(BodyError::Cut(STOPS[usize::from(which)]))
-            }
+        if over {
+            return Err(self.stop(Code::BodyTooLarge));
         }
+        self.sandbox.take_upload(bytes).map_err(|_| self.stop(Code::UploadLimit))
+    }
+
+    /// The gateway stops the body itself.
+    pub(super) fn stop(&self, code: Code) -> BodyError {
+        let at = STOPS.iter().zip(1..).find(|(stop, _)| **stop == code);
+        self.stopped.store(at.map_or(0, |(_, at)| at), Ordering::Relaxed);
+        BodyError::Cut(code)
     }
 }
 
@@ -198,20 +192,51 @@ impl Upload {
         if let Some(stream) = &self.stream {
             stream.outlived(true);
         }
-        let serving = Serving::of(&self.connection);
+        let serving = Serving::outlived(&self.connection);
         let tasks = self.connection.gate.tasks.clone();
         tasks.spawn(async move {
             let live = self.pace.live.clone();
-            let gone = open.journalled(&live, unless_cut(&live, self.pace.gone()));
+            let gone = open.journalled(&live, unless_cut(&live, self.gone()));
             let ended = Box::pin(gone).await;
+            let cut = self.pace.stopped();
             // Whatever is left of it goes with these.
             drop((self, lease, serving));
             match ended {
-                // However it ended: the answer was whole.
-                Ok(()) => open.close(Outcome::Passed),
+                // However it ended for the two ends: the answer was whole.
+                Ok(()) => match cut {
+                    None => open.close(Outcome::Passed),
+                    Some(code) => open.fail(code),
+                },
                 Err(end) => open.fail(end.code()),
             }
         });
+    }
+}
+
+impl Upload {
+    /// All has gone up that will: all there is, or what the origin takes, or what came of a client that
+    /// left goes up within [`LEFT`].
+    async fn gone(&self) {
+        let gone = std::future::poll_fn(|cx| {
+            self.pace.goes.register(cx.waker());
+            if self.pace.gone.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let left = async {
+            // Of HTTP/1 hyper tells in the body.
+            let Some(stream) = &self.stream else { return std::future::pending().await };
+            loop {
+                let left = std::future::poll_fn(|cx| stream.poll_left(cx));
+                let left = tokio::time::timeout(LEFT, left).await.is_ok();
+                // A stream of which all has come is not told that its connection has ended.
+                if left || self.connection.is_over() {
+                    return tokio::time::sleep(LEFT).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = gone => {}
+            () = left => {}
+        }
     }
 }
 

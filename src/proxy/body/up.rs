@@ -26,6 +26,8 @@ pub(crate) struct UpBody {
     keeps: bool,
     /// What went up before, and goes up again first.
     again: Bytes,
+    /// Another one is under way with the same body.
+    aside: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl UpBody {
             unframed: None,
             keeps: false,
             again: Bytes::new(),
+            aside: false,
         };
         if body.is_end_stream() {
             // hyper does not poll a body that is at its end.
@@ -82,6 +85,7 @@ impl UpBody {
             unframed: None,
             keeps: false,
             again: Bytes::new(),
+            aside: false,
         }
     }
 
@@ -99,7 +103,22 @@ impl UpBody {
             unframed: None,
             keeps: false,
             again: Bytes::new(),
+            aside: false,
         }
+    }
+
+    /// The same, for a try that there may not be; [`UpBody::taken`] for the one that there is.
+    pub(crate) fn aside(self) -> Self {
+        self.set_aside(true)
+    }
+
+    pub(crate) fn taken(self) -> Self {
+        self.set_aside(false)
+    }
+
+    fn set_aside(mut self, aside: bool) -> Self {
+        self.aside = aside;
+        self
     }
 
     /// The client's body, whose beginning was read.
@@ -111,6 +130,7 @@ impl UpBody {
             unframed: None,
             keeps: false,
             again: Bytes::new(),
+            aside: false,
         }
     }
 
@@ -153,7 +173,11 @@ impl UpBody {
             None => Some(piece),
             Some(unframed) => unframed.push(piece),
         };
-        let piece = piece.ok_or(BodyError::Cut(Code::BadFraming))?;
+        let stop = || match &self.pace {
+            Some(pace) => pace.stop(Code::BadFraming),
+            None => BodyError::Cut(Code::BadFraming),
+        };
+        let piece = piece.ok_or_else(stop)?;
         if let Some(pace) = self.pace.as_ref().filter(|_| self.keeps) {
             pace.kept().push(&pace.sandbox, &piece);
         }
@@ -322,7 +346,7 @@ impl Body for UpBody {
 impl Drop for UpBody {
     fn drop(&mut self) {
         let Some(pace) = self.pace.take() else { return };
-        if matches!(self.source, Source::Stream(_) | Source::Peeked(_)) {
+        if !self.aside && !matches!(self.source, Source::Whole(_)) {
             pace.gone.store(true, Ordering::Relaxed);
             pace.goes.wake();
         }
@@ -336,6 +360,7 @@ impl Drop for UpBody {
             unframed: self.unframed.take(),
             keeps: true,
             again: Bytes::new(),
+            aside: false,
         };
         pace.give_back(body);
     }

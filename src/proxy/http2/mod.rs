@@ -95,6 +95,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, io: ClientIo) {
         }
     })
     .await;
+    connection.ends();
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => unserved(&connection, &error),

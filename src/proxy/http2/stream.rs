@@ -38,6 +38,9 @@ pub(crate) struct Stream {
     rest: Mutex<Rest>,
     /// The body outlives its answer: the origin reads on.
     outlived: AtomicBool,
+    /// The client left meanwhile.
+    left: AtomicBool,
+    leaves: AtomicWaker,
     /// Woken when the rest of the body is let go.
     waker: AtomicWaker,
 }
@@ -79,6 +82,8 @@ pub(super) fn serve(
         protocol: head.extensions.remove(),
         rest: Mutex::new(Rest::Nothing),
         outlived: AtomicBool::new(false),
+        left: AtomicBool::new(false),
+        leaves: AtomicWaker::new(),
         waker: AtomicWaker::new(),
     });
     let (connects, heads) = (head.method == Method::CONNECT, head.method == Method::HEAD);
@@ -102,7 +107,7 @@ pub(super) fn serve(
         if status.is_client_error() || status.is_server_error() {
             stream.linger(send).await;
         } else {
-            poll_fn(|cx| stream.poll_gone(cx)).await;
+            poll_fn(|cx| stream.poll_gone(&mut send, cx)).await;
         }
     })
 }
@@ -204,10 +209,23 @@ impl Stream {
         self.waker.wake();
     }
 
-    /// Ready when nothing of the body goes up any more.
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when nothing of the body goes up any more, or the client has left.
+    fn poll_gone(&self, send: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
-        if self.outlived.load(Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+        if !self.outlived.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        // However it left.
+        let _ = ready!(send.poll_reset(cx));
+        self.left.store(true, Ordering::Relaxed);
+        self.leaves.wake();
+        Poll::Ready(())
+    }
+
+    /// Ready when the client has left whose body outlives its answer.
+    pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.leaves.register(cx.waker());
+        if self.left.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The length of the next piece of the body that nobody wants; `None` at its end, or that of its
