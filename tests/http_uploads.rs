@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 fn put(port: u16, fields: &str) -> String {
     format!("PUT http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\n{fields}\r\n")
@@ -235,4 +236,41 @@ fn a_body_that_waits_is_let_go_on_a_second_connection_too() {
     assert!(head.starts_with("HTTP/1.1 100"), "{head}");
     client.write_all(b"hello").unwrap();
     assert_eq!(read_response(&mut client).1, b"hello");
+}
+
+/// Its system answers every probe of its closed window: TCP would keep the connection for ever.
+#[test]
+fn a_connection_to_an_origin_that_takes_nothing_ends() {
+    let origin = Origin::plain(|mut stream| {
+        read_head(&mut stream);
+        std::thread::sleep(Duration::from_secs(60));
+    });
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port)
+        .more("timeout: { first_byte: 1s, idle: 1s }\n")
+        .start();
+    let sockets = || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    };
+    // Sees to the sockets that the gateway opens once.
+    gateway.exchange(
+        b"GET http://other.test/ HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n",
+    );
+    let before = common::wait_for(PATIENCE, || {
+        let count = sockets();
+        std::thread::sleep(Duration::from_millis(200));
+        (sockets() == count).then_some(count)
+    });
+    let mut client = gateway.connect();
+    client.write_all(put(port, "Content-Length: 100000000\r\n").as_bytes()).unwrap();
+    let mut writer = client.try_clone().unwrap();
+    let sends = std::thread::spawn(move || while writer.write_all(&[b'x'; 100_000]).is_ok() {});
+    let (head, _) = read_response(&mut client);
+    assert!(head.starts_with("HTTP/1.1 504"), "{head}");
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    sends.join().unwrap();
+    drop(client);
+    common::wait_for(PATIENCE, || (sockets() == before).then_some(()));
 }

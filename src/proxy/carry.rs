@@ -11,7 +11,7 @@ use super::sandbox::{self, Reach};
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::upstream::http::{
-    HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake, tls,
+    Held, HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake, tls,
 };
 use crate::upstream::http2::OnInterim;
 use crate::upstream::pool::{self, Join, Key, Opened, Profile};
@@ -31,6 +31,9 @@ const READY_WITHIN: Duration = Duration::from_millis(50);
 /// How long it may take until a connection that idled has closed, and how often to look.
 const ROOM_WITHIN: Duration = Duration::from_millis(20);
 const ROOM_ATTEMPTS: usize = 6;
+
+/// How much longer than any request an origin may take nothing.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// How many dials of others a request waits for before it dials itself.
 const WAITS: usize = 2;
@@ -343,14 +346,16 @@ impl Connection {
     ) -> Result<(Sender<UpBody>, Opened), Refusal> {
         // Asked before the trust of the moment is.
         let generation = self.worker.pool.generation();
-        let reach = Box::new(self.reach().await?);
+        let reach = self.reach().await?;
         let dialed = self.gate.upstream.dial(pinned, payload).await?;
         let at = Opened { reached: dialed.reached, route: dialed.route, generation };
         let io = match key.profile {
             Profile::Tls | Profile::TlsHttp2 => {
                 self.verified(&key.origin, (dialed.stream, reach), both).await?
             }
-            Profile::Plain | Profile::PlainHttp2 => UpstreamIo::plain(dialed.stream, reach),
+            Profile::Plain | Profile::PlainHttp2 => {
+                UpstreamIo::plain(dialed.stream, self.held(reach))
+            }
         };
         let version = match key.profile {
             Profile::PlainHttp2 => Version::Http2,
@@ -377,10 +382,17 @@ impl Connection {
         Ok((sender, at))
     }
 
+    /// What a connection holds, and how long its origin may take nothing: longer than any request may
+    /// wait for it, so that a request ends by its own deadline.
+    fn held(&self, reach: Reach) -> (Duration, Held) {
+        let timeouts = &self.gate.settings.timeouts;
+        (timeouts.idle.max(timeouts.first_byte) + STALLED, Box::new(reach))
+    }
+
     async fn verified(
         &self,
         origin: &Authority,
-        (stream, reach): (tokio::net::TcpStream, Box<Reach>),
+        (stream, reach): (tokio::net::TcpStream, Reach),
         both: bool,
     ) -> Result<UpstreamIo, Refusal> {
         let name = match &origin.host {
@@ -391,7 +403,7 @@ impl Connection {
         };
         let offer = if both { crate::tls::Offer::Http2AndHttp1 } else { crate::tls::Offer::Http1 };
         let config = self.gate.origins.load().config(offer);
-        tls(stream, config, name, reach).await.map_err(|error| {
+        tls(stream, config, name, self.held(reach)).await.map_err(|error| {
             Refusal::unjudged(crate::tls::classify(&error), crate::tls::explain(&error))
         })
     }

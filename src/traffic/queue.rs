@@ -17,6 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long the writer lets records gather; with the write itself below 50 ms.
 const LINGER: Duration = Duration::from_millis(40);
 
+/// How many records are written at once while more come: where the writer shares its core with requests
+/// these wait for it, and what was just recorded is still in the cache.
+const BATCH: usize = 256;
+
 /// How many events may wait.
 const EVENTS: usize = 1024;
 
@@ -304,7 +308,7 @@ impl Shared {
 
     /// A batch of this size is written at once. A sandbox that is alone fills half of the queue.
     fn batch(&self) -> usize {
-        (self.capacity / 4).max(1)
+        (self.capacity / 4).clamp(1, BATCH)
     }
 
     fn event(&self, event: Event) -> Result<(), RecordFailure> {

@@ -14,9 +14,11 @@ use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::client::TlsStream;
 
 /// The longest head of an HTTP/1 response, and the largest piece that is read at once: what a
@@ -29,8 +31,36 @@ pub struct UpstreamIo {
     socket: Socket,
     /// The origin has closed, and what is written is dropped: what it said before is still read.
     deaf: bool,
+    stall: Stall,
     #[expect(dead_code, reason = "held for its drop, after the socket's")]
     held: Held,
+}
+
+/// An origin that takes nothing more, and never closes: its system acknowledges probes of its window for
+/// ever (RFC 9293 §3.8.6.1), so TCP does not end it.
+#[derive(Debug)]
+struct Stall {
+    /// How long it may take nothing while something waits for it.
+    patience: Duration,
+    /// Runs while it does.
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// What came of a write, unless that waits for too long.
+    fn watch<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.over = None;
+            return written;
+        }
+        let over = self.over.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+        ready!(over.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 /// Anything that is held as long as a socket is open.
@@ -228,21 +258,26 @@ impl Body for Received {
     }
 }
 
-/// Ends TLS with an origin: `config` verifies it, `name` is who it must be.
+/// Ends TLS with an origin: `config` verifies it, `name` is who it must be. Where it takes nothing for
+/// `patience`, the connection has failed.
 pub async fn tls(
     stream: TcpStream,
     config: Arc<rustls::ClientConfig>,
     name: ServerName<'static>,
-    held: Held,
+    (patience, held): (Duration, Held),
 ) -> io::Result<UpstreamIo> {
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, Stream(stream)).await?;
-    Ok(UpstreamIo { socket: Socket::Tls(Box::new(stream)), deaf: false, held })
+    Ok(UpstreamIo::new(Socket::Tls(Box::new(stream)), patience, held))
 }
 
 impl UpstreamIo {
-    /// Plain TCP.
-    pub fn plain(stream: TcpStream, held: Held) -> Self {
-        Self { socket: Socket::Plain(Stream(stream)), deaf: false, held }
+    /// Plain TCP; as [`tls`].
+    pub fn plain(stream: TcpStream, (patience, held): (Duration, Held)) -> Self {
+        Self::new(Socket::Plain(Stream(stream)), patience, held)
+    }
+
+    fn new(socket: Socket, patience: Duration, held: Held) -> Self {
+        Self { socket, deaf: false, stall: Stall { patience, over: None }, held }
     }
 
     /// An origin that answers before a request is whole and closes makes the writing of the rest
@@ -325,6 +360,7 @@ impl AsyncWrite for UpstreamIo {
             Socket::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Socket::Tls(s) => Pin::new(s).poll_write(cx, buf),
         };
+        let written = this.stall.watch(written, cx);
         written.map(|written| this.unless_closed(written, buf.len()))
     }
 
@@ -342,6 +378,7 @@ impl AsyncWrite for UpstreamIo {
             Socket::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Socket::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         };
+        let written = this.stall.watch(written, cx);
         written.map(|written| this.unless_closed(written, all))
     }
 
@@ -358,6 +395,7 @@ impl AsyncWrite for UpstreamIo {
             Socket::Plain(s) => Pin::new(s).poll_flush(cx),
             Socket::Tls(s) => Pin::new(s).poll_flush(cx),
         };
+        let flushed = this.stall.watch(flushed, cx);
         flushed.map(|flushed| this.unless_closed(flushed, ()))
     }
 

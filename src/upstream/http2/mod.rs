@@ -491,7 +491,7 @@ mod tests {
         });
         #[expect(clippy::disallowed_methods, reason = "a test dials its own origin")]
         let stream = tokio::net::TcpStream::connect(at).await.unwrap();
-        let io = UpstreamIo::plain(stream, Box::new(()));
+        let io = UpstreamIo::plain(stream, (Duration::from_secs(60), Box::new(())));
         let spawn = Box::new(|_: Rest| {});
         let (mut sender, carried) = handshake(io, Windows::NARROW, spawn).await.unwrap();
         let carried = tokio::spawn(carried);
