@@ -174,3 +174,40 @@ fn a_client_that_reads_slowly_holds_the_origin_back_and_not_the_memory() {
     let grown = peak(&gateway) - before;
     assert!(grown < GROWTH, "grew by {grown} KiB");
 }
+
+/// Bulk that comes fast is read in large pieces; what is no bulk is not waited with, in either direction.
+#[test]
+fn what_follows_bulk_in_a_tunnel_is_not_late() {
+    const MIB: usize = 1024 * 1024;
+    // Each request is a length; the answer is so many bytes.
+    let origin = Origin::plain(|mut recorded| {
+        let stream = &mut recorded.stream;
+        let mut asked = [0; 8];
+        while stream.read_exact(&mut asked).is_ok() {
+            let size = usize::try_from(u64::from_be_bytes(asked)).unwrap();
+            stream.write_all(&vec![0x5a; size]).unwrap();
+        }
+    });
+    let port = origin.port();
+    let gateway = Setup::policy(&format!(
+        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, tls: skip, allowed_ips: [\"127.0.0.0/8\"] }}\n"
+    ))
+    .start();
+    let mut client = gateway.tunnel(&format!("origin.test:{port}"));
+    let mut ask = |size: usize| {
+        let began = std::time::Instant::now();
+        client.write_all(&(size as u64).to_be_bytes()).unwrap();
+        let mut got = vec![0; size];
+        client.read_exact(&mut got).unwrap();
+        assert!(got.iter().all(|b| *b == 0x5a));
+        began.elapsed()
+    };
+    for size in [64 * MIB, 1, 100_000, 40 * MIB + 17, 512 * 1024 - 1, 64 * MIB, 512 * 1024 + 1] {
+        ask(size);
+        let all: std::time::Duration = (0..100).map(|_| ask(1)).sum();
+        assert!(all.as_millis() < 1000, "100 small ones behind {size} bytes took {all:?}");
+    }
+    // Pieces of less than a pipe, one after the other, among which it is fast again and again.
+    let all: std::time::Duration = (0..200).map(|_| ask(300_000)).sum();
+    assert!(all.as_secs() < 10, "{all:?}");
+}

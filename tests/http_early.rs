@@ -237,6 +237,29 @@ async fn a_limit_holds_behind_an_answer_too() {
     assert_eq!((&record["outcome"], &record["code"]), (&"failed".into(), &"body_too_large".into()));
 }
 
+/// And beside one that is still under way: it is the limit that ended it, not the origin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_ends_an_answer_is_told() {
+    let origin = H2Origin::tls(async |asked: http::Request<RecvStream>, mut respond| {
+        let mut body = asked.into_body();
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        stream.send_data("begun".into(), false).unwrap();
+        while let Some(Ok(_)) = body.data().await {}
+    });
+    let port = origin.port();
+    let limits = "    limits: { request_body: 6 }\n";
+    let gateway = Setup::allow_all(&["origin.test"], port).sandbox(limits).start();
+    let mut client = client(&gateway, port).await;
+    let asked = request("POST", port, "/").body(()).unwrap();
+    let (response, mut stream) = client.send_request(asked, false).unwrap();
+    stream.send_data("one".into(), false).unwrap();
+    let mut body = soon(response).await.unwrap().into_body();
+    assert_eq!(soon(body.data()).await.unwrap().unwrap(), "begun");
+    stream.send_data("more than six".into(), false).unwrap();
+    assert!(soon(body.data()).await.unwrap().is_err());
+    assert_eq!(gateway.record(1)["code"], "body_too_large");
+}
+
 /// The origin says 100, answers and is gone, all at once: a body that waited is let go with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_waited_does_not_wait_on() {

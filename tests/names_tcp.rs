@@ -172,3 +172,26 @@ fn silence_where_nothing_opaque_is_allowed_ends_with_a_record() {
     assert_eq!(record["sent"], false);
     assert_eq!(origin.connections(), 0);
 }
+
+/// Telnet and FTP mark a place in the stream with TCP's urgent pointer (RFC 9293 §3.8.5): what follows it is not
+/// left lying.
+#[test]
+fn what_follows_an_urgent_byte_goes_through() {
+    let origin = Origin::plain(|mut recorded| {
+        let mut got = [0; 9];
+        recorded.stream.read_exact(&mut got).unwrap();
+        recorded.stream.write_all(&got).unwrap();
+    });
+    let port = origin.port();
+    let gateway = Setup::policy(&format!(
+        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: tcp, allowed_ips: [\"127.0.0.0/8\"] }}\n"
+    ))
+    .start();
+    let mut client = gateway.tunnel(&format!("origin.test:{port}"));
+    client.write_all(b"abc").unwrap();
+    socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"ABOR\r\n").unwrap();
+    let mut got = [0; 9];
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"abcABOR\r\n");
+}

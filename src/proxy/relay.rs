@@ -119,14 +119,7 @@ async fn one_way(from: &Raw, to: &Raw, first: BytesMut, counter: Counter<'_>) ->
             }
             Err(_) => return Err(counter.no_more()),
         }
-        let all = buffer.len() < buffer.capacity();
-        if all {
-            from.drained();
-        }
         buffer = write_all(to, buffer, &counter).await?;
-        if all {
-            buffer = BytesMut::new();
-        }
     }
     to.shut_write().map_err(|_| counter.not_taken())
 }
@@ -233,16 +226,6 @@ impl Raw {
             Self::Tcp(s) => s.try_read_buf(buffer),
             Self::Unix(s) => s.try_read_buf(buffer),
         }
-    }
-
-    /// What was read did not fill its buffer, so nothing more is there: to ask once more would only
-    /// find that out. What comes later, and an end, is told all the same (epoll(7), edge-triggered).
-    fn drained(&self) {
-        let none = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        let _ = match self {
-            Self::Tcp(s) => s.try_io(Interest::READABLE, none),
-            Self::Unix(s) => s.try_io(Interest::READABLE, none),
-        };
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -36,11 +36,11 @@ pub struct UpstreamIo {
     held: Held,
 }
 
-/// An origin that takes nothing more, and never closes: its system acknowledges probes of its window for
+/// An origin that takes nothing more, says nothing and never closes: its system acknowledges probes of its window for
 /// ever (RFC 9293 §3.8.6.1), so TCP does not end it.
 #[derive(Debug)]
 struct Stall {
-    /// How long it may take nothing while something waits for it.
+    /// How long it may take nothing, and say nothing, while something waits for it.
     patience: Duration,
     /// Runs while it does.
     over: Option<Pin<Box<Sleep>>>,
@@ -339,10 +339,16 @@ impl AsyncRead for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        let read = match &mut this.socket {
             Socket::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Socket::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        };
+        if read.is_ready() {
+            // Whoever reads looks at what waits to be written, too.
+            this.stall.over = None;
         }
+        read
     }
 }
 

@@ -273,6 +273,8 @@ impl Streaming {
     }
 
     fn fail(&mut self, code: Code) {
+        // Where the gateway ended the request's body, the rest follows from that.
+        let code = self.upload.as_ref().and_then(Upload::stopped).unwrap_or(code);
         self.done = true;
         self.settle(Some(code));
         self.lease = None;

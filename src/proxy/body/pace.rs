@@ -164,6 +164,8 @@ pub(crate) struct Upload {
     stream: Option<Arc<Stream>>,
     /// Its answer came whole: what was handed on of the body may still leave.
     answered: bool,
+    /// It outlives its answer.
+    outlives: bool,
 }
 
 impl Upload {
@@ -173,7 +175,12 @@ impl Upload {
         stream: Option<&Arc<Stream>>,
     ) -> Self {
         let (pace, connection) = (pace.clone(), connection.clone());
-        Self { pace, connection, stream: stream.cloned(), answered: false }
+        Self { pace, connection, stream: stream.cloned(), answered: false, outlives: false }
+    }
+
+    /// Why the gateway stopped it, if it did.
+    pub(super) fn stopped(&self) -> Option<Code> {
+        self.pace.stopped()
     }
 
     /// Ends it with its answer, which came whole. An origin may answer before it has all and read on:
@@ -189,6 +196,7 @@ impl Upload {
             drop(self);
             return open.close(Outcome::Passed);
         }
+        self.outlives = true;
         if let Some(stream) = &self.stream {
             stream.outlived(true);
         }
@@ -199,6 +207,8 @@ impl Upload {
             let gone = open.journalled(&live, unless_cut(&live, self.gone()));
             let ended = Box::pin(gone).await;
             let cut = self.pace.stopped();
+            // Of what was handed on nothing more leaves where it did not go by itself.
+            self.answered = self.pace.gone.load(Ordering::Relaxed);
             // Whatever is left of it goes with these.
             drop((self, lease, serving));
             match ended {
@@ -252,7 +262,7 @@ impl Drop for Upload {
             self.pace.over.store(true, Ordering::Relaxed);
             self.pace.waker.wake();
         }
-        if let Some(stream) = self.stream.take().filter(|_| self.answered) {
+        if let Some(stream) = self.stream.take().filter(|_| self.outlives) {
             stream.outlived(false);
         }
     }

@@ -113,6 +113,9 @@ impl UpBody {
     }
 
     pub(crate) fn taken(self) -> Self {
+        if let Some(pace) = &self.pace {
+            pace.gone.store(false, Ordering::Relaxed);
+        }
         self.set_aside(false)
     }
 

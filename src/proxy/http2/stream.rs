@@ -40,7 +40,7 @@ pub(crate) struct Stream {
     outlived: AtomicBool,
     /// The client left meanwhile.
     left: AtomicBool,
-    leaves: AtomicWaker,
+    leaving: AtomicWaker,
     /// Woken when the rest of the body is let go.
     waker: AtomicWaker,
 }
@@ -83,7 +83,7 @@ pub(super) fn serve(
         rest: Mutex::new(Rest::Nothing),
         outlived: AtomicBool::new(false),
         left: AtomicBool::new(false),
-        leaves: AtomicWaker::new(),
+        leaving: AtomicWaker::new(),
         waker: AtomicWaker::new(),
     });
     let (connects, heads) = (head.method == Method::CONNECT, head.method == Method::HEAD);
@@ -100,6 +100,7 @@ pub(super) fn serve(
         if let Some(body) = body
             && let Err(stopped) = pipe(body, &mut send, Reason::INTERNAL_ERROR).await
         {
+            stream.leaves();
             return tracing::debug!(?stopped, "an answer broke off");
         }
         // There are clients (curl 7.88) that stop sending for an error, and at any other early answer
@@ -217,14 +218,19 @@ impl Stream {
         }
         // However it left.
         let _ = ready!(send.poll_reset(cx));
-        self.left.store(true, Ordering::Relaxed);
-        self.leaves.wake();
+        self.leaves();
         Poll::Ready(())
+    }
+
+    /// The client takes no more.
+    fn leaves(&self) {
+        self.left.store(true, Ordering::Relaxed);
+        self.leaving.wake();
     }
 
     /// Ready when the client has left whose body outlives its answer.
     pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.leaves.register(cx.waker());
+        self.leaving.register(cx.waker());
         if self.left.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 
