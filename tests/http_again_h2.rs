@@ -6,54 +6,21 @@ mod attack;
 mod common;
 mod http_kit;
 
-use attack::frames::{self, Frame, data, frame, headers};
+use attack::by_hand::{self, Io, asked, goaway, next, reset, say};
+use attack::frames::{self, data, frame, headers};
 use bytes::Bytes;
 use common::{Gateway, Origin, Setup};
 use http::HeaderMap;
 use http_kit::{client, collect, exchange, request, soon};
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const OK: &[(&str, &str)] = &[(":status", "200")];
+const NO_ERROR: [u8; 4] = [0; 4];
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
-
-/// The origin's end of a connection.
-type Io = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
-
-/// An origin over TLS that speaks HTTP/2, by hand: `serve` has each connection, and its number.
-fn by_hand(serve: impl Fn(&mut Io, usize) + Send + Sync + 'static) -> Origin {
-    let count = std::sync::atomic::AtomicUsize::new(0);
-    Origin::tls(&["origin.test"], &["h2"], move |mut io| {
-        if io.read_exact(&mut [0; frames::PREFACE.len()]).is_ok() {
-            say(&mut io, &frame(frames::SETTINGS, 0, 0, &[]));
-            serve(&mut io, count.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
-        }
-    })
-}
-
-fn say(io: &mut Io, bytes: &[u8]) {
-    // The gateway may have closed already.
-    drop(io.write_all(bytes).and_then(|()| io.flush()));
-}
-
-/// The next frame of a request; `None` at the end of the connection.
-fn next(io: &mut Io) -> Option<Frame> {
-    loop {
-        let frame = frames::read(io)?;
-        match frame.kind {
-            frames::HEADERS | frames::DATA => return Some(frame),
-            frames::SETTINGS | frames::PING if frame.flags & frames::ACK == 0 => {
-                let payload = if frame.kind == frames::PING { &frame.payload[..] } else { &[] };
-                say(io, &frames::frame(frame.kind, frames::ACK, 0, payload));
-            }
-            _ => {}
-        }
-    }
-}
 
 /// The next request that is whole, and its body.
 fn whole(io: &mut Io) -> Option<(u32, Vec<u8>)> {
@@ -77,15 +44,6 @@ fn echo(io: &mut Io) {
     }
 }
 
-fn reset(stream: u32, reason: [u8; 4]) -> Vec<u8> {
-    frame(frames::RST_STREAM, 0, stream, &reason)
-}
-
-/// GOAWAY: `last` is the last stream that anything was done with, without an error.
-fn goaway(last: u32) -> Vec<u8> {
-    frame(frames::GOAWAY, 0, 0, &[&last.to_be_bytes()[..], &[0; 4]].concat())
-}
-
 fn allowing(port: u16) -> Gateway {
     Setup::allow_all(&["origin.test"], port).start()
 }
@@ -93,7 +51,7 @@ fn allowing(port: u16) -> Gateway {
 /// An origin that does this with the first request of its first connection, and how often it was asked; to
 /// later requests it echoes.
 fn first(act: impl Fn(&mut Io) + Send + Sync + 'static) -> Origin {
-    by_hand(move |io, connection| {
+    by_hand::origin(move |io, connection| {
         if connection == 0 {
             act(io);
         }
@@ -128,11 +86,11 @@ async fn post_with(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_behind_the_last_stream_goes_up_on_another_connection() {
-    let origin = by_hand(|io, connection| {
+    let origin = by_hand::origin(|io, connection| {
         if connection == 0 {
             let all = [whole(io).unwrap(), whole(io).unwrap(), whole(io).unwrap()];
             let (taken, body) = all.iter().min().unwrap();
-            say(io, &goaway(*taken));
+            say(io, &goaway(*taken, NO_ERROR));
             say(io, &[headers(*taken, OK, false), data(*taken, body, true)].concat());
         } else {
             echo(io);
@@ -165,7 +123,7 @@ async fn what_came_behind_the_last_stream_goes_up_on_another_connection() {
 async fn a_connection_that_takes_so_many_costs_nobody_a_request() {
     let done: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
     let taken = done.clone();
-    let origin = by_hand(move |io, _| {
+    let origin = by_hand::origin(move |io, _| {
         let (mut count, mut last) = (0, 0);
         while let Some((stream, body)) = whole(io) {
             if count >= 20 && stream > last {
@@ -175,7 +133,7 @@ async fn a_connection_that_takes_so_many_costs_nobody_a_request() {
             taken.lock().unwrap().push(body);
             (count, last) = (count + 1, last.max(stream));
             // Of two streams the later one may be whole first: the other is still answered.
-            say(io, &if count == 20 { [goaway(last), answer].concat() } else { answer });
+            say(io, &if count == 20 { [goaway(last, NO_ERROR), answer].concat() } else { answer });
         }
     });
     let port = origin.port();
@@ -258,13 +216,9 @@ struct Asked(Arc<Mutex<usize>>);
 
 impl Asked {
     fn head(&self, io: &mut Io) -> Option<u32> {
-        loop {
-            let frame = next(io)?;
-            if frame.kind == frames::HEADERS {
-                *self.0.lock().unwrap() += 1;
-                return Some(frame.stream);
-            }
-        }
+        let stream = asked(io)?;
+        *self.0.lock().unwrap() += 1;
+        Some(stream)
     }
 
     fn times(&self) -> usize {
@@ -276,7 +230,7 @@ impl Asked {
 fn always(act: impl Fn(&mut Io, u32) + Send + Sync + 'static) -> (Origin, Asked) {
     let asked = Asked::default();
     let count = asked.clone();
-    let origin = by_hand(move |io, _| {
+    let origin = by_hand::origin(move |io, _| {
         while let Some(stream) = count.head(io) {
             act(io, stream);
         }
@@ -301,7 +255,7 @@ async fn what_the_origin_may_have_begun_is_not_sent_again() {
     assert_eq!(asked.times(), 1, "CANCEL says nothing about what was done");
 
     let (leaves, asked) = always(|io, stream| {
-        say(io, &goaway(stream));
+        say(io, &goaway(stream, NO_ERROR));
         io.sock.shutdown(std::net::Shutdown::Both).unwrap();
     });
     let gateway = allowing(leaves.port());
@@ -359,4 +313,41 @@ async fn what_is_not_there_any_more_is_not_sent_again() {
     let sent = (&b"some body"[..], Some(trailers));
     assert_eq!(post_with(&gateway, origin.port(), sent).await.0, 502);
     assert_eq!(asked.times(), 1);
+}
+
+/// An origin whose HTTP/2 connection sends everybody to HTTP/1.1: what needs HTTP/2 does not go there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_is_not_sent_again_over_http1() {
+    const HTTP_1_1_REQUIRED: [u8; 4] = [0, 0, 0, 13];
+    let requests = Asked::default();
+    let over_http1 = requests.clone();
+    let origin = Origin::tls(&["origin.test"], &["h2", "http/1.1"], move |mut io| {
+        if io.read_exact(&mut [0; 1]).is_err() {
+            return;
+        }
+        if io.conn.alpn_protocol() != Some(b"h2") {
+            *over_http1.0.lock().unwrap() += 1;
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+            return io.write_all(answer).unwrap();
+        }
+        io.read_exact(&mut [0; frames::PREFACE.len() - 1]).unwrap();
+        say(&mut io, &frame(frames::SETTINGS, 0, 0, &[]));
+        if asked(&mut io).is_some() {
+            say(&mut io, &goaway(0, HTTP_1_1_REQUIRED));
+            while next(&mut io).is_some() {}
+        }
+    });
+    let port = origin.port();
+    let gateway = allowing(port);
+    let mut client = client(&gateway, port).await;
+    for (kind, status, code) in
+        [("text/plain", 200, "allowed"), ("application/grpc", 200, "grpc_needs_h2")]
+    {
+        let before = requests.times();
+        let asked = request("POST", port, "/").header("content-type", kind).body(()).unwrap();
+        let (head, _, _) = exchange(&mut client, asked, b"body").await;
+        assert_eq!(head.status(), status, "{kind}");
+        assert_eq!(gateway.records(before + 1).last().unwrap()["code"], code, "{kind}");
+        assert_eq!(requests.times(), 1, "{kind}");
+    }
 }

@@ -175,7 +175,7 @@ fn a_client_that_reads_slowly_holds_the_origin_back_and_not_the_memory() {
     assert!(grown < GROWTH, "grew by {grown} KiB");
 }
 
-/// Bulk that comes fast is read in large pieces; what is no bulk is not waited with, in either direction.
+/// Behind bulk, which goes through a pipe inside the kernel, what is small is not waited with.
 #[test]
 fn what_follows_bulk_in_a_tunnel_is_not_late() {
     const MIB: usize = 1024 * 1024;

@@ -32,6 +32,24 @@ async fn at_once(client: &SendRequest<Bytes>, port: u16, count: usize) -> Vec<u1
     statuses
 }
 
+/// Posts, and gets its body back.
+async fn post(mut client: SendRequest<Bytes>, port: u16) {
+    let asked = request("POST", port, "/").body(()).unwrap();
+    let (head, body, _) = exchange(&mut client, asked, b"body").await;
+    assert_eq!((head.status().as_u16(), &body[..]), (200, &b"body"[..]));
+}
+
+/// An origin that takes five requests a connection at once, and says so after a while.
+fn taking_five(hesitates: Duration) -> H2Origin {
+    let mut few = h2::server::Builder::new();
+    few.max_concurrent_streams(5);
+    H2Origin::hesitating(hesitates, &few, async |asked: Request<_>, respond| {
+        let (body, _) = http_kit::collect(asked.into_body()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        http_kit::reply(respond, 200, &body);
+    })
+}
+
 fn slow() -> H2Origin {
     H2Origin::tls(async |_: Request<h2::RecvStream>, respond| {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -97,28 +115,13 @@ async fn an_origin_that_is_not_there_is_nobodys_to_wait_for() {
 /// It says so in its SETTINGS, a round trip after its handshake: nobody is refused for having come before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_takes_few_streams_is_not_sent_more() {
-    let mut few = h2::server::Builder::new();
-    let origin =
-        H2Origin::built(few.max_concurrent_streams(5), async |asked: Request<_>, respond| {
-            let (body, _) = http_kit::collect(asked.into_body()).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            http_kit::reply(respond, 200, &body);
-        });
+    let origin = taking_five(Duration::ZERO);
     let port = origin.port();
     let gateway = allowing(port);
     let client = client(&gateway, port).await;
-    let all: Vec<_> = (0..40)
-        .map(|_| {
-            let mut client = client.clone();
-            tokio::spawn(async move {
-                let asked = request("POST", port, "/").body(()).unwrap();
-                exchange(&mut client, asked, b"body").await
-            })
-        })
-        .collect();
+    let all: Vec<_> = (0..40).map(|_| tokio::spawn(post(client.clone(), port))).collect();
     for one in all {
-        let (head, body, _) = soon(one).await.unwrap();
-        assert_eq!((head.status().as_u16(), &body[..]), (200, &b"body"[..]));
+        soon(one).await.unwrap();
     }
     assert!((8..=40).contains(&origin.connections()), "{}", origin.connections());
 }
@@ -126,29 +129,18 @@ async fn an_origin_that_takes_few_streams_is_not_sent_more() {
 /// Requests that come while an origin has not yet said how many it takes: they wait for that, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_says_late_how_many_it_takes_is_not_sent_more() {
-    let mut few = h2::server::Builder::new();
-    few.max_concurrent_streams(5);
     let late = Duration::from_millis(500);
-    let origin = H2Origin::hesitating(late, &few, async |asked: Request<_>, respond| {
-        let (body, _) = http_kit::collect(asked.into_body()).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        http_kit::reply(respond, 200, &body);
-    });
+    let origin = taking_five(late);
     let port = origin.port();
     let gateway = allowing(port);
     let client = client(&gateway, port).await;
-    let post = |mut client: SendRequest<Bytes>| async move {
-        let asked = request("POST", port, "/").body(()).unwrap();
-        let (head, body, _) = exchange(&mut client, asked, b"body").await;
-        assert_eq!((head.status().as_u16(), &body[..]), (200, &b"body"[..]));
-    };
-    let mut all = vec![tokio::spawn(post(client.clone()))];
+    let mut all = vec![tokio::spawn(post(client.clone(), port))];
     while origin.connections() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // The connection is there, its SETTINGS are not.
     tokio::time::sleep(late / 2).await;
-    all.extend((0..20).map(|_| tokio::spawn(post(client.clone()))));
+    all.extend((0..20).map(|_| tokio::spawn(post(client.clone(), port))));
     for one in all {
         soon(one).await.unwrap();
     }

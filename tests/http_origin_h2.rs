@@ -7,13 +7,13 @@ mod common;
 mod http_kit;
 mod operation_kit;
 
-use attack::frames::{self, Frame, data, frame, headers};
+use attack::by_hand::{self, asked, next, reset, say};
+use attack::frames::{self, data, frame, headers};
 use bytes::Bytes;
-use common::{Gateway, Origin, PATIENCE, Setup, Tls, header, problem, read_all, read_head};
+use common::{Gateway, PATIENCE, Setup, Tls, header, problem, read_all, read_head};
 use http::Response;
 use http_kit::{H2Origin, client, collect, exchange, read_message, reply, request, soon};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,54 +23,6 @@ use std::time::{Duration, Instant};
 const OK: &[(&str, &str)] = &[(":status", "200")];
 const NO_ERROR: [u8; 4] = [0; 4];
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
-
-/// The origin's end of a connection.
-type Io = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
-
-/// An origin over TLS that offers HTTP/2 alone; `serve` has the frames of each connection.
-fn by_hand(serve: impl Fn(&mut Io) + Send + Sync + 'static) -> Origin {
-    Origin::tls(&["origin.test"], &["h2"], move |mut io| {
-        // Who offers HTTP/1.1 alone has left.
-        if io.read_exact(&mut [0; frames::PREFACE.len()]).is_ok() {
-            say(&mut io, &frame(frames::SETTINGS, 0, 0, &[]));
-            serve(&mut io);
-        }
-    })
-}
-
-fn say(io: &mut Io, bytes: &[u8]) {
-    // The gateway may have closed already.
-    drop(io.write_all(bytes).and_then(|()| io.flush()));
-}
-
-/// The next frame of a request; `None` at the end of the connection.
-fn next(io: &mut Io) -> Option<Frame> {
-    loop {
-        let frame = frames::read(io)?;
-        match frame.kind {
-            frames::HEADERS | frames::DATA | frames::RST_STREAM => return Some(frame),
-            frames::SETTINGS | frames::PING if frame.flags & frames::ACK == 0 => {
-                let payload = if frame.kind == frames::PING { &frame.payload[..] } else { &[] };
-                say(io, &frames::frame(frame.kind, frames::ACK, 0, payload));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The stream of the next request.
-fn asked(io: &mut Io) -> Option<u32> {
-    loop {
-        let frame = next(io)?;
-        if frame.kind == frames::HEADERS {
-            return Some(frame.stream);
-        }
-    }
-}
-
-fn reset(stream: u32, reason: [u8; 4]) -> Vec<u8> {
-    frame(frames::RST_STREAM, 0, stream, &reason)
-}
 
 fn allowing(port: u16) -> Gateway {
     Setup::allow_all(&["origin.test"], port).start()
@@ -88,7 +40,7 @@ fn asks(gateway: &Gateway, port: u16, line: &str, fields: &str) -> Tls {
 #[test]
 fn a_body_that_waits_goes_up_when_the_origin_says_continue() {
     let (tell, told) = channel();
-    let origin = by_hand(move |io| {
+    let origin = by_hand::origin(move |io, _| {
         while let Some(stream) = asked(io) {
             let began = Instant::now();
             say(io, &headers(stream, &[(":status", "100")], false));
@@ -115,7 +67,7 @@ fn a_body_that_waits_goes_up_when_the_origin_says_continue() {
 fn hints_are_there_before_the_answer_is_begun() {
     let (seen, told) = channel::<()>();
     let told = Mutex::new(told);
-    let origin = by_hand(move |io| {
+    let origin = by_hand::origin(move |io, _| {
         while let Some(stream) = asked(io) {
             let hints = [(":status", "103"), ("link", "</a.css>; rel=preload")];
             say(io, &headers(stream, &hints, false));
@@ -142,7 +94,7 @@ fn hints_are_there_before_the_answer_is_begun() {
 /// A reset without an error is no end either (RFC 9113 §8.1), where none was said before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_without_a_length_that_is_reset_has_no_end() {
-    let origin = by_hand(|io| {
+    let origin = by_hand::origin(|io, _| {
         while let Some(stream) = asked(io) {
             let half = [headers(stream, OK, false), data(stream, b"half", false)].concat();
             say(io, &[half, reset(stream, NO_ERROR)].concat());
@@ -171,7 +123,7 @@ async fn an_answer_without_a_length_that_is_reset_has_no_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_whole_stays_so_when_the_rest_of_the_upload_is_not_wanted() {
-    let origin = by_hand(|io| {
+    let origin = by_hand::origin(|io, _| {
         while let Some(stream) = asked(io) {
             // Some of the upload is there, and it goes on.
             next(io);
@@ -203,7 +155,7 @@ async fn an_answer_that_is_whole_stays_so_when_the_rest_of_the_upload_is_not_wan
 #[test]
 fn an_answer_of_two_lengths_is_a_502() {
     for other in ["3", "02"] {
-        let origin = by_hand(move |io| {
+        let origin = by_hand::origin(move |io, _| {
             while let Some(stream) = asked(io) {
                 let two = [(":status", "200"), ("content-length", "2"), ("content-length", other)];
                 say(io, &[headers(stream, &two, false), data(stream, b"ok", true)].concat());
@@ -258,7 +210,7 @@ async fn a_connection_that_is_going_away_gets_no_further_request() {
     let connections = Arc::new(AtomicUsize::new(0));
     let late = Arc::new(AtomicUsize::new(0));
     let (count, came) = (connections.clone(), late.clone());
-    let origin = by_hand(move |io| {
+    let origin = by_hand::origin(move |io, _| {
         count.fetch_add(1, Ordering::SeqCst);
         let Some(stream) = asked(io) else { return };
         let goaway = [stream.to_be_bytes(), NO_ERROR].concat();
@@ -328,7 +280,7 @@ async fn a_large_body_goes_up_whole_through_small_windows_also_while_it_comes_ba
 #[test]
 fn a_client_that_leaves_in_an_answer_cancels_it_at_the_origin() {
     let (tell, told) = channel();
-    let origin = by_hand(move |io| {
+    let origin = by_hand::origin(move |io, _| {
         let stream = asked(io).unwrap();
         say(io, &headers(stream, OK, false));
         // A client that has said its end may still read: it is gone when it can't be written to.
@@ -354,7 +306,7 @@ fn a_client_that_leaves_in_an_answer_cancels_it_at_the_origin() {
 /// of its body or not.
 async fn left_with_an_upload_under_way(whole: bool) {
     let (tell, told) = channel();
-    let origin = by_hand(move |io| {
+    let origin = by_hand::origin(move |io, _| {
         let stream = asked(io).unwrap();
         say(io, &headers(stream, OK, false));
         let end = std::iter::from_fn(|| next(io)).find(|frame| frame.kind == frames::RST_STREAM);

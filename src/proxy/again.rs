@@ -3,6 +3,7 @@
 use super::body::{Pace, UpBody};
 use super::carry::{Carrier, Failed, Unsent, Use, Versions};
 use super::gate::Connection;
+use super::headers;
 use super::inject::Plan;
 use super::outbound::for_parent;
 use super::refuse::Refusal;
@@ -62,7 +63,7 @@ impl Spare {
                 self.again = Again::Bare;
                 Some(UpBody::whole(Bytes::new(), Some(pace.clone())))
             }
-            Again::Parked(body) => Some(body.taken()),
+            Again::Parked(body) => Some(body),
             Again::Kept => UpBody::again(pace),
         }
     }
@@ -146,6 +147,9 @@ impl Exchange {
     ) -> Result<Request<UpBody>, Refusal> {
         let (mut head, body) = request.into_parts();
         carrier.takes(&head.headers)?;
+        // The first try may have gone through a parent proxy: they are for it alone.
+        head.headers.remove(headers::LOOP);
+        head.headers.remove(header::PROXY_AUTHORIZATION);
         for_parent(&mut head.headers, connection, carrier);
         head.headers.insert(header::HOST, self.target.host.clone());
         if carrier.is_http2() {

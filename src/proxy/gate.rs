@@ -130,8 +130,6 @@ pub(crate) struct Phase {
     serving: AtomicUsize,
     /// Of these, those whose bodies outlive their answers.
     outlived: AtomicUsize,
-    /// An HTTP/2 connection has ended, of which streams may still be read.
-    over: AtomicBool,
     /// Requests ever.
     served: AtomicUsize,
     /// A head was begun and not finished.
@@ -144,7 +142,7 @@ pub(crate) struct Phase {
     told: AtomicBool,
     /// Clients of it that are held: nobody reads from the socket meanwhile.
     held: AtomicUsize,
-    /// The client was seen to have left while it was held.
+    /// The client was seen to have left.
     left: AtomicBool,
     /// What is said before the answer.
     pub(crate) interim: Interim,
@@ -367,16 +365,6 @@ impl Connection {
         self.phase.flushed.load(Ordering::Relaxed)
     }
 
-    /// An HTTP/2 connection has ended.
-    pub(crate) fn ends(&self) {
-        self.phase.over.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it has.
-    pub(crate) fn is_over(&self) -> bool {
-        self.phase.over.load(Ordering::Relaxed)
-    }
-
     /// Whether a body outlives its answer.
     pub(crate) fn is_outlived(&self) -> bool {
         self.phase.outlived.load(Ordering::Relaxed) > 0
@@ -419,7 +407,6 @@ impl Default for Phase {
         Self {
             serving: AtomicUsize::new(0),
             outlived: AtomicUsize::new(0),
-            over: AtomicBool::new(false),
             served: AtomicUsize::new(0),
             head: AtomicBool::new(false),
             // Nothing was written yet.

@@ -121,7 +121,7 @@ impl Exchange {
             if self.framing.expects {
                 UpBody::park(incoming, pace);
                 let parked = || UpBody::parked(pace.clone());
-                (parked(), if http2 { Again::Kept } else { Again::Parked(parked().aside()) })
+                (parked(), if http2 { Again::Kept } else { Again::Parked(parked()) })
             } else {
                 (UpBody::stream(incoming, pace.clone()), Again::Kept)
             }

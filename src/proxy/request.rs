@@ -335,7 +335,7 @@ impl Exchange {
                 response
             }
         };
-        up.pace.answer();
+        up.pace.forget();
         drop(awaited);
         self.respond(connection, response, (carrier, up.upload), plan).await
     }

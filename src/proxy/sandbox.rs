@@ -90,7 +90,7 @@ pub struct Sandbox {
     calls: Calls,
     injector: ArcSwapOption<Injector>,
     /// Bytes of bodies that are kept to go up again.
-    pub(super) kept: AtomicUsize,
+    kept: Arc<AtomicUsize>,
 }
 
 /// A connection's place in the sandbox's count; dropping it gives the place back.
@@ -152,9 +152,14 @@ impl Sandbox {
             agent_view: ArcSwap::from_pointee(serde_json::Value::Null),
             calls: Calls::default(),
             injector: ArcSwapOption::empty(),
-            kept: AtomicUsize::new(0),
+            kept: Arc::default(),
             settings,
         })
+    }
+
+    /// Counts the bytes of bodies that are kept to go up again.
+    pub(crate) fn kept(&self) -> Arc<AtomicUsize> {
+        self.kept.clone()
     }
 
     /// Gives it the bindings of its credentials, in place of those before; `None`: it has none.

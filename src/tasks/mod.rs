@@ -3,6 +3,10 @@
 //! A stop has two steps: *drain* asks everything to come to its natural end, *stop* is the
 //! deadline after which what is left is cut.
 
+mod stall;
+
+pub use stall::Stall;
+
 use std::future::Future;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

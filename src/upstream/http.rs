@@ -4,6 +4,7 @@
 
 use super::http2::{self, OnInterim, Revocable};
 use super::stream::Stream;
+use crate::tasks::Stall;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -14,11 +15,10 @@ use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 use tokio_rustls::client::TlsStream;
 
 /// The longest head of an HTTP/1 response, and the largest piece that is read at once: what a
@@ -31,36 +31,10 @@ pub struct UpstreamIo {
     socket: Socket,
     /// The origin has closed, and what is written is dropped: what it said before is still read.
     deaf: bool,
+    /// The origin takes nothing, and says nothing, while something waits for it.
     stall: Stall,
     #[expect(dead_code, reason = "held for its drop, after the socket's")]
     held: Held,
-}
-
-/// An origin that takes nothing more, says nothing and never closes: its system acknowledges probes of its window for
-/// ever (RFC 9293 §3.8.6.1), so TCP does not end it.
-#[derive(Debug)]
-struct Stall {
-    /// How long it may take nothing, and say nothing, while something waits for it.
-    patience: Duration,
-    /// Runs while it does.
-    over: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    /// What came of a write, unless that waits for too long.
-    fn watch<T>(
-        &mut self,
-        written: Poll<io::Result<T>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.over = None;
-            return written;
-        }
-        let over = self.over.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
-        ready!(over.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
 }
 
 /// Anything that is held as long as a socket is open.
@@ -277,7 +251,7 @@ impl UpstreamIo {
     }
 
     fn new(socket: Socket, patience: Duration, held: Held) -> Self {
-        Self { socket, deaf: false, stall: Stall { patience, over: None }, held }
+        Self { socket, deaf: false, stall: Stall::new(patience), held }
     }
 
     /// An origin that answers before a request is whole and closes makes the writing of the rest
@@ -345,8 +319,7 @@ impl AsyncRead for UpstreamIo {
             Socket::Tls(s) => Pin::new(s).poll_read(cx, buf),
         };
         if read.is_ready() {
-            // Whoever reads looks at what waits to be written, too.
-            this.stall.over = None;
+            this.stall.heard();
         }
         read
     }

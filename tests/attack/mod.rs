@@ -2,6 +2,7 @@
 //! places where a client can say bytes: to the proxy, in a plain tunnel, in intercepted TLS.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
+pub mod by_hand;
 pub mod frames;
 pub mod strict;
 

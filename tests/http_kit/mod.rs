@@ -54,8 +54,7 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        let tls = Some(server_config(&["origin.test"], &["h2"]));
-        Self::new(tls, How { settings: settings.clone(), ..How::default() }, serve)
+        Self::hesitating(Duration::ZERO, settings, serve)
     }
 
     /// The same, saying nothing for so long after each TLS handshake.

@@ -7,7 +7,7 @@ use super::super::live::Live;
 use super::super::open::OpenRecord;
 use super::super::sandbox::Sandbox;
 use super::kept::Kept;
-use super::{BodyError, ClientBody, Lease, UpBody};
+use super::{BodyError, ClientBody, Lease};
 use crate::policy::Code;
 use crate::record::Outcome;
 use futures_util::task::AtomicWaker;
@@ -35,10 +35,9 @@ pub(crate) struct Pace {
     pub(super) waits: AtomicBool,
     /// The body that waits: it can still go up with another try.
     pub(super) parked: Mutex<Option<Box<ClientBody>>>,
-    /// The body of a try that failed, and what of it went up.
-    pub(super) returned: Mutex<Option<Box<UpBody>>>,
-    kept: Mutex<Kept>,
-    /// All of it that will go up has been asked for.
+    /// What of the body can go up again.
+    kept: Mutex<Option<Kept>>,
+    /// A body that was begun is let go: nothing more of it goes up.
     pub(super) gone: AtomicBool,
     pub(super) goes: AtomicWaker,
     /// Its record is closed: nothing more goes up.
@@ -71,7 +70,6 @@ impl Pace {
             heard: AtomicBool::new(false),
             waits: AtomicBool::new(waits),
             parked: Mutex::new(None),
-            returned: Mutex::new(None),
             kept: Mutex::default(),
             gone: AtomicBool::new(false),
             goes: AtomicWaker::new(),
@@ -117,25 +115,21 @@ impl Pace {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn returned(&self) -> MutexGuard<'_, Option<Box<UpBody>>> {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+    pub(super) fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer has begun: nothing goes up again.
-    pub(crate) fn answer(&self) {
-        self.kept().forget();
-        drop(self.returned().take());
+    /// Keeps what goes up as `keep` does, while it can be kept.
+    pub(super) fn keep(&self, keep: impl FnOnce(&mut Kept) -> bool) {
+        let mut kept = self.kept();
+        if kept.as_mut().is_some_and(|kept| !keep(kept)) {
+            *kept = None;
+        }
     }
 
-    /// Takes back the body of a try that is over.
-    pub(super) fn give_back(&self, body: UpBody) {
-        if self.kept().holds() {
-            *self.returned() = Some(Box::new(body));
-        }
+    /// Nothing goes up again from now on: the answer has begun, or what goes up can't be kept.
+    pub(crate) fn forget(&self) {
+        *self.kept() = None;
     }
 
     pub(super) fn count(&self, bytes: u64) -> Result<(), BodyError> {
@@ -164,8 +158,6 @@ pub(crate) struct Upload {
     stream: Option<Arc<Stream>>,
     /// Its answer came whole: what was handed on of the body may still leave.
     answered: bool,
-    /// It outlives its answer.
-    outlives: bool,
 }
 
 impl Upload {
@@ -175,7 +167,7 @@ impl Upload {
         stream: Option<&Arc<Stream>>,
     ) -> Self {
         let (pace, connection) = (pace.clone(), connection.clone());
-        Self { pace, connection, stream: stream.cloned(), answered: false, outlives: false }
+        Self { pace, connection, stream: stream.cloned(), answered: false }
     }
 
     /// Why the gateway stopped it, if it did.
@@ -189,18 +181,14 @@ impl Upload {
         self.answered = true;
         let goes_on = !self.pace.live.sent_all.load(Ordering::Relaxed)
             && !self.pace.gone.load(Ordering::Relaxed)
-            && !self.pace.waits.load(Ordering::Relaxed)
+            && self.pace.polled.load(Ordering::Relaxed)
             && open.record().status.is_some_and(|status| status < 400);
         if !goes_on {
             drop(lease);
             drop(self);
             return open.close(Outcome::Passed);
         }
-        self.outlives = true;
-        if let Some(stream) = &self.stream {
-            stream.outlived(true);
-        }
-        let serving = Serving::outlived(&self.connection);
+        let outlived = Outlived::new(&self.connection, self.stream.clone());
         let tasks = self.connection.gate.tasks.clone();
         tasks.spawn(async move {
             let live = self.pace.live.clone();
@@ -210,7 +198,7 @@ impl Upload {
             // Of what was handed on nothing more leaves where it did not go by itself.
             self.answered = self.pace.gone.load(Ordering::Relaxed);
             // Whatever is left of it goes with these.
-            drop((self, lease, serving));
+            drop((self, lease, outlived));
             match ended {
                 // However it ended for the two ends: the answer was whole.
                 Ok(()) => match cut {
@@ -238,7 +226,7 @@ impl Upload {
                 let left = std::future::poll_fn(|cx| stream.poll_left(cx));
                 let left = tokio::time::timeout(LEFT, left).await.is_ok();
                 // A stream of which all has come is not told that its connection has ended.
-                if left || self.connection.is_over() {
+                if left || self.connection.phase.left() {
                     return tokio::time::sleep(LEFT).await;
                 }
             }
@@ -262,7 +250,28 @@ impl Drop for Upload {
             self.pace.over.store(true, Ordering::Relaxed);
             self.pace.waker.wake();
         }
-        if let Some(stream) = self.stream.take().filter(|_| self.outlives) {
+    }
+}
+
+/// A body outlives its answer, and its client's connection and stream wait for it, until this is dropped.
+struct Outlived {
+    #[expect(dead_code, reason = "held for its drop")]
+    serving: Serving,
+    stream: Option<Arc<Stream>>,
+}
+
+impl Outlived {
+    fn new(connection: &Arc<Connection>, stream: Option<Arc<Stream>>) -> Self {
+        if let Some(stream) = &stream {
+            stream.outlived(true);
+        }
+        Self { serving: Serving::outlived(connection), stream }
+    }
+}
+
+impl Drop for Outlived {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
             stream.outlived(false);
         }
     }

@@ -1,6 +1,7 @@
 //! A request body on its way to the origin.
 
 use super::super::inject::{self, Unframed};
+use super::kept::Kept;
 use super::pace::Pace;
 use super::{BodyError, ClientBody, len};
 use crate::policy::Code;
@@ -22,12 +23,8 @@ pub(crate) struct UpBody {
     without: Option<Box<[HeaderName]>>,
     /// It comes in chunks that the client signed, and goes up without them.
     unframed: Option<Box<Unframed>>,
-    /// What goes up is kept in its pace, to go up again.
-    keeps: bool,
     /// What went up before, and goes up again first.
     again: Bytes,
-    /// Another one is under way with the same body.
-    aside: bool,
 }
 
 #[derive(Debug)]
@@ -57,18 +54,14 @@ impl Revocable for UpBody {
 }
 
 impl UpBody {
+    fn of(source: Source, pace: Option<Arc<Pace>>) -> Self {
+        Self { source, pace, without: None, unframed: None, again: Bytes::new() }
+    }
+
     /// No body, or one that was read to judge.
     pub(crate) fn whole(bytes: Bytes, pace: Option<Arc<Pace>>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        let body = Self {
-            source: Source::Whole(bytes),
-            pace,
-            without: None,
-            unframed: None,
-            keeps: false,
-            again: Bytes::new(),
-            aside: false,
-        };
+        let body = Self::of(Source::Whole(bytes), pace);
         if body.is_end_stream() {
             // hyper does not poll a body that is at its end.
             body.finished();
@@ -78,15 +71,7 @@ impl UpBody {
 
     /// The client's body as it comes.
     pub(crate) fn stream(body: ClientBody, pace: Arc<Pace>) -> Self {
-        Self {
-            source: Source::Stream(body),
-            pace: Some(pace),
-            without: None,
-            unframed: None,
-            keeps: false,
-            again: Bytes::new(),
-            aside: false,
-        }
+        Self::of(Source::Stream(body), Some(pace))
     }
 
     /// The client's body, which is not asked for before [`Pace::go`].
@@ -96,45 +81,12 @@ impl UpBody {
 
     /// What was parked. Of several of these the first that is let go has it.
     pub(crate) fn parked(pace: Arc<Pace>) -> Self {
-        Self {
-            source: Source::Parked,
-            pace: Some(pace),
-            without: None,
-            unframed: None,
-            keeps: false,
-            again: Bytes::new(),
-            aside: false,
-        }
-    }
-
-    /// The same, for a try that there may not be; [`UpBody::taken`] for the one that there is.
-    pub(crate) fn aside(self) -> Self {
-        self.set_aside(true)
-    }
-
-    pub(crate) fn taken(self) -> Self {
-        if let Some(pace) = &self.pace {
-            pace.gone.store(false, Ordering::Relaxed);
-        }
-        self.set_aside(false)
-    }
-
-    fn set_aside(mut self, aside: bool) -> Self {
-        self.aside = aside;
-        self
+        Self::of(Source::Parked, Some(pace))
     }
 
     /// The client's body, whose beginning was read.
     pub(crate) fn peeked(peeked: Box<Peeked>, pace: Arc<Pace>) -> Self {
-        Self {
-            source: Source::Peeked(peeked),
-            pace: Some(pace),
-            without: None,
-            unframed: None,
-            keeps: false,
-            again: Bytes::new(),
-            aside: false,
-        }
+        Self::of(Source::Peeked(peeked), Some(pace))
     }
 
     /// The same, with none of these fields among its trailers, in any spelling.
@@ -150,24 +102,29 @@ impl UpBody {
     }
 
     /// The same, which can go up again while it is short and its answer has not begun.
-    pub(crate) fn kept(mut self) -> Self {
-        self.keeps = true;
+    pub(crate) fn kept(self) -> Self {
+        if let Some(pace) = &self.pace {
+            *pace.kept() = Some(Kept::of(pace.sandbox.kept()));
+        }
         self
     }
 
     /// The body of a try that failed, from its beginning, if all of it is there.
     pub(crate) fn again(pace: &Arc<Pace>) -> Option<Self> {
-        let mut body = *pace.returned().take()?;
-        let kept = pace.kept();
-        if let Some(whole) = kept.whole() {
-            body.source = Source::Whole(Some(whole));
-        }
-        body.again = kept.gone()?;
-        drop(kept);
+        let mut body = pace.kept().as_mut()?.take_back()?;
         pace.starved.store(false, Ordering::Relaxed);
         pace.gone.store(false, Ordering::Relaxed);
         body.pace = Some(pace.clone());
         Some(body)
+    }
+
+    /// With what is known to have gone up before: `gone` in pieces, or all as `whole`.
+    pub(super) fn from_beginning(mut self, gone: Bytes, whole: Option<Bytes>) -> Self {
+        self.again = gone;
+        if whole.is_some() {
+            self.source = Source::Whole(whole);
+        }
+        self
     }
 
     /// A piece as it goes up.
@@ -181,8 +138,8 @@ impl UpBody {
             None => BodyError::Cut(Code::BadFraming),
         };
         let piece = piece.ok_or_else(stop)?;
-        if let Some(pace) = self.pace.as_ref().filter(|_| self.keeps) {
-            pace.kept().push(&pace.sandbox, &piece);
+        if let Some(pace) = &self.pace {
+            pace.keep(|kept| kept.push(&piece));
         }
         Ok(Frame::data(piece))
     }
@@ -208,7 +165,7 @@ impl UpBody {
             return Some(counted.and_then(|()| self.shaped(first)));
         }
         if let Some(mut trailers) = peeked.trailers.take() {
-            pace.kept().forget();
+            pace.forget();
             Self::clean(self.without.as_deref(), &mut trailers);
             peeked.rest = None;
             self.source = Source::Whole(None);
@@ -235,9 +192,7 @@ impl UpBody {
                 if !pace.polled.swap(true, Ordering::Relaxed) {
                     pace.count(bytes.len() as u64)?;
                 }
-                if self.keeps {
-                    pace.kept().all(bytes.clone());
-                }
+                pace.keep(|kept| kept.all(bytes));
             }
             self.finished();
             return Poll::Ready(bytes.map(|b| Ok(Frame::data(b))));
@@ -261,7 +216,7 @@ impl UpBody {
                     Poll::Ready(Some(self.shaped(data)))
                 }
                 Err(frame) => {
-                    pace.kept().forget();
+                    pace.forget();
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     Self::clean(self.without.as_deref(), &mut trailers);
                     // Nothing is polled behind trailers.
@@ -349,23 +304,19 @@ impl Body for UpBody {
 impl Drop for UpBody {
     fn drop(&mut self) {
         let Some(pace) = self.pace.take() else { return };
-        if !self.aside && !matches!(self.source, Source::Whole(_)) {
+        if matches!(self.source, Source::Stream(_) | Source::Peeked(_)) {
             pace.gone.store(true, Ordering::Relaxed);
             pace.goes.wake();
         }
-        if !self.keeps || pace.over.load(Ordering::Relaxed) {
+        if pace.over.load(Ordering::Relaxed) {
             return;
         }
-        let body = Self {
-            source: std::mem::replace(&mut self.source, Source::Whole(None)),
-            pace: None,
-            without: self.without.take(),
-            unframed: self.unframed.take(),
-            keeps: true,
-            again: Bytes::new(),
-            aside: false,
-        };
-        pace.give_back(body);
+        if let Some(kept) = &mut *pace.kept() {
+            let source = std::mem::replace(&mut self.source, Source::Whole(None));
+            let mut body = Self::of(source, None);
+            (body.without, body.unframed) = (self.without.take(), self.unframed.take());
+            kept.give_back(body);
+        }
     }
 }
 

@@ -95,7 +95,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, io: ClientIo) {
         }
     })
     .await;
-    connection.ends();
+    // Streams of which all has come may still be read.
+    connection.phase.leaves();
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => unserved(&connection, &error),
