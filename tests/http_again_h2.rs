@@ -6,13 +6,12 @@ mod attack;
 mod common;
 mod http_kit;
 
-use attack::by_hand::{self, Io, asked, goaway, next, reset, say};
+use attack::by_hand::{self, Io, asked, echo, goaway, next, reset, say, whole};
 use attack::frames::{self, data, frame, headers};
 use bytes::Bytes;
 use common::{Gateway, Origin, Setup};
 use http::HeaderMap;
 use http_kit::{client, collect, exchange, request, soon};
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,28 +20,6 @@ const OK: &[(&str, &str)] = &[(":status", "200")];
 const NO_ERROR: [u8; 4] = [0; 4];
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
-
-/// The next request that is whole, and its body.
-fn whole(io: &mut Io) -> Option<(u32, Vec<u8>)> {
-    let mut bodies: HashMap<u32, Vec<u8>> = HashMap::new();
-    loop {
-        let frame = next(io)?;
-        let body = bodies.entry(frame.stream).or_default();
-        if frame.kind == frames::DATA {
-            body.extend(&frame.payload);
-        }
-        if frame.flags & frames::END_STREAM != 0 {
-            return bodies.remove_entry(&frame.stream);
-        }
-    }
-}
-
-/// Answers every request with its body.
-fn echo(io: &mut Io) {
-    while let Some((stream, body)) = whole(io) {
-        say(io, &[headers(stream, OK, false), data(stream, &body, true)].concat());
-    }
-}
 
 fn allowing(port: u16) -> Gateway {
     Setup::allow_all(&["origin.test"], port).start()

@@ -204,15 +204,17 @@ async fn what_a_client_sent_before_it_left_goes_up() {
         let mut client = client(&gateway, port).await;
         let asked = request("POST", port, "/").body(()).unwrap();
         let (response, mut stream) = client.send_request(asked, false).unwrap();
-        stream.send_data(vec![7; 200_000].into(), true).unwrap();
+        // More than a stream's window, the last of it in a piece that the window takes in part.
+        stream.send_data(vec![7; 60_000].into(), false).unwrap();
+        stream.send_data(vec![7; 10_000].into(), true).unwrap();
         assert_eq!(collect(soon(response).await.unwrap().into_body()).await.0, b"early");
         // All of it has come to the gateway.
         tokio::time::sleep(Duration::from_millis(300)).await;
     };
     leaves().await;
     go.send(true).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (200_000, true));
-    assert_eq!(gateway.record(1)["upload"], 200_000);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (70_000, true));
+    assert_eq!(gateway.record(1)["upload"], 70_000);
 
     go.send(false).unwrap();
     leaves().await;
@@ -289,6 +291,30 @@ async fn a_body_that_waited_does_not_wait_on() {
     }
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_eq!(gateway.record(1)["outcome"], "passed");
+}
+
+/// It answers in place of 100, and reads on: the client has nothing to send, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_was_never_asked_for_is_not_waited_for() {
+    let to_h2 = H2Origin::tls(async |asked: http::Request<RecvStream>, respond| {
+        http_kit::reply(respond, 200, b"early");
+        drop(asked.into_body().data().await);
+    });
+    let to_h1 = Origin::tls(&["origin.test"], &["http/1.1"], |mut io| {
+        if !read_head(&mut io).is_empty() {
+            io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly").unwrap();
+            io.flush().unwrap();
+            drop(io.read(&mut [0]));
+        }
+    });
+    for port in [to_h1.port(), to_h2.port()] {
+        let gateway = allowing(port);
+        let mut client = client(&gateway, port).await;
+        let asked = request("POST", port, "/").header("expect", "100-continue").body(()).unwrap();
+        let (response, _stream) = client.send_request(asked, false).unwrap();
+        assert_eq!(collect(soon(response).await.unwrap().into_body()).await.0, b"early");
+        assert_eq!(gateway.record(1)["outcome"], "passed");
+    }
 }
 
 /// An origin that answers with an error wants no more.
@@ -377,15 +403,16 @@ async fn its_connection_is_not_idle() {
         .more("timeout: { first_byte: 5s, idle: 1s }\n")
         .start();
     let mut client = h1_client(&gateway, port, 200);
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(500));
+    // The origin has five seconds for each piece, the connection one when it is idle.
+    for pause in [500, 2500] {
+        std::thread::sleep(Duration::from_millis(pause));
         write!(client, "4\r\nmore\r\n").unwrap();
         client.flush().unwrap();
     }
     write!(client, "0\r\n\r\n").unwrap();
     client.flush().unwrap();
     let body = heard.recv_timeout(PATIENCE).unwrap().unwrap();
-    assert_eq!(body.len(), 4 + 6 * 4);
+    assert_eq!(body, b"one moremore");
     wait_for(PATIENCE, || (!gateway.records_now("default").is_empty()).then_some(()));
-    recorded(&gateway, 28);
+    recorded(&gateway, 12);
 }

@@ -2,15 +2,18 @@
 //! what comes of it, and nobody waits long for what comes to nothing.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod attack;
 mod common;
 mod http_kit;
 
+use attack::by_hand::{echo, say};
+use attack::frames;
 use bytes::Bytes;
 use common::{Gateway, Origin, Setup, read_request};
 use h2::client::SendRequest;
 use http::Request;
 use http_kit::{H2Origin, client, exchange, request, soon};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 fn allowing(port: u16) -> Gateway {
@@ -37,17 +40,6 @@ async fn post(mut client: SendRequest<Bytes>, port: u16) {
     let asked = request("POST", port, "/").body(()).unwrap();
     let (head, body, _) = exchange(&mut client, asked, b"body").await;
     assert_eq!((head.status().as_u16(), &body[..]), (200, &b"body"[..]));
-}
-
-/// An origin that takes five requests a connection at once, and says so after a while.
-fn taking_five(hesitates: Duration) -> H2Origin {
-    let mut few = h2::server::Builder::new();
-    few.max_concurrent_streams(5);
-    H2Origin::hesitating(hesitates, &few, async |asked: Request<_>, respond| {
-        let (body, _) = http_kit::collect(asked.into_body()).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        http_kit::reply(respond, 200, &body);
-    })
 }
 
 fn slow() -> H2Origin {
@@ -115,7 +107,13 @@ async fn an_origin_that_is_not_there_is_nobodys_to_wait_for() {
 /// It says so in its SETTINGS, a round trip after its handshake: nobody is refused for having come before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_that_takes_few_streams_is_not_sent_more() {
-    let origin = taking_five(Duration::ZERO);
+    let mut few = h2::server::Builder::new();
+    few.max_concurrent_streams(5);
+    let origin = H2Origin::built(&few, async |asked: Request<_>, respond| {
+        let (body, _) = http_kit::collect(asked.into_body()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        http_kit::reply(respond, 200, &body);
+    });
     let port = origin.port();
     let gateway = allowing(port);
     let client = client(&gateway, port).await;
@@ -128,9 +126,34 @@ async fn an_origin_that_takes_few_streams_is_not_sent_more() {
 
 /// Requests that come while an origin has not yet said how many it takes: they wait for that, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_says_late_how_many_it_takes_is_not_sent_more() {
-    let late = Duration::from_millis(500);
-    let origin = taking_five(late);
+async fn nothing_but_the_first_goes_up_before_the_origin_has_said_how_many_it_takes() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let origin = Origin::tls(&["origin.test"], &["h2"], move |mut io| {
+        if io.read_exact(&mut [0; frames::PREFACE.len()]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        // SETTINGS_MAX_CONCURRENT_STREAMS: 5 (RFC 9113 §6.5.2).
+        say(&mut io, &frames::frame(frames::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 5]));
+        let (mut early, mut answers) = (0, Vec::new());
+        while let Some(frame) = frames::read(&mut io) {
+            match frame.kind {
+                frames::HEADERS => early += 1,
+                frames::DATA if frame.flags & frames::END_STREAM != 0 => {
+                    answers.extend(frames::headers(frame.stream, &[(":status", "200")], false));
+                    answers.extend(frames::data(frame.stream, &frame.payload, true));
+                }
+                frames::SETTINGS if frame.flags & frames::ACK != 0 => break,
+                frames::SETTINGS => {
+                    say(&mut io, &frames::frame(frames::SETTINGS, frames::ACK, 0, &[]))
+                }
+                _ => {}
+            }
+        }
+        tell.send(early).unwrap();
+        say(&mut io, &answers);
+        echo(&mut io);
+    });
     let port = origin.port();
     let gateway = allowing(port);
     let client = client(&gateway, port).await;
@@ -139,11 +162,13 @@ async fn an_origin_that_says_late_how_many_it_takes_is_not_sent_more() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // The connection is there, its SETTINGS are not.
-    tokio::time::sleep(late / 2).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
     all.extend((0..20).map(|_| tokio::spawn(post(client.clone(), port))));
     for one in all {
         soon(one).await.unwrap();
     }
+    let early: Vec<usize> = told.try_iter().collect();
+    assert!(!early.is_empty() && early.iter().all(|early| *early <= 1), "{early:?}");
 }
 
 /// One of the ends behind a name takes a connection and says nothing: who waits for it goes elsewhere.

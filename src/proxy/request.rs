@@ -316,7 +316,7 @@ impl Exchange {
         let known = plan.and_then(Plan::needles);
         let mut up = Up {
             interim: hears.then(|| awaited.ear(&pace, known)),
-            upload: Upload::of(&pace, connection, self.stream.as_ref()),
+            upload: Upload::of(&pace, connection),
             pace,
             waiting: self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN))),
         };

@@ -1,7 +1,8 @@
 //! An HTTP/2 origin that says each frame by hand.
 
-use super::frames::{self, Frame, frame};
+use super::frames::{self, Frame, data, frame, headers};
 use crate::common::Origin;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,4 +59,29 @@ pub fn reset(stream: u32, reason: [u8; 4]) -> Vec<u8> {
 /// GOAWAY: `last` is the last stream that anything was done with.
 pub fn goaway(last: u32, reason: [u8; 4]) -> Vec<u8> {
     frame(frames::GOAWAY, 0, 0, &[last.to_be_bytes(), reason].concat())
+}
+
+/// The next request that is whole, and its body.
+pub fn whole(io: &mut Io) -> Option<(u32, Vec<u8>)> {
+    let mut bodies: HashMap<u32, Vec<u8>> = HashMap::new();
+    loop {
+        let frame = next(io)?;
+        let body = bodies.entry(frame.stream).or_default();
+        if frame.kind == frames::DATA {
+            body.extend(&frame.payload);
+        }
+        if frame.flags & frames::END_STREAM != 0 {
+            return bodies.remove_entry(&frame.stream);
+        }
+    }
+}
+
+/// Answers every request with its body.
+pub fn echo(io: &mut Io) {
+    while let Some((stream, body)) = whole(io) {
+        say(
+            io,
+            &[headers(stream, &[(":status", "200")], false), data(stream, &body, true)].concat(),
+        );
+    }
 }

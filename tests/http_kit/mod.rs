@@ -11,7 +11,6 @@ use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,23 +18,6 @@ use tokio::net::TcpStream;
 pub(crate) struct H2Origin {
     pub(crate) at: SocketAddr,
     connections: Arc<AtomicUsize>,
-}
-
-/// How an origin treats each connection.
-#[derive(Clone)]
-struct How {
-    settings: h2::server::Builder,
-    /// Sends GOAWAY with this one.
-    streams: usize,
-    /// For how long it says nothing after the handshake of TLS.
-    hesitates: Duration,
-}
-
-impl Default for How {
-    fn default() -> Self {
-        let settings = h2::server::Builder::new();
-        Self { settings, streams: usize::MAX, hesitates: Duration::ZERO }
-    }
 }
 
 impl H2Origin {
@@ -54,21 +36,8 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        Self::hesitating(Duration::ZERO, settings, serve)
-    }
-
-    /// The same, saying nothing for so long after each TLS handshake.
-    pub(crate) fn hesitating<F, R>(
-        hesitates: Duration,
-        settings: &h2::server::Builder,
-        serve: F,
-    ) -> Self
-    where
-        F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
-        R: Future<Output = ()> + 'static,
-    {
         let tls = Some(server_config(&["origin.test"], &["h2"]));
-        Self::new(tls, How { hesitates, settings: settings.clone(), ..How::default() }, serve)
+        Self::new(tls, (settings.clone(), usize::MAX), serve)
     }
 
     /// Over plain TCP, with prior knowledge.
@@ -77,7 +46,7 @@ impl H2Origin {
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
     {
-        Self::new(None, How::default(), serve)
+        Self::new(None, (h2::server::Builder::new(), usize::MAX), serve)
     }
 
     /// Over TLS, sending GOAWAY on each connection with its `streams`-th stream.
@@ -87,10 +56,14 @@ impl H2Origin {
         R: Future<Output = ()> + 'static,
     {
         let tls = Some(server_config(&["origin.test"], &["h2"]));
-        Self::new(tls, How { streams, ..How::default() }, serve)
+        Self::new(tls, (h2::server::Builder::new(), streams), serve)
     }
 
-    fn new<F, R>(tls: Option<Arc<rustls::ServerConfig>>, how: How, serve: F) -> Self
+    fn new<F, R>(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        how: (h2::server::Builder, usize),
+        serve: F,
+    ) -> Self
     where
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = ()> + 'static,
@@ -135,19 +108,18 @@ impl H2Origin {
     }
 }
 
-async fn streams<I, F, R>(io: I, how: How, serve: F)
+async fn streams<I, F, R>(io: I, (settings, limit): (h2::server::Builder, usize), serve: F)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
     F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Clone + 'static,
     R: Future<Output = ()> + 'static,
 {
-    tokio::time::sleep(how.hesitates).await;
-    let Ok(mut connection) = how.settings.handshake(io).await else { return };
+    let Ok(mut connection) = settings.handshake(io).await else { return };
     let mut count = 0;
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::task::spawn_local(serve(request, respond));
         count += 1;
-        if count == how.streams {
+        if count == limit {
             connection.graceful_shutdown();
         }
     }

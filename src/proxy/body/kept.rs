@@ -63,7 +63,7 @@ impl Kept {
     /// The body from its beginning, for another try.
     pub(super) fn take_back(&mut self) -> Option<UpBody> {
         let gone = Bytes::copy_from_slice(&self.gone);
-        Some(self.left.take()?.from_beginning(gone, self.whole.clone()))
+        Some(self.left.take()?.with_beginning(gone, self.whole.clone()))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::super::carry::unless_cut;
 use super::super::gate::{Connection, Serving};
-use super::super::http2::Stream;
 use super::super::live::Live;
 use super::super::open::OpenRecord;
 use super::super::sandbox::Sandbox;
@@ -37,7 +36,7 @@ pub(crate) struct Pace {
     pub(super) parked: Mutex<Option<Box<ClientBody>>>,
     /// What of the body can go up again.
     kept: Mutex<Option<Kept>>,
-    /// A body that was begun is let go: nothing more of it goes up.
+    /// The body was let go: nothing more of it goes up.
     pub(super) gone: AtomicBool,
     pub(super) goes: AtomicWaker,
     /// Its record is closed: nothing more goes up.
@@ -154,20 +153,11 @@ impl Pace {
 pub(crate) struct Upload {
     pace: Arc<Pace>,
     connection: Arc<Connection>,
-    /// The stream of an HTTP/2 client.
-    stream: Option<Arc<Stream>>,
-    /// Its answer came whole: what was handed on of the body may still leave.
-    answered: bool,
 }
 
 impl Upload {
-    pub(crate) fn of(
-        pace: &Arc<Pace>,
-        connection: &Arc<Connection>,
-        stream: Option<&Arc<Stream>>,
-    ) -> Self {
-        let (pace, connection) = (pace.clone(), connection.clone());
-        Self { pace, connection, stream: stream.cloned(), answered: false }
+    pub(crate) fn of(pace: &Arc<Pace>, connection: &Arc<Connection>) -> Self {
+        Self { pace: pace.clone(), connection: connection.clone() }
     }
 
     /// Why the gateway stopped it, if it did.
@@ -177,28 +167,23 @@ impl Upload {
 
     /// Ends it with its answer, which came whole. An origin may answer before it has all and read on:
     /// where it does, and its answer is no error, the record stays open until the rest has gone up.
-    pub(crate) fn answered(mut self, mut open: OpenRecord, lease: Option<Lease>) {
-        self.answered = true;
-        let goes_on = !self.pace.live.sent_all.load(Ordering::Relaxed)
+    pub(crate) fn answered(self, mut open: OpenRecord, lease: Option<Lease>) {
+        let goes_on = self.pace.polled.load(Ordering::Relaxed)
             && !self.pace.gone.load(Ordering::Relaxed)
-            && self.pace.polled.load(Ordering::Relaxed)
             && open.record().status.is_some_and(|status| status < 400);
         if !goes_on {
-            drop(lease);
-            drop(self);
+            drop((self, lease));
             return open.close(Outcome::Passed);
         }
-        let outlived = Outlived::new(&self.connection, self.stream.clone());
+        let serving = Serving::outlived(&self.connection);
         let tasks = self.connection.gate.tasks.clone();
         tasks.spawn(async move {
             let live = self.pace.live.clone();
             let gone = open.journalled(&live, unless_cut(&live, self.gone()));
             let ended = Box::pin(gone).await;
             let cut = self.pace.stopped();
-            // Of what was handed on nothing more leaves where it did not go by itself.
-            self.answered = self.pace.gone.load(Ordering::Relaxed);
             // Whatever is left of it goes with these.
-            drop((self, lease, outlived));
+            drop((self, lease, serving));
             match ended {
                 // However it ended for the two ends: the answer was whole.
                 Ok(()) => match cut {
@@ -209,9 +194,7 @@ impl Upload {
             }
         });
     }
-}
 
-impl Upload {
     /// All has gone up that will: all there is, or what the origin takes, or what came of a client that
     /// left goes up within [`LEFT`].
     async fn gone(&self) {
@@ -220,16 +203,11 @@ impl Upload {
             if self.pace.gone.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
         });
         let left = async {
-            // Of HTTP/1 hyper tells in the body.
-            let Some(stream) = &self.stream else { return std::future::pending().await };
-            loop {
-                let left = std::future::poll_fn(|cx| stream.poll_left(cx));
-                let left = tokio::time::timeout(LEFT, left).await.is_ok();
-                // A stream of which all has come is not told that its connection has ended.
-                if left || self.connection.phase.left() {
-                    return tokio::time::sleep(LEFT).await;
-                }
+            // A body of which all has come does not hear that its connection has ended.
+            while !self.connection.phase.left() {
+                tokio::time::sleep(LEFT).await;
             }
+            tokio::time::sleep(LEFT).await;
         };
         tokio::select! {
             () = gone => {}
@@ -246,33 +224,7 @@ impl fmt::Debug for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.answered || !self.pace.live.sent_all.load(Ordering::Relaxed) {
-            self.pace.over.store(true, Ordering::Relaxed);
-            self.pace.waker.wake();
-        }
-    }
-}
-
-/// A body outlives its answer, and its client's connection and stream wait for it, until this is dropped.
-struct Outlived {
-    #[expect(dead_code, reason = "held for its drop")]
-    serving: Serving,
-    stream: Option<Arc<Stream>>,
-}
-
-impl Outlived {
-    fn new(connection: &Arc<Connection>, stream: Option<Arc<Stream>>) -> Self {
-        if let Some(stream) = &stream {
-            stream.outlived(true);
-        }
-        Self { serving: Serving::outlived(connection), stream }
-    }
-}
-
-impl Drop for Outlived {
-    fn drop(&mut self) {
-        if let Some(stream) = &self.stream {
-            stream.outlived(false);
-        }
+        self.pace.over.store(true, Ordering::Relaxed);
+        self.pace.waker.wake();
     }
 }

@@ -55,6 +55,9 @@ impl Revocable for UpBody {
 
 impl UpBody {
     fn of(source: Source, pace: Option<Arc<Pace>>) -> Self {
+        if let Some(pace) = &pace {
+            pace.gone.store(false, Ordering::Relaxed);
+        }
         Self { source, pace, without: None, unframed: None, again: Bytes::new() }
     }
 
@@ -119,7 +122,7 @@ impl UpBody {
     }
 
     /// With what is known to have gone up before: `gone` in pieces, or all as `whole`.
-    pub(super) fn from_beginning(mut self, gone: Bytes, whole: Option<Bytes>) -> Self {
+    pub(super) fn with_beginning(mut self, gone: Bytes, whole: Option<Bytes>) -> Self {
         self.again = gone;
         if whole.is_some() {
             self.source = Source::Whole(whole);
@@ -304,7 +307,8 @@ impl Body for UpBody {
 impl Drop for UpBody {
     fn drop(&mut self) {
         let Some(pace) = self.pace.take() else { return };
-        if matches!(self.source, Source::Stream(_) | Source::Peeked(_)) {
+        // Of what waits there may be another.
+        if !matches!(self.source, Source::Parked) {
             pace.gone.store(true, Ordering::Relaxed);
             pace.goes.wake();
         }

@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,11 +36,6 @@ pub(crate) struct Stream {
     /// The `:protocol` of an extended CONNECT.
     protocol: Option<h2::ext::Protocol>,
     rest: Mutex<Rest>,
-    /// The body outlives its answer: the origin reads on.
-    outlived: AtomicBool,
-    /// The client left meanwhile.
-    left: AtomicBool,
-    leaving: AtomicWaker,
     /// Woken when the rest of the body is let go.
     waker: AtomicWaker,
 }
@@ -81,9 +76,6 @@ pub(super) fn serve(
         taker: Mutex::default(),
         protocol: head.extensions.remove(),
         rest: Mutex::new(Rest::Nothing),
-        outlived: AtomicBool::new(false),
-        left: AtomicBool::new(false),
-        leaving: AtomicWaker::new(),
         waker: AtomicWaker::new(),
     });
     let (connects, heads) = (head.method == Method::CONNECT, head.method == Method::HEAD);
@@ -100,15 +92,12 @@ pub(super) fn serve(
         if let Some(body) = body
             && let Err(stopped) = pipe(body, &mut send, Reason::INTERNAL_ERROR).await
         {
-            stream.leaves();
             return tracing::debug!(?stopped, "an answer broke off");
         }
         // There are clients (curl 7.88) that stop sending for an error, and at any other early answer
         // wait for the reset.
         if status.is_client_error() || status.is_server_error() {
             stream.linger(send).await;
-        } else {
-            poll_fn(|cx| stream.poll_gone(&mut send, cx)).await;
         }
     })
 }
@@ -202,36 +191,6 @@ impl Stream {
         // Whichever ends it.
         let _ = tokio::time::timeout(LINGER_UPLOAD, ended).await;
         drop((send, std::mem::replace(&mut *self.rest(), Rest::Nothing)));
-    }
-
-    /// Says whether the body is to go on behind its answer.
-    pub(crate) fn outlived(&self, outlived: bool) {
-        self.outlived.store(outlived, Ordering::Relaxed);
-        self.waker.wake();
-    }
-
-    /// Ready when nothing of the body goes up any more, or the client has left.
-    fn poll_gone(&self, send: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
-        if !self.outlived.load(Ordering::Relaxed) {
-            return Poll::Ready(());
-        }
-        // However it left.
-        let _ = ready!(send.poll_reset(cx));
-        self.leaves();
-        Poll::Ready(())
-    }
-
-    /// The client takes no more.
-    fn leaves(&self) {
-        self.left.store(true, Ordering::Relaxed);
-        self.leaving.wake();
-    }
-
-    /// Ready when the client has left whose body outlives its answer.
-    pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.leaving.register(cx.waker());
-        if self.left.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The length of the next piece of the body that nobody wants; `None` at its end, or that of its

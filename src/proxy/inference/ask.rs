@@ -198,7 +198,7 @@ impl On<'_> {
         let first_byte = self.timeouts.first_byte;
         // One for all tries: what goes up again counts once.
         let pace = Pace::new(live.clone(), connection.sandbox.clone(), false, first_byte);
-        let upload = Upload::of(&pace, connection, None);
+        let upload = Upload::of(&pace, connection);
         let heard = pace.clone();
         let interim = OnInterim::new(move |_, _| heard.hear());
         let mut before = Vec::new();
