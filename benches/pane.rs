@@ -7,10 +7,10 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 #[allow(dead_code, unreachable_pub, reason = "the tests use the rest of it")]
-#[path = "../tests/tui_kit/gateway.rs"]
+#[path = "../tests/tui/tui_kit/gateway.rs"]
 mod gateway;
 #[allow(dead_code, unreachable_pub, reason = "the tests use the rest of it")]
-#[path = "../tests/tui_kit/samples.rs"]
+#[path = "../tests/tui/tui_kit/samples.rs"]
 mod samples;
 
 use gateway::{Fake, Served};

@@ -2,6 +2,7 @@
 //! file, because the allocator counts for the whole program (each thread by itself).
 #![expect(unsafe_code, reason = "an allocator is an unsafe trait")]
 
+#[path = "kit/policy/mod.rs"]
 mod policy_common;
 use policy_common::{ask, policy, seen};
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
-#[path = "../../tests/common/dns.rs"]
+#[path = "../../tests/kit/common/dns.rs"]
 mod dns;
 mod parent;
 use dns::DnsServer;

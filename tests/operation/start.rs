@@ -1,0 +1,192 @@
+//! The start: what it says, what it needs, and how it says what is wrong. Exit 2 for what it was
+//! given, never a half-started gateway.
+
+use crate::approval_kit::Control;
+use crate::common::{self, Origin, Setup};
+use crate::operation_kit::{self, full, once};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs a gateway that can't start, and gives what it said on stderr.
+fn fails(dir: &Path, args: &[&str]) -> String {
+    let Output { status, stderr, stdout } = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .arg("gateway")
+        .args(args)
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(stdout.is_empty(), "no banner of a gateway that does not run");
+    stderr
+}
+
+#[test]
+fn a_state_directory_has_one_gateway_and_is_free_once_that_ends() {
+    let mut gateway = Setup::allow_all(&["origin.test"], 80).start();
+    let text = fails(gateway.dir.path(), &["--config", "config.yaml"]);
+    let state = gateway.state();
+    assert!(text.contains(&format!("pid {}", gateway.pid())), "{text}");
+    assert!(text.contains(state.to_str().unwrap()) && text.contains("--state-dir"), "{text}");
+    // One that was killed holds nothing.
+    gateway.restart(&[]);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.restart(&[]);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_the_reason() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let text = fails(dir.path(), &["--state-dir", "state", "--listen", &at]);
+    assert!(text.contains(&at) && text.contains("in use"), "{text}");
+    let text =
+        fails(dir.path(), &["--state-dir", "state", "--listen", "127.0.0.1:0", "--metrics", &at]);
+    assert!(text.contains("metrics") && text.contains(&at) && text.contains("in use"), "{text}");
+}
+
+#[test]
+fn a_config_or_policy_that_can_not_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = fails(dir.path(), &["--config", "missing.yaml"]);
+    assert!(text.contains("missing.yaml") && text.contains("No such file"), "{text}");
+    let here = ["--state-dir", "state", "--listen", "127.0.0.1:0"];
+    let with = |more: &[&'static str]| [&here[..], more].concat();
+    let text = fails(dir.path(), &with(&["--policy", "none.yaml"]));
+    assert!(text.contains("none.yaml") && text.contains("No such file"), "{text}");
+    fs::write(
+        dir.path().join("bad.yaml"),
+        "version: 1\nnetwork_policies:\n  a: { endpints: [] }\n",
+    )
+    .unwrap();
+    let text = fails(dir.path(), &with(&["--policy", "bad.yaml"]));
+    assert!(text.contains("bad.yaml:3:") && text.contains("endpints"), "{text}");
+    let text = fails(dir.path(), &with(&["--preset", "pipy"]));
+    assert!(text.contains("pipy"), "{text}");
+    fs::create_dir(dir.path().join("dir.yaml")).unwrap();
+    let text = fails(dir.path(), &with(&["--policy", "dir.yaml"]));
+    assert!(text.contains("dir.yaml"), "{text}");
+    fs::write(dir.path().join("config.yaml"), "version: 1\nlisten: nowhere\n").unwrap();
+    let text = fails(dir.path(), &["--config", "config.yaml"]);
+    assert!(text.contains("config.yaml:2:"), "{text}");
+}
+
+#[test]
+fn the_banner_says_what_was_read_where_it_listens_and_what_to_paste() {
+    let dir = Setup::allow_all(&["origin.test"], 80)
+        .sandbox("    presets: [pypi]\n")
+        .more("metrics: { address: \"127.0.0.1:0\" }\n")
+        .write();
+    let out = dir.path().join("banner");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["gateway", "--config", "config.yaml"])
+        .current_dir(dir.path())
+        .env("HTTPS_PROXY", "http://proxy.corp:3128")
+        .stdout(fs::File::create(&out).unwrap())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let banner = common::wait_for(common::PATIENCE, || {
+        let text = fs::read_to_string(&out).unwrap();
+        text.contains("is not used").then_some(text)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let state = dir.path().join("state");
+    for part in [
+        "config: config.yaml",
+        "127.0.0.1:",
+        "sandbox default, tier restricted, presets pypi, 1 policy file(s)",
+        "/metrics and /healthz",
+        state.join("ca-bundle.pem").to_str().unwrap(),
+        state.join("traffic").to_str().unwrap(),
+        "eval \"$(portcullis env --config config.yaml)\"",
+        "same uid",
+        "HTTPS_PROXY",
+    ] {
+        assert!(banner.contains(part), "no {part:?} in:\n{banner}");
+    }
+    assert!(!banner.contains("127.0.0.1:0\n") && !banner.contains(":0 "), "{banner}");
+}
+
+#[test]
+fn flags_have_variables_and_flags_win() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let text = |host: &str| format!("version: 1\nnetwork_policies:\n{}", full("a", host, port));
+    let setup = Setup::allow_all(&["nowhere.test"], 1)
+        .file("env.yaml", &text("origin.test"))
+        .file("flag.yaml", &text("other.test"));
+    let env: Vec<(String, String)> = [
+        ("PORTCULLIS_CONFIG", "config.yaml"),
+        ("PORTCULLIS_POLICY", "env.yaml"),
+        ("PORTCULLIS_METRICS", "127.0.0.1:0"),
+        ("PORTCULLIS_LOG_FORMAT", "json"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let gateway = common::Gateway::spawn(setup.write(), &[], &env);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 200);
+    assert_eq!(operation_kit::scrape(&gateway, "/healthz").0, 200);
+    for line in gateway.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+    let gateway = common::Gateway::spawn(
+        setup.write(),
+        &["--policy", "flag.yaml", "--log-format", "text"],
+        &env,
+    );
+    assert_eq!(once(&gateway, "other.test", port, "/").0, 200);
+    assert_eq!(once(&gateway, "origin.test", port, "/").0, 403);
+    assert!(!gateway.log().starts_with('{'), "{}", gateway.log());
+}
+
+#[test]
+fn logs_say_more_when_asked_and_the_variable_decides() {
+    let setup = Setup::allow_all(&["origin.test"], 80);
+    let log = |args: &[&str], filter: Option<&str>| {
+        let env: Vec<_> =
+            filter.map(|f| ("RUST_LOG".to_owned(), f.to_owned())).into_iter().collect();
+        let args = [&["--config", "config.yaml"], args].concat();
+        let mut gateway = common::Gateway::spawn(setup.write(), &args, &env);
+        assert_eq!(once(&gateway, "nowhere.test", 80, "/").0, 403);
+        gateway.signal("TERM");
+        gateway.wait();
+        gateway.log()
+    };
+    let usual = log(&[], None);
+    assert!(usual.contains("INFO") && !usual.contains("DEBUG"), "{usual}");
+    assert!(!usual.contains('\u{1b}'), "no colours in a file");
+    let more = log(&["-vv"], None);
+    assert!(more.contains("DEBUG") || more.contains("TRACE"), "{more}");
+    assert_eq!(log(&["-vv"], Some("off")), "");
+}
+
+#[test]
+fn what_the_set_up_does_not_keep_apart_or_see_is_said_in_the_status() {
+    let parent = "  proxy: { url: \"http://127.0.0.1:9\", resolve: proxy }\n";
+    for (upstream, count) in [("", 1), (parent, 2)] {
+        let gateway = Setup::allow_all(&["origin.test"], 80).upstream(upstream).start();
+        let status = Control::of(&gateway).get("/v1/status");
+        let notes = status["notes"].as_array().unwrap();
+        let notes: Vec<&str> = notes.iter().map(|note| note.as_str().unwrap()).collect();
+        assert_eq!(notes.len(), count, "{notes:?}");
+        assert!(notes[0].contains("the same uid"), "{notes:?}");
+        assert!(notes[1..].iter().all(|note| note.contains("sees address literals alone")));
+        let printed = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .arg("status")
+            .env("PORTCULLIS_SOCKET", gateway.state().join("control.sock"))
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        for note in notes {
+            assert!(printed.lines().any(|line| line == format!("note: {note}")), "{printed}");
+        }
+    }
+}
