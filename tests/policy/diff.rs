@@ -6,7 +6,7 @@ use portcullis::policy::diff::{Aspect, Change, Diff, Row, diff};
 use portcullis::policy::{Body, Client, GraphqlKind, Layer, Policy};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 fn compared(old: &str, new: &str) -> Diff {
     diff(&[layer(old)], &[layer(new)]).unwrap()
@@ -423,40 +423,55 @@ impl Request {
     }
 }
 
-#[test]
-fn whatever_only_the_new_policy_lets_through_is_a_gain() {
-    let mut runner = TestRunner::new_with_rng(
-        Config::default(),
-        proptest::test_runner::TestRng::deterministic_rng(
-            proptest::test_runner::RngAlgorithm::ChaCha,
-        ),
-    );
-    let (mut judged, mut wider, mut narrower, mut doubtful) = (0, 0, 0, 0);
-    while judged < 100_000 {
-        let (old, new) = policies().new_tree(&mut runner).unwrap().current();
+/// What half of the test saw.
+#[derive(Default)]
+struct Told {
+    wider: usize,
+    narrower: usize,
+    doubtful: usize,
+}
+
+/// Fifty pairs of policies, each before 1,000 requests.
+fn fifty_pairs(seed: u8) -> Told {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let (policies, request) = (policies(), request());
+    let mut told = Told::default();
+    for _ in 0..50 {
+        let (old, new) = policies.new_tree(&mut runner).unwrap().current();
         let (old_layers, new_layers) = (layers(&old), layers(&new));
         let found = diff(&old_layers, &new_layers).unwrap();
         let same = diff(&new_layers, &new_layers).unwrap();
         assert!(same.rows.is_empty(), "{new:?}");
-        doubtful += usize::from(found.rows.iter().any(|row| row.change == Change::MayGain));
+        told.doubtful += usize::from(found.rows.iter().any(|row| row.change == Change::MayGain));
         let (policy_old, policy_new) =
             (Policy::compile(&old_layers, 0).unwrap(), Policy::compile(&new_layers, 0).unwrap());
-        for _ in 0..500 {
-            let request = request().new_tree(&mut runner).unwrap().current();
-            judged += 1;
+        for _ in 0..1000 {
+            let request = request.new_tree(&mut runner).unwrap().current();
             let (before, after) = (request.passes(&policy_old), request.passes(&policy_new));
             if after && !before {
-                wider += 1;
+                told.wider += 1;
                 assert!(found.gains(), "{request:?}\nold {old:#?}\nnew {new:#?}");
             }
             if before && !after {
-                narrower += 1;
+                told.narrower += 1;
                 let lost = found.rows.iter().any(|row| row.change == Change::Lost);
                 assert!(lost || found.gains(), "{request:?}\nold {old:#?}\nnew {new:#?}");
             }
         }
     }
+    told
+}
+
+#[test]
+fn whatever_only_the_new_policy_lets_through_is_a_gain() {
+    let halves = std::thread::scope(|scope| {
+        [1, 2].map(|seed| scope.spawn(move || fifty_pairs(seed))).map(|half| half.join().unwrap())
+    });
+    let sum = |of: fn(&Told) -> usize| halves.iter().map(of).sum::<usize>();
     // The test tells something: requests did differ, and doubt is the exception.
+    let (wider, narrower) = (sum(|told| told.wider), sum(|told| told.narrower));
     assert!(wider > 2_000 && narrower > 2_000, "{wider} {narrower}");
-    assert!(doubtful < 60, "{doubtful} of 200 pairs were not decided");
+    let doubtful = sum(|told| told.doubtful);
+    assert!(doubtful < 30, "{doubtful} of 100 pairs were not decided");
 }
