@@ -57,7 +57,7 @@ pub(super) struct SuggestArgs {
     #[arg(long, value_name = "DURATION", env = "PORTCULLIS_SINCE")]
     since: Option<String>,
     /// Only records to these hosts, as in a policy: api.github.com or "*.github.com".
-    #[arg(long, value_name = "GLOB", env = "PORTCULLIS_HOST")]
+    #[arg(long, value_name = "GLOB", env = "PORTCULLIS_ONLY_HOST")]
     host: Option<String>,
     /// Lines that can't be read do not make the exit status 2.
     #[arg(long, env = "PORTCULLIS_SKIP_BAD")]

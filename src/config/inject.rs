@@ -5,14 +5,11 @@ use super::raw::{RawConfig, RawInject, RawSandbox, RawSpot};
 use super::settle::Reading;
 use super::source::At;
 use crate::addr::{Host, Name, Port, Shown};
-use crate::policy::pattern::PathPattern;
+use crate::policy::pattern::{PathPattern, RESERVED};
 use crate::proxy::inject::{self, Binding, Spot, Within};
 use crate::secret::Placeholders;
 use http::{HeaderName, Method};
 use std::sync::Arc;
-
-/// Names that the gateway answers itself: nothing ever goes there.
-const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
 
 /// Headers that are the connection's, the framing's or the routing's, and so nobody's to set.
 const NOT_SET: [&str; 15] = [

@@ -7,9 +7,10 @@ use super::body::{ClientBody, Peeked};
 use super::gate::Connection;
 use super::headers::Framing;
 use super::judged::JudgedBody;
-use super::live::{Answered, End};
+use super::live::End;
 use super::open::OpenRecord;
 use super::refuse::{Came, Refusal};
+use super::subject::Answered;
 use crate::approval::{Asked, Asking, Hold, Kind, Preview, Release};
 use crate::policy::{
     Code, Fingerprint, OwnedAsk, OwnedBody, OwnedIntent, Permit, Question, Rules, Scheme, Scope,

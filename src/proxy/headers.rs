@@ -74,6 +74,9 @@ impl Marks {
     const OWN: u32 = 1 << 11;
     /// A cookie.
     const COOKIE: u32 = 1 << 12;
+    /// What else is between a client and its proxy (`Proxy-Authentication-Info`), or takes a server's own
+    /// proxy for it (`Proxy`, which CGI makes `HTTP_PROXY`).
+    const PROXY: u32 = 1 << 13;
 
     fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |marks, name| marks | Self::name(name.as_str())))
@@ -87,7 +90,7 @@ impl Marks {
     /// gateway's own.
     #[cold]
     fn name_dashed(name: &str) -> u32 {
-        Self::name(&name.replace('_', "-")) & (Self::DISGUISE | Self::OWN)
+        Self::name(&name.replace('_', "-")) & (Self::DISGUISE | Self::OWN | Self::PROXY)
     }
 
     fn name(name: &str) -> u32 {
@@ -106,10 +109,16 @@ impl Marks {
             "x-http-method-override"
             | "x-http-method"
             | "x-method-override"
+            | "x-http-verb"
             | "x-original-method"
+            | "x-forwarded-method"
             | "x-original-url"
+            | "x-original-uri"
+            | "x-forwarded-uri"
             | "x-rewrite-url" => Self::DISGUISE,
             _ if name.starts_with(OWN_PREFIX) => Self::OWN,
+            "proxy" => Self::PROXY,
+            _ if name.starts_with("proxy-") => Self::PROXY,
             // To CGI and its heirs the two are one.
             _ if name.contains('_') => Self::name_dashed(name),
             _ => 0,
@@ -125,6 +134,9 @@ impl Marks {
             if self.has(1 << place) {
                 headers.remove(name);
             }
+        }
+        if self.has(Self::PROXY) {
+            clean_marked(headers, Self::PROXY);
         }
         if self.has(Self::TE) {
             headers.remove(header::TE);
@@ -289,6 +301,12 @@ pub(crate) fn bounded<B>(request: &http::Request<B>) -> Result<(), Refusal> {
         uri.authority().map_or(0, |authority| authority.as_str().len()),
         request.method().as_str().len(),
     ];
+    let padded = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
+    if let Some((name, _)) = request.headers().iter().find(|(_, value)| padded(value)) {
+        // RFC 9113 §8.2.1: malformed, and not to be passed on.
+        let detail = format!("the value of {name} begins or ends with white space");
+        return Err(Refusal::unjudged(Code::BadFraming, detail));
+    }
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
     let list: usize = pseudo.into_iter().chain(fields).map(|n| n + 32).sum();
     if list > HEADER_LIST {
@@ -304,7 +322,7 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
         trailers.remove(name);
     }
-    clean_marked(trailers, Marks::DISGUISE | Marks::OWN);
+    clean_marked(trailers, Marks::DISGUISE | Marks::OWN | Marks::PROXY);
 }
 
 /// Removes what has one of `marks`.
@@ -322,11 +340,11 @@ fn remove_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
+        .map(HeaderValue::as_bytes)
         // The usual two name no field, or one that is removed as hop-by-hop.
-        .filter(|value| !["keep-alive", "close"].contains(value))
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|value| ![&b"keep-alive"[..], b"close"].contains(value))
+        .flat_map(|value| value.split(|b| *b == b','))
+        .filter_map(|name| HeaderName::try_from(name.trim_ascii()).ok())
         .filter(|name| !STAYS.contains(name))
         .collect();
     for name in named {
@@ -372,6 +390,13 @@ mod tests {
             "x-original-method",
             "x-original-url",
             "x-rewrite-url",
+            "x-http-verb",
+            "x-forwarded-method",
+            "x-original-uri",
+            "x-forwarded-uri",
+            "proxy",
+            "proxy-authentication-info",
+            "proxy_foo",
             "x_http_method_override",
             "x-original_url",
             "x_portcullis_id",
@@ -391,6 +416,7 @@ mod tests {
         for (name, value) in [
             ("connection", "close, x-mine, authorization, content-length, host"),
             ("connection", "Content-Type,content-encoding, transfer-encoding,expect"),
+            ("x-other", "1"),
             ("content-type", "application/json"),
             ("content-encoding", "identity"),
             ("expect", "100-continue"),
@@ -403,6 +429,9 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
+        // What can't be read hides nothing that can.
+        let odd = HeaderValue::from_bytes(b"x-other, \xff").unwrap();
+        headers.append(header::CONNECTION, odd);
         clean_request(&mut headers, false);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();

@@ -7,14 +7,12 @@ use super::refuse::Refusal;
 use super::sniff::{Place, Spoken, classify};
 use crate::addr::Host;
 use crate::policy::Code;
-use crate::tls::hello::ClientHello;
+use crate::tls::hello::{ClientHello, Hello, parse};
 use bytes::BytesMut;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
-/// The first byte of a TLS handshake record.
-const HANDSHAKE: u8 = 22;
 /// How long a client that is told to go may take to take it.
 const ALERTED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -90,7 +88,7 @@ impl Demand {
             }
             tokio::select! {
                 read = io.fill() => match read.map_err(broken)? {
-                    0 if io.prefix.first() == Some(&HANDSHAKE) => {
+                    0 if is_tls(io) => {
                         let detail = "the ClientHello ended before its end";
                         return Err(Refusal::unjudged(Code::BadClientHello, detail));
                     }
@@ -116,9 +114,9 @@ impl Demand {
     }
 }
 
-/// Whether what was read of `io` is the beginning of TLS.
+/// Whether what was read of `io` is the beginning of TLS, or may be.
 pub(crate) fn is_tls(io: &Prefixed) -> bool {
-    io.prefix.first() == Some(&HANDSHAKE)
+    !io.prefix.is_empty() && parse(&io.prefix) != Hello::NotTls
 }
 
 /// Tells a client that began TLS why it can't go on: a fatal alert, unencrypted since no handshake

@@ -8,12 +8,13 @@ use super::carry::unless_ended;
 use super::gate::Connection;
 use super::hello;
 use super::io::{ClientIo, Prefixed};
-use super::live::{Asked, End};
+use super::live::End;
 use super::local;
 use super::open::OpenRecord;
 use super::refuse::Refusal;
 use super::serve;
 use super::sniff::{Place, Spoken, resembles_http, sniff};
+use super::subject::Asked;
 use super::target::{Inside, Via};
 use super::tunnel::{Relayed, dial, opened};
 use crate::addr::Authority;
@@ -26,9 +27,6 @@ use tokio_rustls::TlsAcceptor;
 
 /// Silence this long where a `tcp` endpoint covers the port means that the server speaks first.
 const SERVER_FIRST: Duration = Duration::from_millis(300);
-
-/// The type of the TLS record that begins a handshake (RFC 8446 §5.1).
-const HANDSHAKE: u8 = 22;
 
 fn gone() -> Refusal {
     Refusal::unjudged(Code::ClientGone, "the client left")
@@ -80,7 +78,7 @@ pub(super) async fn inspect(
 /// where that can be guessed: a handshake by an alert, a request by an answer.
 async fn unfinished(inside: &Connection, mut io: Prefixed, refusal: &Refusal) {
     match io.prefix.first() {
-        Some(&HANDSHAKE) => {
+        Some(_) if hello::is_tls(&io) => {
             serve::record(inside, refusal, None);
             hello::alert(&mut io, refusal).await;
         }

@@ -6,10 +6,10 @@ use super::body::{ClientBody, Peeked};
 use super::gate::Connection;
 use super::headers::Framing;
 use super::judged::{self, JudgedBody};
-use super::live::{Answered, Asked, Subject};
 use super::local;
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
+use super::subject::{Answered, Asked, Subject};
 use super::target::Target;
 use crate::addr::Path;
 use crate::policy::{

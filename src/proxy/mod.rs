@@ -52,6 +52,7 @@ mod scrub;
 mod serve;
 mod sniff;
 mod socks;
+mod subject;
 mod target;
 mod tunnel;
 mod upgrade;

@@ -12,7 +12,7 @@ use super::request::Exchange;
 use crate::policy::{Code, Permit, Scheme};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 use std::sync::Arc;
 
 impl Exchange {
@@ -127,6 +127,11 @@ impl Exchange {
             }
         } else {
             head.headers.remove(header::EXPECT);
+            // Over HTTP/2 the end of the stream says it, over HTTP/1 nothing else does (RFC 9110 §8.6).
+            let means_something = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
+            if self.head.version == Version::HTTP_2 && means_something {
+                head.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(0));
+            }
             (UpBody::whole(Bytes::new(), Some(pace.clone())), Again::Bare)
         };
         let body = if http2 && matches!(again, Again::Kept) { body.kept() } else { body };

@@ -98,6 +98,13 @@ pub(crate) enum Form {
     Model(Shape),
 }
 
+/// A rule's name without the file that it stands in, which two of the same key are told apart by: where
+/// the operator keeps policies is none of the sandbox's business.
+fn within_sandbox(rule: &str) -> &str {
+    let key = rule.rfind("/endpoints[").unwrap_or(rule.len());
+    rule[..key].rfind(':').map_or(rule, |colon| &rule[colon + 1..])
+}
+
 impl Refusal {
     /// A request that was never judged.
     pub(crate) fn unjudged(code: Code, detail: impl Into<String>) -> Self {
@@ -273,7 +280,7 @@ impl Refusal {
             }
         }
         if let Some(rule) = &self.rule {
-            map.insert("nearest".into(), json!(&**rule));
+            map.insert("nearest".into(), json!(within_sandbox(rule)));
         }
         map.insert("agent_guidance".into(), json!(guidance(error)));
         if let Some(number) = self.number() {
@@ -434,5 +441,24 @@ impl From<PathError> for Refusal {
 impl From<AuthorityError> for Refusal {
     fn from(error: AuthorityError) -> Self {
         Self::unjudged(Code::BadHost, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within_sandbox;
+
+    #[test]
+    fn a_sandbox_sees_no_file_of_the_hosts() {
+        for (rule, shown) in [
+            ("github/endpoints[0]/rules[1]", "github/endpoints[0]/rules[1]"),
+            ("/etc/portcullis/a.yaml:github/endpoints[0]", "github/endpoints[0]"),
+            ("/etc/x:y/endpoints[/a.yaml:g/endpoints[2]", "g/endpoints[2]"),
+            ("runtime:local/endpoints[0]/access", "local/endpoints[0]/access"),
+            ("policy.local", "policy.local"),
+            ("/srv/a.yaml:github", "github"),
+        ] {
+            assert_eq!(within_sandbox(rule), shown);
+        }
     }
 }

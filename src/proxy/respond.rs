@@ -11,7 +11,7 @@ use super::scrub;
 use crate::policy::Code;
 use crate::upstream::http::Received;
 use http::header::{self, HeaderValue};
-use http::{Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use std::task::Poll;
 
 /// A response this long or shorter leaves in one write with its head, if it is there in time.
@@ -38,6 +38,7 @@ impl Exchange {
         let negotiates =
             head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
         headers::clean_response(&mut head.headers);
+        one_length(&mut head)?;
         head.version = Version::HTTP_11;
         head.extensions = hyper_reason(&head.extensions);
         let body = match plan {
@@ -75,6 +76,48 @@ impl Exchange {
         streaming.open = Some(self.open.take());
         Ok(Response::from_parts(head, DownBody::stream(streaming)))
     }
+}
+
+/// Gives an answer one length, as it may be passed on (RFC 9110 §8.6): a list of equal ones is one, and
+/// where there is no content (204) or none that can be told (304), a wrong one is none.
+pub(super) fn one_length(head: &mut http::response::Parts) -> Result<(), Refusal> {
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(header::CONTENT_LENGTH);
+        return Ok(());
+    }
+    let usual = |text: &[u8]| text == b"0" || text.first().is_some_and(|b| *b != b'0');
+    if lengths.next().is_none() && number(first.as_bytes()).is_some() && usual(first.as_bytes()) {
+        return Ok(());
+    }
+    match common_length(&head.headers) {
+        Some(length) => {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None if head.status == StatusCode::NOT_MODIFIED => {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        None => {
+            let detail = "the origin's answer has two lengths, or one that is none";
+            return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
+        }
+    }
+    Ok(())
+}
+
+/// The one length that all fields say, each of which may be a list.
+fn common_length(fields: &HeaderMap) -> Option<u64> {
+    let values = fields.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let first = number(lengths.next()?.trim_ascii())?;
+    lengths.all(|length| number(length.trim_ascii()) == Some(first)).then_some(first)
+}
+
+/// `1*DIGIT`, as far as a length can be.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 /// Waits at most two turns of the runtime for the first frame.

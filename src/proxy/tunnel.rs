@@ -12,19 +12,20 @@ use super::hello;
 use super::inside::{self, inspect, speak};
 use super::io::{Prefixed, Raw};
 use super::judge::take_name;
-use super::live::{Answered, Asked, End, Subject};
+use super::live::End;
 use super::local;
 use super::open::OpenRecord;
 use super::refuse::{Asker, Form, Refusal};
 use super::relay::{self, Ended};
 use super::sandbox::{Reach, Unknown};
 use super::serve;
+use super::subject::{Answered, Asked, Subject};
 use crate::addr::Authority;
 use crate::policy::{Code, Denial, Permit, Scheme, TunnelVerdict};
 use crate::record::{Id, Outcome};
 use crate::upstream::{Dialed, Payload};
 use bytes::BytesMut;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -164,7 +165,8 @@ pub(crate) async fn connect<B>(
     request: &Request<B>,
 ) -> (Response<DownBody>, Option<Next>) {
     let ours = request.headers().get(headers::LOOP) == Some(&connection.gate.loop_token);
-    let target = match authority(request).and_then(|target| unlooped(target, ours)) {
+    let target = authority(request).and_then(|target| unlooped(target, ours));
+    let target = match target.and_then(|target| bodiless(request).map(|()| target)) {
         Ok(target) => target,
         Err(refusal) => {
             let id = serve::record(connection, &refusal, Some(refusal.status()));
@@ -187,6 +189,16 @@ pub(crate) async fn connect<B>(
             (response, None)
         }
     }
+}
+
+/// What comes behind a CONNECT is the tunnel's (RFC 9110 §9.3.6): a length of it would be read in two ways.
+fn bodiless<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let fields = request.headers();
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    if fields.contains_key(header::TRANSFER_ENCODING) || lengths.any(|length| length != "0") {
+        return Err(Refusal::unjudged(Code::BadFraming, "a CONNECT has no body").closing());
+    }
+    Ok(())
 }
 
 /// A tunnel that this gateway asked a parent proxy for, and that has come back.

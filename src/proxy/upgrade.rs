@@ -13,6 +13,7 @@ use super::messages::{self, Judge};
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
+use super::respond;
 use super::scrub;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
@@ -275,6 +276,7 @@ async fn declined(
     use http_body_util::BodyExt;
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
+    respond::one_length(&mut head)?;
     let watch = open.watch().expect("set when it was judged");
     watch.due(idle);
     let body = match plan {

@@ -8,7 +8,7 @@ use super::judge::{Judge, Now, Outcome};
 use super::key;
 use super::table::{Change, Changed, Group, Table, Was};
 use crate::addr::Host;
-use crate::policy::pattern::HostPattern;
+use crate::policy::pattern::{HostPattern, RESERVED};
 use crate::record::Judged;
 use crate::traffic::read::{self, Block, Item, Progress, ReadError, Recorded, Source, Stamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -313,7 +313,9 @@ impl<'p> Worker<'p> {
             done.totals.left_out += 1;
             return;
         }
-        if record.verdict == Some(Judged::None) {
+        // What the gateway answers itself no policy is asked about.
+        let own = RESERVED.iter().any(|own| record.host.eq_ignore_ascii_case(own));
+        if own || record.verdict == Some(Judged::None) {
             done.totals.unjudged += 1;
             return;
         }

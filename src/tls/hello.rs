@@ -4,7 +4,8 @@
 //! §5.1) and of three extensions: server_name (RFC 6066 §3), ALPN (RFC 7301), and whether
 //! encrypted_client_hello is there. Consumes nothing: the bytes are handed on as they came, to
 //! rustls or, with `tls: skip`, to the origin. Pure. Invariants: what it reads is bounded by
-//! [`LIMIT`]; a hello that two readers could understand differently is [`Hello::Bad`] (I3).
+//! [`LIMIT`]; a hello that two readers could understand differently is [`Hello::Bad`] (I3), and so is
+//! what this reader would call no TLS and a forgiving server reads as TLS all the same.
 
 use std::borrow::Cow;
 use std::str;
@@ -19,7 +20,12 @@ pub const LIMIT: usize = 64 * 1024;
 const MOST_RECORDS: usize = 64;
 const RECORD_HEADER: usize = 5;
 const LONGEST_FRAGMENT: usize = 1 << 14;
+/// What a server may allow for a record to be longer than its fragment (RFC 5246 §6.2.3).
+const EXPANSION: usize = 2048;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+const HEARTBEAT: u8 = 24;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
@@ -87,15 +93,46 @@ pub enum HelloError {
 /// Reads the first bytes of a connection: all that have come, from the very first on.
 pub fn parse(bytes: &[u8]) -> Hello {
     match bytes {
-        [] => return Hello::NeedMore,
-        [HANDSHAKE] | [HANDSHAKE, 3, ..] => {}
-        _ => return Hello::NotTls,
+        [HANDSHAKE, 3, ..] => {}
+        _ => {
+            return match resembles(bytes) {
+                None => Hello::NeedMore,
+                Some(true) => Hello::Bad(HelloError::Record),
+                Some(false) => Hello::NotTls,
+            };
+        }
     }
     match message(bytes) {
         Ok(None) if bytes.len() >= LIMIT => Hello::Bad(HelloError::TooLong),
         Ok(None) => Hello::NeedMore,
         Ok(Some(body)) => client_hello(&body).map_or_else(Hello::Bad, Hello::Client),
         Err(error) => Hello::Bad(error),
+    }
+}
+
+/// Whether what begins with no handshake record of TLS is TLS to some server: a record's version is to be
+/// ignored (RFC 8446 §5.1; Java's does), an alert may come before the hello (Java's skips it), and a hello
+/// may have SSL 2's form (RFC 5246 §E.2). Other protocols begin with such bytes too, but for the lengths.
+fn resembles(bytes: &[u8]) -> Option<bool> {
+    let (kind, major) = (*bytes.first()?, bytes.get(1).copied());
+    if kind & 0x80 != 0 {
+        return match bytes.get(2..) {
+            None | Some([] | [CLIENT_HELLO] | [CLIENT_HELLO, 0]) => None,
+            Some([CLIENT_HELLO, 3, ..] | [CLIENT_HELLO, 0, 2, ..]) => Some(true),
+            Some(_) => Some(false),
+        };
+    }
+    if !(CHANGE_CIPHER_SPEC..=HEARTBEAT).contains(&kind) {
+        return Some(false);
+    }
+    let length = usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?]));
+    match kind {
+        CHANGE_CIPHER_SPEC => Some(length == 1),
+        ALERT => Some(length == 2),
+        HANDSHAKE if length == 0 => Some(true),
+        HANDSHAKE if length > LONGEST_FRAGMENT + EXPANSION => Some(false),
+        HANDSHAKE => bytes.get(5).map(|kind| *kind == CLIENT_HELLO),
+        _ => Some(major == Some(3) && (1..=LONGEST_FRAGMENT + EXPANSION).contains(&length)),
     }
 }
 

@@ -105,6 +105,13 @@ fn hop_by_hop_fields_and_disguised_methods_do_not_go_up() {
         "X-Method-Override: DELETE",
         "X-Original-URL: /evil",
         "X-Rewrite-URL: /evil",
+        "X-HTTP-Verb: DELETE",
+        "X-Forwarded-Method: DELETE",
+        "X-Original-URI: /evil",
+        "X-Forwarded-Uri: /evil",
+        "Proxy: http://evil.test:1",
+        "Proxy-Authentication-Info: x=1",
+        "Proxy-Foo: 1",
         "X-Portcullis-Loop: 1",
     ];
     for place in PLACES {

@@ -82,6 +82,7 @@ fn a_placeholder_for_another_host_is_refused_and_an_event_says_so() {
     for request in [
         format!("GET /\r\nX-Token: {SPELLED}\r\n"),
         format!("GET /\r\nAuthorization: Basic {basic}\r\n"),
+        format!("GET /\r\nAuthorization: Basic {}\r\n", basic.trim_end_matches('=')),
         format!("GET /?q={WORD}"),
         format!("GET /?q={}", SPELLED.replace(':', "%3a")),
         format!("GET /bot{WORD}/x"),
@@ -94,7 +95,7 @@ fn a_placeholder_for_another_host_is_refused_and_an_event_says_so() {
     }
     assert_eq!(server.count(), 0);
     assert_eq!(server.origin.connections(), 0);
-    for record in gateway.records(6) {
+    for record in gateway.records(7) {
         assert_eq!(
             (&record["code"], &record["outcome"], &record["by"]),
             (&"placeholder_misuse".into(), &"refused".into(), &"guard".into())

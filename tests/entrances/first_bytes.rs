@@ -417,3 +417,38 @@ fn a_unix_socket_is_the_same_entrance() {
     let records = gateway.records(3);
     assert!(records.iter().all(|r| r["client"]["binary"].is_string()), "{records:#?}");
 }
+
+/// What follows a CONNECT is the tunnel's: bytes that a length claims would be read in two ways.
+#[test]
+fn a_connect_with_a_body_is_refused() {
+    let origin = Origin::ok("hello");
+    let gateway = allowing(origin.port());
+    let authority = format!("origin.test:{}", origin.port());
+    for (number, (fields, body)) in [
+        ("Content-Length: 5\r\n", "hello"),
+        ("Content-Length: x\r\n", ""),
+        ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said =
+            format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n{body}");
+        let mut client = gateway.connect();
+        client.write_all(said.as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        assert!(head.starts_with("HTTP/1.1 400 "), "{fields}: {head}");
+        // A length that is none is hyper's to refuse.
+        if fields != "Content-Length: x\r\n" {
+            assert_eq!(gateway.record(number + 1)["code"], "bad_framing", "{fields}");
+        }
+    }
+    let said =
+        format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n");
+    let mut client = gateway.connect();
+    client.write_all(said.as_bytes()).unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
+    client.write_all(get("/x", &authority).as_bytes()).unwrap();
+    assert_eq!(read_response(&mut client).1, b"hello");
+    assert_eq!(origin.connections(), 1);
+}

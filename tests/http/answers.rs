@@ -344,3 +344,62 @@ fn a_connection_that_an_origin_authenticates_itself_is_never_another_requests() 
         assert_eq!(origin.connections(), connections, "{challenge}");
     }
 }
+
+/// RFC 9110 §8.6: equal lengths are one, others are no answer; what has no content has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_one_length_or_none() {
+    const TWO: &str = "Content-Length: 5\r\nContent-Length: 5";
+    for (method, line, fields, body, status, length) in [
+        ("GET", "200 OK", "Content-Length: 5, 5", "hello", 200, Some("5")),
+        ("GET", "200 OK", TWO, "hello", 200, Some("5")),
+        ("GET", "200 OK", "Content-Length: 0005", "hello", 200, Some("5")),
+        ("HEAD", "200 OK", TWO, "", 200, Some("5")),
+        ("HEAD", "200 OK", "Content-Length: 7, 7", "", 200, Some("7")),
+        ("HEAD", "200 OK", "Content-Length: 7, 8", "", 502, None),
+        ("HEAD", "200 OK", "Content-Length: x", "", 502, None),
+        ("HEAD", "200 OK", "Content-Length: 7\r\nContent-Length: 8", "", 502, None),
+        ("HEAD", "204 No Content", "Content-Length: 5", "", 204, None),
+        ("GET", "204 No Content", "Content-Length: 5", "", 204, None),
+        ("GET", "304 Not Modified", "Content-Length: 5\r\nContent-Length: 6", "", 304, None),
+        ("GET", "304 Not Modified", "Content-Length: x", "", 304, None),
+    ] {
+        let says = format!("HTTP/1.1 {line}\r\n{fields}\r\n\r\n{body}");
+        let origin = Origin::tls(&["origin.test"], &["http/1.1"], move |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(says.as_bytes()).unwrap();
+            stream.conn.send_close_notify();
+            drop(stream.flush());
+        });
+        let port = origin.port();
+        let gateway = allowing(port);
+        let what = format!("{method} {line} {fields}");
+
+        let mut h2 = client(&gateway, port).await;
+        let asked = request(method, port, "/").body(()).unwrap();
+        let (answer, said, _) = exchange(&mut h2, asked, b"").await;
+        assert_eq!(answer.status().as_u16(), status, "{what}");
+        if status == 502 {
+            let record = gateway.record(1);
+            assert_eq!(record["code"], "upstream_protocol", "{what}: {record}");
+        } else {
+            let lengths: Vec<_> = answer.headers().get_all("content-length").iter().collect();
+            assert_eq!(lengths, length.iter().collect::<Vec<_>>(), "{what}");
+            assert_eq!(said, body.as_bytes(), "{what}");
+        }
+
+        let authority = format!("origin.test:{port}");
+        let mut stream = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+        write!(stream, "{method} / HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
+        let head = read_head(&mut stream);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {head}");
+        if status != 502 {
+            let bare = status == 304;
+            let found = header(&head, "content-length");
+            assert!(found.as_deref() == length || (bare && found.is_none()), "{what}: {head}");
+            assert_eq!(
+                head.to_ascii_lowercase().matches("content-length").count(),
+                usize::from(found.is_some())
+            );
+        }
+    }
+}

@@ -352,3 +352,45 @@ async fn a_shared_connection_to_an_address_that_is_closed_now_is_not_used() {
     operation_kit::reload(&gateway, &opens("127.0.0.0/8"), 3);
     assert_eq!(status().await, 200);
 }
+
+/// What has no content may end in a frame of its own, and may say how long what it stands for is
+/// (RFC 9113 §8.1.1, RFC 9110 §8.6).
+#[test]
+fn an_answer_without_content_that_ends_behind_its_head_is_one() {
+    let ends: [fn(u32) -> Vec<u8>; 3] = [
+        |stream| data(stream, b"", true),
+        |stream| headers(stream, &[("x-trailer", "1")], true),
+        |stream| by_hand::reset(stream, [0; 4]),
+    ];
+    for end in ends {
+        for (method, status) in [("GET", "304"), ("HEAD", "200"), ("GET", "204")] {
+            let origin = by_hand::origin(move |io, _| {
+                while let Some(stream) = by_hand::asked(io) {
+                    let mut fields = vec![(":status", status), ("etag", "\"a\"")];
+                    if status != "204" {
+                        fields.push(("content-length", "5"));
+                    }
+                    by_hand::say(io, &headers(stream, &fields, false));
+                    std::thread::sleep(Duration::from_millis(50));
+                    by_hand::say(io, &end(stream));
+                }
+            });
+            let port = origin.port();
+            let gateway = Setup::allow_all(&["origin.test"], port).start();
+            let authority = format!("origin.test:{port}");
+            let mut client = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+            for _ in 0..2 {
+                write!(client, "{method} / HTTP/1.1\r\nHost: {authority}\r\n\r\n").unwrap();
+                client.flush().unwrap();
+                let head = read_head(&mut client);
+                assert!(
+                    head.starts_with(&format!("HTTP/1.1 {status} ")),
+                    "{method} {status}: {head}"
+                );
+                assert_eq!(header(&head, "etag").as_deref(), Some("\"a\""));
+            }
+            let records = gateway.records(2);
+            assert!(records.iter().all(|r| r["outcome"] == "passed"), "{records:#?}");
+        }
+    }
+}

@@ -95,6 +95,33 @@ fn a_hello_for_another_name_gets_an_alert_and_not_a_byte_of_it_leaves() {
     }
 }
 
+/// RFC 8446 §5.1 has a server ignore a record's version, and Java's skips an alert before the hello: what
+/// they would read must not pass as something else than TLS.
+#[test]
+fn a_hello_that_only_a_forgiving_server_reads_is_none() {
+    let bytes = named("other.test");
+    let odd = [
+        [&[22, 2, 1][..], &bytes[3..]].concat(),
+        [&[22, 0, 0][..], &bytes[3..]].concat(),
+        [&[21, 3, 1, 0, 2, 1, 90][..], &bytes].concat(),
+        [&[20, 3, 3, 0, 1, 1][..], &bytes].concat(),
+        [&[22, 3, 1, 0, 0][..], &bytes].concat(),
+        b"\x80\x2e\x01\x03\x01\0\x03\0\0\0\x10\0\0\x2f".to_vec(),
+    ];
+    for endpoint in [", tls: skip", ""] {
+        let origin = answers_after(1);
+        let host = format!("{{ host: origin.test, port: {}{endpoint} }}", origin.port());
+        let gateway = Setup::policy(&format!("  raw:\n    endpoints: [ {host} ]")).start();
+        for (number, bytes) in odd.iter().enumerate() {
+            assert_eq!(told(&gateway, &origin, bytes), DECODE_ERROR, "{endpoint} {bytes:?}");
+            assert_eq!(gateway.record(number + 1)["code"], "bad_client_hello");
+        }
+        // What is no TLS at all passes as it did.
+        assert_eq!(told(&gateway, &origin, b"\x16\x01\0\0\x07\0"), ANSWER);
+        assert_eq!(origin.heard(), "\u{16}\u{1}\0\0\u{7}\0");
+    }
+}
+
 #[test]
 fn a_hello_that_comes_a_byte_at_a_time_is_held_back_until_its_name_was_read() {
     let origin = answers_after(1);

@@ -104,13 +104,49 @@ fn the_banner_says_what_was_read_where_it_listens_and_what_to_paste() {
         "/metrics and /healthz",
         state.join("ca-bundle.pem").to_str().unwrap(),
         state.join("traffic").to_str().unwrap(),
-        "eval \"$(portcullis env --config config.yaml)\"",
+        &paste(&dir.path().join("config.yaml"), ""),
         "same uid",
         "HTTPS_PROXY",
     ] {
         assert!(banner.contains(part), "no {part:?} in:\n{banner}");
     }
     assert!(!banner.contains("127.0.0.1:0\n") && !banner.contains(":0 "), "{banner}");
+}
+
+/// The line of the banner that is to be pasted, from anywhere.
+fn paste(config: &std::path::Path, more: &str) -> String {
+    format!("eval \"$(portcullis env --config {}{more})\"", config.display())
+}
+
+#[test]
+fn what_the_banner_has_one_paste_is_for_a_sandbox_that_there_is() {
+    let dir = Setup::allow_all(&["origin.test"], 80).write();
+    let file = dir.path().join("config.yaml");
+    let config = fs::read_to_string(&file).unwrap();
+    let config = config.replace("sandbox: default", "sandbox: ci").replace("  default:", "  ci:");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    fs::write(&file, config.replace("127.0.0.1:0", &free.to_string())).unwrap();
+    let out = dir.path().join("banner");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["gateway", "--config", "config.yaml"])
+        .current_dir(dir.path())
+        .stdout(fs::File::create(&out).unwrap())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let banner = common::wait_for(common::PATIENCE, || {
+        let text = fs::read_to_string(&out).unwrap();
+        text.contains("same uid").then_some(text)
+    });
+    assert!(banner.contains(&paste(&file, " -s ci")), "{banner}");
+    let ran = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["env", "--config", file.to_str().unwrap(), "-s", "ci"])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
 }
 
 #[test]

@@ -302,3 +302,76 @@ fn what_the_file_says_is_escaped() {
         assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)), "{shown:?}");
     }
 }
+
+/// The codes of what is found in the endpoints of one entry with `binaries`.
+fn beside(endpoints: &[&str]) -> Vec<String> {
+    let text = format!(
+        "version: 1\nnetwork_policies:\n  e:\n    endpoints:\n      - {}\n    binaries: [{{ path: /usr/bin/x }}]\n",
+        endpoints.join("\n      - ")
+    );
+    let found = findings_for(&text, WrittenFor::Portcullis);
+    found.iter().map(|finding| format!("{} {}", finding.code.as_str(), finding.rule)).collect()
+}
+
+#[test]
+fn rules_over_bodies_beside_a_post_that_passes_anyway() {
+    let rest = |more: &str| {
+        format!("{{ host: a.test, port: 443, protocol: rest, enforcement: enforce{more} }}")
+    };
+    let reads = ["access: read-only", "rules: [ { allow: { operation_type: query } } ]"];
+    for access in reads {
+        let graphql = format!(
+            "{{ host: a.test, port: 443, path: /g, protocol: graphql, enforcement: enforce, {access} }}"
+        );
+        let found = |other: &str| beside(&[&graphql, &rest(other)]);
+        let said = ["unseen_bodies e/endpoints[0]"];
+        assert_eq!(found(", access: read-write"), said);
+        assert_eq!(found(", rules: [ { allow: { method: POST, path: \"/**\" } } ]"), said);
+        assert_eq!(found(", access: read-only"), Vec::<String>::new());
+        assert_eq!(found(", path: /other, access: read-write"), Vec::<String>::new());
+        assert_eq!(
+            found(", rules: [ { allow: { method: POST, path: /x } } ]"),
+            Vec::<String>::new()
+        );
+    }
+    let mcp = "{ host: a.test, port: 443, path: /mcp, protocol: mcp, enforcement: enforce, rules: [ { allow: { tool: a } } ] }";
+    assert_eq!(beside(&[mcp, &rest(", access: read-write")]), ["unseen_bodies e/endpoints[0]"]);
+    let full = "{ host: a.test, port: 443, path: /mcp, protocol: mcp, enforcement: enforce, access: full }";
+    assert_eq!(beside(&[full, &rest(", access: read-write")]), Vec::<String>::new());
+}
+
+#[test]
+fn a_rule_about_a_tool_of_a_method_that_calls_none() {
+    let mcp = |rules: &str| {
+        beside(&[&format!(
+            "{{ host: a.test, port: 443, protocol: mcp, enforcement: enforce, {rules} }}"
+        )])
+    };
+    let deny = "rules: [ { allow: { method: \"*\" } } ], deny_rules: [ { method: prompts/get, params: { name: secret } } ]";
+    assert_eq!(mcp(deny), ["never_matches e/endpoints[0]/deny_rules[0]"]);
+    let allow = "rules: [ { allow: { method: prompts/get, tool: p } } ]";
+    assert_eq!(mcp(allow), ["never_matches e/endpoints[0]/rules[0]"]);
+    for method in ["tools/call", "tools/*", "\"*\""] {
+        let allow = format!("rules: [ {{ allow: {{ method: {method}, tool: p }} }} ]");
+        assert_eq!(mcp(&allow), Vec::<String>::new(), "{method}");
+    }
+}
+
+#[test]
+fn what_is_not_inspected_beside_what_is() {
+    let rest =
+        "{ host: a.test, port: 443, protocol: rest, enforcement: enforce, access: read-only }";
+    let tcp = "{ host: a.test, port: 443, protocol: tcp }";
+    assert_eq!(beside(&[tcp]), ["unseen_http e/endpoints[0]"]);
+    // What is neither TLS nor HTTP passes all the same: it is not for nothing.
+    assert_eq!(beside(&[rest, tcp]), Vec::<String>::new());
+    assert_eq!(beside(&[rest, "{ host: a.test, port: 443 }"]), ["shadowed e/endpoints[1]"]);
+}
+
+#[test]
+fn a_deny_rule_for_a_slash_that_another_endpoint_lets_come() {
+    let allows = "{ host: a.test, port: 443, protocol: rest, enforcement: enforce, path: \"/npm/**\", access: full, allow_encoded_slash: true }";
+    let denies = "{ host: a.test, port: 443, protocol: rest, enforcement: enforce, access: read-only, deny_rules: [ { method: \"*\", path: \"/npm/a%2Fb\" } ] }";
+    assert_eq!(beside(&[allows, denies]), Vec::<String>::new());
+    assert_eq!(beside(&[denies]), ["never_matches e/endpoints[0]/deny_rules[0]"]);
+}

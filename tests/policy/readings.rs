@@ -189,3 +189,49 @@ fn a_query_that_begins_at_an_escaped_mark_is_held_against_deny_rules() {
         assert!(ask("GET", path).passes(&policy), "{path}");
     }
 }
+
+/// In a path that is forwarded an escape is a character, and `?` and classes are about characters.
+#[test]
+fn one_character_is_one_however_it_is_written() {
+    let policy = endpoint(
+        r#"protocol: rest, access: full, deny_rules: [ { method: "*", path: "/files/?" }, { method: "*", path: "/t/[!0-9]" }, { method: "*", path: "/u/a?c" } ]"#,
+    );
+    for path in [
+        "/files/a",
+        "/files/%20",
+        "/files/%C3%A9",
+        "/files/%e2%82%ac",
+        "/files/%F0%9F%90%9F",
+        "/files/%2520",
+        "/files/%3A",
+        "/files/%253A",
+        "/t/a",
+        "/t/%20",
+        "/t/%C3%A9",
+        "/u/a%20c",
+        "/u/a%E2%82%ACc",
+    ] {
+        let says = ask("GET", path).says(&policy);
+        assert!(says.starts_with("deny denied_by_rule"), "{path}: {says}");
+    }
+    for path in
+        ["/files/ab", "/files/%20%20", "/files/a%20", "/t/0", "/t/%20a", "/u/ac", "/u/a%20%20c"]
+    {
+        assert_eq!(ask("GET", path).says(&policy), "allow e/endpoints[0]/access", "{path}");
+    }
+    let policy = endpoint(
+        r#"protocol: rest, allow_encoded_slash: true, rules: [ { allow: { method: GET, path: "/q/?" } }, { allow: { method: GET, path: "/c/[a-z]" } } ]"#,
+    );
+    for (path, passes) in [
+        ("/q/a", true),
+        ("/q/%C3%A9", true),
+        ("/q/%20", true),
+        ("/q/%2F", false),
+        ("/q/%20a", false),
+        ("/c/a", true),
+        ("/c/%20", false),
+        ("/c/%C3%A9", false),
+    ] {
+        assert_eq!(ask("GET", path).passes(&policy), passes, "{path}");
+    }
+}

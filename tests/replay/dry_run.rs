@@ -200,3 +200,23 @@ fn many_blocks_come_out_in_the_order_in_which_they_went_in() {
     }
     assert_eq!(ran.out.lines().count(), 40_000);
 }
+
+/// What the gateway answers itself is no policy's business, and so no change.
+#[test]
+fn the_gateways_own_hosts_are_not_judged() {
+    let mut lines = String::new();
+    for host in ["policy.local", "inference.local", "other.test"] {
+        lines += &format!(
+            "{{\"host\":\"{host}\",\"port\":80,\"scheme\":\"http\",\"method\":\"GET\",\"path\":\"/v1/policy\",\"verdict\":\"allow\"}}\n"
+        );
+    }
+    let args = ["--policy", "policy.yaml", "--fail-on", "unknown", "-"];
+    let ran = dry_run_with(&args, &data(), lines.clone().into_bytes());
+    assert!(!ran.out.contains(".local"), "{}", ran.out);
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("other.test") && said.contains("2 never judged"), "{said}");
+    assert_eq!(ran.status, 1);
+    let own: String = lines.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let ran = dry_run_with(&args, &data(), own.into_bytes());
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+}

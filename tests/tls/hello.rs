@@ -89,11 +89,53 @@ fn a_hello_in_many_records_is_read_alike_byte_by_byte() {
 
 #[test]
 fn what_is_not_tls_is_said_at_once() {
-    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0", b"SSH-2.0-x", b"\0", b"\x16\x02"] {
-        assert_eq!(parse(bytes), Hello::NotTls);
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"PRI * HTTP/2.0",
+        b"SSH-2.0-x",
+        b"\0",
+        // MongoDB: lengths of 0x116, 0x115 and 0x180, the request's number, OP_MSG.
+        b"\x16\x01\0\0\x07\0",
+        b"\x15\x01\0\0\x07\0",
+        b"\x80\x01\0",
+        // msgpack.
+        b"\x82\xa1a",
+        b"\x17\x02\x01\0\x05",
+        b"\x16\x02\x01\xff\xff",
+    ] {
+        assert_eq!(parse(bytes), Hello::NotTls, "{bytes:?}");
     }
     assert_eq!(parse(b""), Hello::NeedMore);
     assert_eq!(parse(b"\x16"), Hello::NeedMore);
+}
+
+/// What RFC 8446 §5.1 has a server ignore, and what servers are known to forgive.
+#[test]
+fn what_only_a_forgiving_server_takes_for_tls_is_refused() {
+    let bytes = records(&message(&body(&server_name(b"example.com"))), 1 << 14);
+    let versioned = |major, minor| [&[22, major, minor][..], &bytes[3..]].concat();
+    let before = |record: &[u8]| [record, &bytes[..]].concat();
+    let ssl2 = |version: [u8; 2]| [&[0x80, 46, 1][..], &version, &[0, 3, 0, 0, 0, 16]].concat();
+    for odd in [
+        versioned(2, 1),
+        versioned(4, 0),
+        versioned(0, 0),
+        versioned(0x7f, 0xff),
+        before(&[21, 3, 1, 0, 2, 1, 90]),
+        before(&[21, 0, 0, 0, 2, 1, 0]),
+        before(&[20, 3, 3, 0, 1, 1]),
+        before(&[24, 3, 3, 0, 3, 1, 0, 0]),
+        before(&[23, 3, 3, 0, 1, 0]),
+        before(&[22, 3, 1, 0, 0]),
+        before(&[22, 2, 1, 0, 0]),
+        ssl2([3, 1]),
+        ssl2([0, 2]),
+    ] {
+        assert_eq!(parse(&odd), Hello::Bad(HelloError::Record), "{odd:?}");
+        let answers = (1..odd.len()).map(|end| parse(&odd[..end]));
+        assert!(answers.clone().all(|a| a != Hello::NotTls), "{odd:?}");
+        assert!(answers.take(2).all(|a| a == Hello::NeedMore), "{odd:?}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ const USUAL_SINCE: &str = "7d";
 #[command(after_help = "Examples:\n  \
     portcullis dry-run --policy new.yaml                     the last 7 days of this gateway\n  \
     portcullis dry-run --policy new.yaml traffic/ page.har   directories, files, HARs\n  \
-    portcullis dry-run --preset github --tier balanced --since 24h -s agent\n  \
+    portcullis dry-run --preset github --tier restricted --since 24h -s agent\n  \
     portcullis dry-run --config config.yaml -s agent --against old.yaml traffic/\n  \
     portcullis dry-run --policy new.yaml --fail-on deny,unknown old-traffic.jsonl.gz\n  \
     zcat *.gz | portcullis dry-run --policy new.yaml -o json - | jq -c 'select(.verdict == \"deny\")'\n\n\
@@ -44,7 +44,7 @@ pub(super) struct DryRunArgs {
     #[arg(long, value_name = "DURATION", env = "PORTCULLIS_SINCE")]
     since: Option<String>,
     /// Only records to these hosts, as in a policy: api.github.com or "*.github.com".
-    #[arg(long, value_name = "GLOB", env = "PORTCULLIS_HOST")]
+    #[arg(long, value_name = "GLOB", env = "PORTCULLIS_ONLY_HOST")]
     host: Option<String>,
     /// Print only records that change (json and yaml; text never shows others).
     #[arg(long, env = "PORTCULLIS_ONLY_CHANGED")]

@@ -4,7 +4,7 @@ use super::run::Running;
 use crate::addr::Shown;
 use crate::cli::output;
 use crate::cli::settings::SocketArgs;
-use crate::config::{ApprovalMode, Config, Loaded};
+use crate::config::{ApprovalMode, Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Loaded};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -137,13 +137,27 @@ fn term_flags(running: &Running, file: Option<&Path>) -> String {
     }
 }
 
+/// The sandbox whose listener is meant, where that is not the usual one.
+fn sandbox_flag(config: &Config) -> String {
+    let tcp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
+    let mut proxies =
+        config.listeners.iter().filter(|l| l.mode == ListenMode::Proxy && tcp(&l.address));
+    let Some(first) = proxies.clone().next() else { return String::new() };
+    match proxies.any(|l| *l.sandbox == *DEFAULT_SANDBOX) {
+        true => String::new(),
+        false => format!(" -s {}", first.sandbox),
+    }
+}
+
 /// The flags that make `portcullis env` speak of this gateway.
 fn paste_flags(loaded: &Loaded, file: Option<&Path>) -> String {
     let mut flags = String::new();
     if let Some(file) = file {
-        let shown = file.display().to_string();
-        flags.push_str(&format!(" --config {shown}"));
+        // It may be pasted anywhere.
+        let shown = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        flags.push_str(&format!(" --config {}", shown.display()));
     }
+    flags.push_str(&sandbox_flag(&loaded.config));
     let usual = crate::config::Config::defaults(
         &crate::config::Flags::default(),
         &crate::config::Surroundings::here(),

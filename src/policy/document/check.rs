@@ -6,11 +6,8 @@ use super::load::{LoadOptions, Mistake};
 use super::matcher::{Globs, Matched};
 use super::{Access, At, Document, Endpoint, Enforcement, Entry, OnError, Protocol, Tls};
 use crate::addr::Shown;
-use crate::policy::pattern::{HostPattern, HostPatternError, PathPattern, TextPattern};
+use crate::policy::pattern::{HostPattern, HostPatternError, PathPattern, RESERVED, TextPattern};
 use std::fmt::Display;
-
-/// Names that the gateway itself answers.
-const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
 
 /// Every mistake in the document.
 pub(super) fn mistakes(document: &Document, options: LoadOptions) -> Vec<Mistake> {

@@ -3,7 +3,7 @@
 use super::overlap::{covers, is_everything, overlap};
 use super::{FindingCode, Found, Place, Says, Spot};
 use crate::policy::document::{Access, Matched, Protocol};
-use crate::policy::pattern::HostPattern;
+use crate::policy::pattern::{HostPattern, TextPattern};
 
 /// A rule about HTTP, allow or deny.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +17,13 @@ struct Http<'d> {
 /// Looks at the rules of one endpoint, beside all others.
 pub(super) fn check(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     uninspected(spot, all, found);
-    scope(spot, found);
+    scope(spot, all, found);
+    tools(spot, found);
     shadowed(spot, found);
     always_denied(spot, all, found);
     idle_denies(spot, all, found);
     unseen_messages(spot, all, found);
+    unseen_bodies(spot, all, found);
 }
 
 /// The HTTP rules of an endpoint that allow, with their index and place.
@@ -45,17 +47,23 @@ fn speaks_http(spot: &Spot<'_>) -> bool {
     matches!(spot.endpoint.protocol_meant(), Some(Protocol::Rest | Protocol::Websocket))
 }
 
-/// An uninspected endpoint does not count where an inspected one covers the same host and port.
+/// The inspected endpoint that covers all that this one does, which then does not count for HTTP.
+pub(super) fn speaker<'s, 'd>(spot: &Spot<'d>, all: &'s [Spot<'d>]) -> Option<&'s Spot<'d>> {
+    all.iter().find(|other| {
+        !matches!(other.endpoint.protocol_meant(), None | Some(Protocol::Tcp))
+            && same_host(spot, other)
+            && every_port(spot, other)
+            && (any_process(other) || same_entry(spot, other))
+    })
+}
+
+/// An endpoint without a protocol does not count where an inspected one covers the same host and port; of
+/// one with `tcp` other bytes than TLS and HTTP pass all the same.
 fn uninspected(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
-    let raw =
-        |spot: &Spot<'_>| matches!(spot.endpoint.protocol_meant(), None | Some(Protocol::Tcp));
-    if !raw(spot) {
+    if spot.endpoint.protocol_meant().is_some() {
         return;
     }
-    let speaker = all.iter().find(|other| {
-        !raw(other) && same_host(spot, other) && every_port(spot, other) && any_process(other)
-    });
-    if let Some(speaker) = speaker {
+    if let Some(speaker) = speaker(spot, all) {
         let what = format!(
             "{} inspects the same host and ports and speaks alone: this endpoint never counts",
             speaker.name()
@@ -65,10 +73,40 @@ fn uninspected(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     }
 }
 
-fn scope(spot: &Spot<'_>, found: &mut Found) {
-    let slash = spot.endpoint.allow_encoded_slash == Some(true);
+/// A rule about tools that names another method than the one that calls them.
+fn tools(spot: &Spot<'_>, found: &mut Found) {
+    if spot.endpoint.protocol_meant() != Some(Protocol::Mcp) {
+        return;
+    }
+    let rules = spot.endpoint.rules.iter().flat_map(|rules| rules.iter()).enumerate();
+    let rules = rules.map(|(i, rule)| ("rules", i, spot.at(rule), rule.allow.matched()));
+    let denies = spot.endpoint.deny_rules.iter().flat_map(|rules| rules.iter()).enumerate();
+    let denies = denies.map(|(i, rule)| ("deny_rules", i, spot.at(rule), rule.matched()));
+    for (list, i, place, matched) in rules.chain(denies) {
+        let (Some(method), Some(_)) = (matched.method, matched.tool) else { continue };
+        let calls = TextPattern::parse(method).is_ok_and(|method| method.matches("tools/call"));
+        if !calls {
+            let name = format!("{}/{list}[{i}]", spot.name());
+            let what = format!(
+                "only `tools/call` calls a tool, and the rule is for {method}: it never matches"
+            );
+            let fix = "remove `tool` (or `params.name`), or write method: tools/call";
+            found.push(FindingCode::NeverMatches, place, name, Says::new(what, fix));
+        }
+    }
+}
+
+fn scope(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    // A deny rule counts whichever endpoint lets the slash come.
+    let anywhere = all.iter().any(|other| {
+        other.endpoint.allow_encoded_slash == Some(true)
+            && hosts_meet(spot, other)
+            && ports_meet(spot, other)
+    });
+    let own = spot.endpoint.allow_encoded_slash == Some(true);
     let both = [("rules", allows(spot)), ("deny_rules", denies(spot))];
     for (list, rules) in both {
+        let slash = if list == "rules" { own } else { anywhere };
         for (i, place, rule) in rules {
             let name = format!("{}/{list}[{i}]", spot.name());
             if let Some(scope) = &spot.endpoint.path
@@ -182,7 +220,7 @@ fn unseen_messages(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
             && (same_host(spot, other) || (is_exact(spot) && hosts_meet(spot, other)))
             && ports_meet(spot, other)
             && (any_process(other) || same_entry(spot, other))
-            && handshakes(spot).iter().any(|path| gets(other, path))
+            && handshakes(spot).iter().any(|path| takes(other, "GET", path))
     });
     if let Some(beside) = beside {
         let what = format!(
@@ -192,6 +230,38 @@ fn unseen_messages(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
         let fix =
             "give that endpoint a `path`, or rules, that leave this path out; or use deny_rules";
         found.push(FindingCode::UnseenMessages, spot.place(), spot.name(), Says::new(what, fix));
+    }
+}
+
+/// A `rest` endpoint that allows the POST allows it whatever its body says: bodies are held against the deny
+/// rules of an endpoint beside it that reads them, but not against its rules. (OpenShell has a GraphQL endpoint speak
+/// alone for its path.)
+fn unseen_bodies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    let endpoint = &spot.endpoint;
+    let reads = matches!(
+        endpoint.protocol_meant(),
+        Some(Protocol::Graphql | Protocol::JsonRpc | Protocol::Mcp)
+    );
+    let restricts = endpoint.access.as_ref().is_none_or(|access| **access != Access::Full);
+    if !reads || !restricts {
+        return;
+    }
+    let path = endpoint.path.as_deref().map_or("/**", String::as_str);
+    let beside = all.iter().find(|other| {
+        other.endpoint.protocol_meant() == Some(Protocol::Rest)
+            && (same_host(spot, other) || (is_exact(spot) && hosts_meet(spot, other)))
+            && ports_meet(spot, other)
+            && (any_process(other) || same_entry(spot, other))
+            && takes(other, "POST", path)
+    });
+    if let Some(beside) = beside {
+        let what = format!(
+            "{} allows POST on the same path, whatever the body says: the rules of this endpoint do not hold",
+            beside.name()
+        );
+        let fix =
+            "give that endpoint a `path`, or rules, that leave this path out; or use deny_rules";
+        found.push(FindingCode::UnseenBodies, spot.place(), spot.name(), Says::new(what, fix));
     }
 }
 
@@ -205,16 +275,21 @@ fn handshakes<'d>(spot: &Spot<'d>) -> Vec<&'d str> {
     }
 }
 
-/// Whether a `rest` endpoint allows GET on some path that matches `path`.
-fn gets(spot: &Spot<'_>, path: &str) -> bool {
+/// Whether a `rest` endpoint allows `method` on some path that matches `path`.
+fn takes(spot: &Spot<'_>, method: &str, path: &str) -> bool {
     let endpoint = &spot.endpoint;
     if endpoint.path.as_ref().is_some_and(|scope| !overlap(scope, path)) {
         return false;
     }
-    endpoint.access.is_some()
+    let by_access = match endpoint.access.as_deref() {
+        Some(Access::ReadOnly) => method == "GET",
+        Some(_) => true,
+        None => false,
+    };
+    by_access
         || allows(spot)
             .iter()
-            .any(|(_, _, rule)| methods_meet(rule.method, "GET") && overlap(rule.path, path))
+            .any(|(_, _, rule)| methods_meet(rule.method, method) && overlap(rule.path, path))
 }
 
 fn is_exact(spot: &Spot<'_>) -> bool {

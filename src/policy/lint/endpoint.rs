@@ -9,8 +9,8 @@ use ipnet::IpNet;
 const HTTP_PORTS: [u16; 6] = [80, 443, 8000, 8080, 8443, 8888];
 
 /// Looks at one endpoint alone.
-pub(super) fn check(spot: &Spot<'_>, found: &mut Found) {
-    protocol(spot, found);
+pub(super) fn check(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    protocol(spot, all, found);
     tls(spot, found);
     networks(spot, found);
     no_effect(spot, found);
@@ -24,8 +24,11 @@ pub(super) fn check(spot: &Spot<'_>, found: &mut Found) {
     }
 }
 
-fn protocol(spot: &Spot<'_>, found: &mut Found) {
+fn protocol(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     let endpoint: &Endpoint = spot.endpoint;
+    if endpoint.protocol_meant() == Some(Protocol::Tcp) {
+        return unseen(spot, all, found);
+    }
     if endpoint.protocol.is_some() {
         return;
     }
@@ -57,7 +60,15 @@ fn protocol(spot: &Spot<'_>, found: &mut Found) {
             Says::new(what, fix),
         );
     }
-    let http = endpoint.ports_meant().iter().find(|port| HTTP_PORTS.contains(port));
+    unseen(spot, all, found);
+}
+
+/// Host and port decide alone where HTTP is spoken.
+fn unseen(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    if super::dead::speaker(spot, all).is_some() {
+        return;
+    }
+    let http = spot.endpoint.ports_meant().iter().find(|port| HTTP_PORTS.contains(port)).copied();
     if let Some(port) = http {
         let what = format!(
             "only host and port of {}:{port} are judged: any method and path passes",

@@ -55,6 +55,8 @@ findings! {
     DenyOverlapsNothing = "deny_overlaps_nothing", Warning;
     /// What a `websocket` endpoint says of messages, beside a `rest` endpoint that allows the handshake: messages pass.
     UnseenMessages = "unseen_messages", Warning;
+    /// What a `graphql`, `json-rpc` or `mcp` endpoint says of bodies, beside a `rest` endpoint that allows the POST: they pass.
+    UnseenBodies = "unseen_bodies", Warning;
     /// `rules`, `deny_rules` or `access` without `protocol`: it means `protocol: rest`.
     RulesWithoutProtocol = "rules_without_protocol", Note;
     /// `access: full` without `protocol`: host and port decide alone.
@@ -167,7 +169,7 @@ pub fn lint(checked: &[Checked<'_>], written_for: WrittenFor) -> Vec<Finding> {
     }
     same_keys(checked, &mut found);
     for spot in &spots {
-        endpoint::check(spot, &mut found);
+        endpoint::check(spot, &spots, &mut found);
         hosts::check(spot, &mut found);
         dead::check(spot, &spots, &mut found);
         if written_for == WrittenFor::Openshell {

@@ -11,7 +11,11 @@ const MOST_ALTERNATIVES: usize = 256;
 
 /// A compiled glob.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::policy) struct Glob(Box<[Token]>);
+pub(in crate::policy) struct Glob {
+    tokens: Box<[Token]>,
+    /// An escape (RFC 3986 §2.1) in the text is the one character that it stands for.
+    escapes: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Token {
@@ -55,6 +59,15 @@ pub(in crate::policy) enum Parsed {
 impl Parsed {
     /// Compiles one glob without alternates.
     pub(in crate::policy) fn parse(pattern: &str) -> Result<Self, GlobError> {
+        Self::parse_over(pattern, false)
+    }
+
+    /// The same, over text in which escapes are characters.
+    pub(super) fn parse_escaped(pattern: &str) -> Result<Self, GlobError> {
+        Self::parse_over(pattern, true)
+    }
+
+    fn parse_over(pattern: &str, escapes: bool) -> Result<Self, GlobError> {
         if !pattern.contains(['*', '?', '[', '\\']) {
             return Ok(Self::Exact(pattern.into()));
         }
@@ -88,7 +101,10 @@ impl Parsed {
         if !text.is_empty() {
             tokens.push(Token::Text(text.into()));
         }
-        Ok(if tokens == [Token::Star] { Self::Any } else { Self::Glob(Glob(tokens.into())) })
+        if tokens == [Token::Star] {
+            return Ok(Self::Any);
+        }
+        Ok(Self::Glob(Glob { tokens: tokens.into(), escapes }))
     }
 
     /// Whether it matches the whole text.
@@ -104,7 +120,7 @@ impl Parsed {
 impl Glob {
     /// The glob as steps of a language.
     pub(super) fn steps(&self, out: &mut Vec<Step>) {
-        for token in &self.0 {
+        for token in &self.tokens {
             match token {
                 Token::Text(text) => out.extend(text.chars().map(Step::Char)),
                 Token::Star => out.push(Step::Star),
@@ -121,18 +137,18 @@ impl Glob {
         let (mut at, mut rest) = (0, text);
         let mut retry: Option<(usize, &str)> = None;
         loop {
-            match self.0.get(at) {
+            match self.tokens.get(at) {
                 None if rest.is_empty() => return true,
                 Some(Token::Star) => {
                     at += 1;
-                    if at == self.0.len() {
+                    if at == self.tokens.len() {
                         return true;
                     }
                     retry = Some((at, rest));
                     continue;
                 }
                 Some(token) => {
-                    if let Some(next) = token.eat(rest) {
+                    if let Some(next) = token.eat(rest, self.escapes) {
                         (at, rest) = (at + 1, next);
                         continue;
                     }
@@ -151,8 +167,11 @@ impl Glob {
 }
 
 impl Token {
-    fn eat<'t>(&self, text: &'t str) -> Option<&'t str> {
+    fn eat<'t>(&self, text: &'t str, escapes: bool) -> Option<&'t str> {
         let one = |wanted: &dyn Fn(char) -> bool| {
+            if escapes && let Some((c, rest)) = escaped(text) {
+                return wanted(c).then_some(rest);
+            }
             let mut chars = text.chars();
             chars.next().filter(|c| wanted(*c)).map(|_| chars.as_str())
         };
@@ -165,6 +184,21 @@ impl Token {
             }
         }
     }
+}
+
+/// The character that the escapes at the start of `text` stand for, and what follows them. A slash in an
+/// escape is none: no glob crosses it.
+fn escaped(text: &str) -> Option<(char, &str)> {
+    let mut bytes = [0; 4];
+    for count in 1..=4 {
+        let digits = text.get(3 * (count - 1)..3 * count)?.strip_prefix('%')?;
+        bytes[count - 1] = u8::from_str_radix(digits, 16).ok()?;
+        if let Ok(decoded) = std::str::from_utf8(&bytes[..count]) {
+            let c = decoded.chars().next().filter(|c| *c != '/')?;
+            return Some((c, &text[3 * count..]));
+        }
+    }
+    None
 }
 
 /// The rest of a class, after its `[`.

@@ -8,8 +8,8 @@ use super::language::{Language, Step};
 use crate::addr::{Host, HostError, Name};
 use std::fmt;
 
-/// Hosts that the gateway itself answers for.
-const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
+/// Hosts that the gateway itself answers for, of which no policy says anything.
+pub const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
 
 /// A host as a rule names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@ mod path;
 mod text;
 
 pub use glob::GlobError;
-pub use host::{HostPattern, HostPatternError, WildHost};
+pub use host::{HostPattern, HostPatternError, RESERVED, WildHost};
 pub(in crate::policy) use language::{Automaton, Language, Step};
 pub use path::{PathPattern, PathPatternError};
 pub use text::{TextPattern, TextPatternError};

@@ -54,6 +54,9 @@ pub enum PathPatternError {
     /// No canonical path matches it.
     #[error("{0}, and no path that is forwarded ever has one")]
     NeverForwarded(PathError),
+    /// `[é]`, `[ a]`.
+    #[error("a class in a path holds visible ASCII characters alone; write {{a,b}} for others")]
+    Class,
     /// A glob in it.
     #[error(transparent)]
     Glob(#[from] GlobError),
@@ -65,6 +68,9 @@ impl PathPattern {
         if pattern == "**" {
             return Ok(Self::everything(pattern));
         }
+        if odd_class(pattern) {
+            return Err(PathPatternError::Class);
+        }
         let encoded = encode(pattern);
         let read = |text: &str| match Path::parse(text) {
             Ok(path) => Ok(path.as_str().to_owned()),
@@ -72,13 +78,13 @@ impl PathPattern {
             Err(error) => Err(PathPatternError::NeverForwarded(error)),
         };
         if !encoded.contains('?') {
-            return Self::compile(&read(&encoded)?, pattern);
+            return Self::compile(&read(&encoded)?, pattern, true);
         }
         // One character here, the end of a path there: what the pattern lacks stands in for it.
         let stand_in = STAND_INS.into_iter().find(|c| !encoded.contains(*c));
         let stand_in = stand_in.ok_or(PathPatternError::NeverForwarded(PathError::BadEscape))?;
         let canonical = read(&encoded.replace('?', &stand_in.to_string()))?;
-        Self::compile(&canonical.replace(stand_in, "?"), pattern)
+        Self::compile(&canonical.replace(stand_in, "?"), pattern, true)
     }
 
     /// Compiles a pattern over file names (executables): bytes as they are.
@@ -86,17 +92,17 @@ impl PathPattern {
         if pattern == "**" {
             return Ok(Self::everything(pattern));
         }
-        Self::compile(pattern, pattern)
+        Self::compile(pattern, pattern, false)
     }
 
     fn everything(written: &str) -> Self {
         Self { shape: Shape::Everything, written: written.into() }
     }
 
-    fn compile(pattern: &str, written: &str) -> Result<Self, PathPatternError> {
+    fn compile(pattern: &str, written: &str, escapes: bool) -> Result<Self, PathPatternError> {
         let mut shapes = Vec::new();
         for pattern in alternatives(pattern)? {
-            shapes.push(shape(&pattern)?);
+            shapes.push(shape(&pattern, escapes)?);
         }
         if shapes.contains(&Shape::Everything) {
             return Ok(Self::everything(written));
@@ -129,6 +135,22 @@ impl PathPattern {
     pub fn is_everything(&self) -> bool {
         self.shape == Shape::Everything
     }
+}
+
+/// Whether a class holds what a path holds escaped alone.
+fn odd_class(pattern: &str) -> bool {
+    let mut within = false;
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if !within => drop(chars.next()),
+            '[' => within = true,
+            ']' => within = false,
+            c if within && !c.is_ascii_graphic() => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// What no request path holds raw: spaces and what lies outside ASCII.
@@ -168,7 +190,7 @@ impl Shape {
     }
 }
 
-fn shape(pattern: &str) -> Result<Shape, PathPatternError> {
+fn shape(pattern: &str, escapes: bool) -> Result<Shape, PathPatternError> {
     let rest = pattern.strip_prefix('/').ok_or(PathPatternError::NotAbsolute)?;
     let mut segments = Vec::new();
     for segment in rest.split('/') {
@@ -177,7 +199,8 @@ fn shape(pattern: &str) -> Result<Shape, PathPatternError> {
                 segments.push(Segment::Deep);
             }
         } else {
-            segments.push(Segment::One(Parsed::parse(segment)?));
+            let parsed = if escapes { Parsed::parse_escaped } else { Parsed::parse };
+            segments.push(Segment::One(parsed(segment)?));
         }
     }
     if segments == [Segment::Deep] {

@@ -3,9 +3,9 @@
 use super::super::body::{Pace, UpBody, Upload};
 use super::super::carry::{Carrier, Unsent, Use, Versions, send};
 use super::super::gate::Connection;
-use super::super::live::{Asked as Watched, Subject};
 use super::super::refuse::Refusal;
 use super::super::request::Exchange;
+use super::super::subject::{Asked as Watched, Subject};
 use super::super::target::host_value;
 use super::Asked;
 use crate::addr::{Authority, Shown};

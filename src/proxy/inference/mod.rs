@@ -348,6 +348,7 @@ async fn respond(
         return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
     }
     headers::clean_response(&mut head.headers);
+    respond::one_length(&mut head)?;
     for name in &NOT_THE_CLIENTS {
         head.headers.remove(name);
     }

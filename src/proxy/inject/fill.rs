@@ -9,7 +9,9 @@ use super::binding::Spot;
 use super::place::{self, QUERY, SEGMENT};
 use crate::secret::{Found, Placeholders, Secret, ends_in_escape};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, percent_decode, percent_encode};
@@ -220,6 +222,14 @@ fn decoded(part: &[u8], plus: bool) -> Vec<u8> {
     percent_decode(&text).collect()
 }
 
+/// Base64 as servers read it, with and without padding.
+const FORGIVING: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// `user:password` of `Authorization: Basic`.
 fn basic_pair(name: &HeaderName, value: &[u8]) -> Option<Vec<u8>> {
     if name != header::AUTHORIZATION {
@@ -229,7 +239,7 @@ fn basic_pair(name: &HeaderName, value: &[u8]) -> Option<Vec<u8>> {
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
-    STANDARD.decode(rest.trim_ascii()).ok()
+    FORGIVING.decode(rest.trim_ascii()).ok()
 }
 
 #[cfg(test)]

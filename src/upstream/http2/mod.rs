@@ -3,9 +3,11 @@
 //! Stands on `h2` itself: a request is sent and its answer awaited in the task of whoever asks, and
 //! only what is left of its body when the answer begins gets a task of its own.
 
+mod answer;
 mod life;
 mod pipe;
 
+pub use answer::Answer;
 pub use pipe::{Revocable, Stopped, pipe};
 
 use super::http::{HttpError, UpstreamIo, Windows};
@@ -13,13 +15,13 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use life::{Found, Life};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -46,9 +48,6 @@ const WORN: usize = 10_000;
 /// The longest header list of an answer: as long as HTTP/1.1's, and 32 bytes for each field (RFC 9113
 /// §6.5.2).
 const HEAD: u32 = 104 * 1024;
-
-/// How long an origin has to say that an answer of which all has come is over.
-const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is left of a request's body when its answer begins.
 pub type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -92,18 +91,6 @@ struct State {
 pub struct OnInterim(Arc<Hear>);
 
 type Hear = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
-
-/// A response's body.
-pub struct Answer {
-    /// There until it is dropped.
-    stream: Option<RecvStream>,
-    /// Of what its head announced, what has not come.
-    left: Option<u64>,
-    trailers: bool,
-    /// What was read was passed on, and nobody has come for more.
-    held_up: bool,
-    state: Arc<State>,
-}
 
 /// The HTTP/2 handshake over `io`. The second value carries the connection: it must be polled until it
 /// ends. `spawn` runs what is left of request bodies.
@@ -273,7 +260,7 @@ impl SendRequest {
                 drop(place);
             }));
         }
-        Ok(response.map(|stream| Answer::new(stream, length, state.clone())))
+        Ok(response.map(|stream| Answer::new(stream, length, bare, state.clone())))
     }
 }
 
@@ -345,97 +332,6 @@ impl OnInterim {
     }
 }
 
-impl Answer {
-    fn new(stream: RecvStream, length: Option<u64>, state: Arc<State>) -> Self {
-        let left = length.or(stream.is_end_stream().then_some(0));
-        Self { stream: Some(stream), left, trailers: false, held_up: false, state }
-    }
-
-    fn hold_up(&mut self, held_up: bool) {
-        match (self.held_up, held_up) {
-            (false, true) => self.state.held_up.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.state.held_up.fetch_sub(1, Ordering::Relaxed),
-            _ => return,
-        };
-        self.held_up = held_up;
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.hold_up(false);
-        let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) else {
-            return;
-        };
-        if self.left == Some(0) {
-            await_end(stream, &self.state);
-        } else {
-            self.state.cancelled.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// An answer that is whole, but for the frame that says so: some origins send it by itself. To reset the
-/// stream before that would be to cancel what was done.
-fn await_end(mut stream: RecvStream, state: &Arc<State>) {
-    let mut ended = move |cx: &mut Context<'_>| loop {
-        match ready!(stream.poll_data(cx)) {
-            Some(Ok(data)) if data.is_empty() => {}
-            _ => return Poll::Ready(()),
-        }
-    };
-    let here = ended(&mut Context::from_waker(Waker::noop())).is_ready();
-    if here || tokio::runtime::Handle::try_current().is_err() {
-        return;
-    }
-    let place = Place::of(state);
-    (state.spawn)(Box::pin(async move {
-        // Whichever ends it.
-        let _ = tokio::time::timeout(END_WITHIN, std::future::poll_fn(ended)).await;
-        drop(place);
-    }));
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let this = self.get_mut();
-        this.hold_up(false);
-        let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
-        if !this.trailers {
-            match ready!(stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    this.state.heard.store(true, Ordering::Relaxed);
-                    this.state.read.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    // Fails only where the stream is over.
-                    let _ = stream.flow_control().release_capacity(data.len());
-                    this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
-                    let more = this.left != Some(0) && !stream.is_end_stream();
-                    this.hold_up(more);
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => this.trailers = true,
-            }
-        }
-        let trailers = ready!(stream.poll_trailers(cx)).map_err(HttpError::Http2);
-        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let streams = self.state.streams.load(Ordering::Relaxed);
@@ -449,12 +345,6 @@ impl fmt::Debug for Channel {
 impl fmt::Debug for SendRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SendRequest").field(&self.channel).finish()
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
