@@ -90,7 +90,9 @@ impl Marks {
     /// gateway's own.
     #[cold]
     fn name_dashed(name: &str) -> u32 {
-        Self::name(&name.replace('_', "-")) & (Self::DISGUISE | Self::OWN | Self::PROXY)
+        let marks = Self::name(&name.replace('_', "-"));
+        let proxy = marks & (1 << 2 | 1 << 3 | 1 << 4) != 0;
+        marks & (Self::DISGUISE | Self::OWN | Self::PROXY) | if proxy { Self::PROXY } else { 0 }
     }
 
     fn name(name: &str) -> u32 {
@@ -118,7 +120,8 @@ impl Marks {
             | "x-rewrite-url" => Self::DISGUISE,
             _ if name.starts_with(OWN_PREFIX) => Self::OWN,
             "proxy" => Self::PROXY,
-            _ if name.starts_with("proxy-") => Self::PROXY,
+            // `Proxy-Status` is for whoever reads the answer (RFC 9209).
+            _ if name.starts_with("proxy-") && name != "proxy-status" => Self::PROXY,
             // To CGI and its heirs the two are one.
             _ if name.contains('_') => Self::name_dashed(name),
             _ => 0,
@@ -397,6 +400,7 @@ mod tests {
             "proxy",
             "proxy-authentication-info",
             "proxy_foo",
+            "proxy_authorization",
             "x_http_method_override",
             "x-original_url",
             "x_portcullis_id",
@@ -405,8 +409,9 @@ mod tests {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));
             headers.insert("x_mine", HeaderValue::from_static("1"));
             headers.insert("content_length", HeaderValue::from_static("1"));
+            headers.insert("proxy-status", HeaderValue::from_static("cdn"));
             clean_request(&mut headers, false);
-            assert_eq!(headers.len(), 2, "{name}");
+            assert_eq!(headers.len(), 3, "{name}");
         }
     }
 

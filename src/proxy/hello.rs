@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
+/// The first byte of a TLS handshake record. Of nothing else a beginning could become a hello.
+const HANDSHAKE: u8 = 22;
 /// How long a client that is told to go may take to take it.
 const ALERTED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -88,7 +90,7 @@ impl Demand {
             }
             tokio::select! {
                 read = io.fill() => match read.map_err(broken)? {
-                    0 if is_tls(io) => {
+                    0 if io.prefix.first() == Some(&HANDSHAKE) => {
                         let detail = "the ClientHello ended before its end";
                         return Err(Refusal::unjudged(Code::BadClientHello, detail));
                     }

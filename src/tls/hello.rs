@@ -27,6 +27,8 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const HEARTBEAT: u8 = 24;
 const CLIENT_HELLO: u8 = 1;
+/// The first byte of SSL 2's form: a record of up to 1,023 bytes.
+const SSL2: std::ops::RangeInclusive<u8> = 0x80..=0x83;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
@@ -112,27 +114,30 @@ pub fn parse(bytes: &[u8]) -> Hello {
 
 /// Whether what begins with no handshake record of TLS is TLS to some server: a record's version is to be
 /// ignored (RFC 8446 §5.1; Java's does), an alert may come before the hello (Java's skips it), and a hello
-/// may have SSL 2's form (RFC 5246 §E.2). Other protocols begin with such bytes too, but for the lengths.
+/// may have SSL 2's form (RFC 5246 §E.2). Other protocols begin with such bytes too, but not with all of them.
 fn resembles(bytes: &[u8]) -> Option<bool> {
-    let (kind, major) = (*bytes.first()?, bytes.get(1).copied());
-    if kind & 0x80 != 0 {
+    let kind = *bytes.first()?;
+    if SSL2.contains(&kind) {
         return match bytes.get(2..) {
-            None | Some([] | [CLIENT_HELLO] | [CLIENT_HELLO, 0]) => None,
-            Some([CLIENT_HELLO, 3, ..] | [CLIENT_HELLO, 0, 2, ..]) => Some(true),
+            None | Some([] | [CLIENT_HELLO] | [CLIENT_HELLO, 0 | 3]) => None,
+            Some([CLIENT_HELLO, 3, 0..=4, ..] | [CLIENT_HELLO, 0, 2, ..]) => Some(true),
             Some(_) => Some(false),
         };
     }
     if !(CHANGE_CIPHER_SPEC..=HEARTBEAT).contains(&kind) {
         return Some(false);
     }
-    let length = usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?]));
-    match kind {
-        CHANGE_CIPHER_SPEC => Some(length == 1),
-        ALERT => Some(length == 2),
-        HANDSHAKE if length == 0 => Some(true),
-        HANDSHAKE if length > LONGEST_FRAGMENT + EXPANSION => Some(false),
-        HANDSHAKE => bytes.get(5).map(|kind| *kind == CLIENT_HELLO),
-        _ => Some(major == Some(3) && (1..=LONGEST_FRAGMENT + EXPANSION).contains(&length)),
+    let [_, major, _, high, low, rest @ ..] = bytes else { return None };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    let begins = |wanted: &[u8]| rest.first().map(|byte| wanted.contains(byte));
+    match (kind, length) {
+        (CHANGE_CIPHER_SPEC, 1) => begins(&[1]),
+        (ALERT, 2) => begins(&[1, 2]),
+        // An empty record, and behind it another.
+        (HANDSHAKE, 0) => begins(&[HANDSHAKE]),
+        (HANDSHAKE, _) => begins(&[CLIENT_HELLO]),
+        (CHANGE_CIPHER_SPEC | ALERT, _) => Some(false),
+        _ => Some(*major == 3 && (1..=LONGEST_FRAGMENT + EXPANSION).contains(&length)),
     }
 }
 

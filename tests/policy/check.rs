@@ -338,6 +338,9 @@ fn rules_over_bodies_beside_a_post_that_passes_anyway() {
     assert_eq!(beside(&[mcp, &rest(", access: read-write")]), ["unseen_bodies e/endpoints[0]"]);
     let full = "{ host: a.test, port: 443, path: /mcp, protocol: mcp, enforcement: enforce, access: full }";
     assert_eq!(beside(&[full, &rest(", access: read-write")]), Vec::<String>::new());
+    // Deny rules hold whoever allows.
+    let denies = "{ host: a.test, port: 443, protocol: graphql, enforcement: enforce, deny_rules: [ { operation_type: mutation } ] }";
+    assert_eq!(beside(&[denies, &rest(", access: full")]), Vec::<String>::new());
 }
 
 #[test]

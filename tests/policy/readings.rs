@@ -220,7 +220,7 @@ fn one_character_is_one_however_it_is_written() {
         assert_eq!(ask("GET", path).says(&policy), "allow e/endpoints[0]/access", "{path}");
     }
     let policy = endpoint(
-        r#"protocol: rest, allow_encoded_slash: true, rules: [ { allow: { method: GET, path: "/q/?" } }, { allow: { method: GET, path: "/c/[a-z]" } } ]"#,
+        r#"protocol: rest, allow_encoded_slash: true, rules: [ { allow: { method: GET, path: "/q/?" } }, { allow: { method: GET, path: "/c/[a-z]" } }, { allow: { method: GET, path: "/s/*[0-9]" } } ]"#,
     );
     for (path, passes) in [
         ("/q/a", true),
@@ -231,7 +231,22 @@ fn one_character_is_one_however_it_is_written() {
         ("/c/a", true),
         ("/c/%20", false),
         ("/c/%C3%A9", false),
+        // A star ends where a character does.
+        ("/s/x%20", false),
+        ("/s/x1", true),
     ] {
         assert_eq!(ask("GET", path).passes(&policy), passes, "{path}");
+    }
+}
+
+#[test]
+fn a_class_holds_what_a_path_holds() {
+    use portcullis::policy::pattern::{PathPattern, PathPatternError};
+    for pattern in ["/[é]x", "/u/[ a]", "/d/[!é]", "/e/[à-ÿ]", "/[]é]", "/[!]é]", "/a/[b]/[ ]"]
+    {
+        assert_eq!(PathPattern::parse(pattern), Err(PathPatternError::Class), "{pattern}");
+    }
+    for pattern in ["/é[a]", "/[a] b", "/[]]é", "/{é,[a]}", "/x\\[é"] {
+        assert!(PathPattern::parse(pattern).is_ok(), "{pattern}");
     }
 }

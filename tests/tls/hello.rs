@@ -101,7 +101,12 @@ fn what_is_not_tls_is_said_at_once() {
         // msgpack.
         b"\x82\xa1a",
         b"\x17\x02\x01\0\x05",
-        b"\x16\x02\x01\xff\xff",
+        b"\x14\x01\0\0\x01\0",
+        b"\x15\x01\0\0\x02\0",
+        b"\x16\x01\0\0\0\0",
+        // Telnet's WILL, and Thrift.
+        b"\xff\xfd\x01",
+        b"\x82\x21\x01\x03get",
     ] {
         assert_eq!(parse(bytes), Hello::NotTls, "{bytes:?}");
     }
@@ -128,6 +133,8 @@ fn what_only_a_forgiving_server_takes_for_tls_is_refused() {
         before(&[23, 3, 3, 0, 1, 0]),
         before(&[22, 3, 1, 0, 0]),
         before(&[22, 2, 1, 0, 0]),
+        // Java takes records of 33 KiB.
+        [&[22, 2, 0, 0x50, 0][..], &bytes[5..]].concat(),
         ssl2([3, 1]),
         ssl2([0, 2]),
     ] {

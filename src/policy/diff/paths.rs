@@ -128,6 +128,11 @@ pub(super) fn paths(plain: &[Language], decoded: Option<&[Language]>) -> Option<
     if all().flat_map(Language::steps).any(of_escapes) {
         return None;
     }
+    // To these an escape is one character, which is not followed here either.
+    let one = |step: &Step| matches!(step, Step::One | Step::Class { .. });
+    if named(all()).contains(&'%') && all().flat_map(Language::steps).any(one) {
+        return None;
+    }
     let mut letters: Vec<Letter> =
         told_apart(all(), candidates.into_iter(), &['/']).into_iter().map(Letter::from).collect();
     if named(all()).contains(&'%') {

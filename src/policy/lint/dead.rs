@@ -242,7 +242,10 @@ fn unseen_bodies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
         endpoint.protocol_meant(),
         Some(Protocol::Graphql | Protocol::JsonRpc | Protocol::Mcp)
     );
-    let restricts = endpoint.access.as_ref().is_none_or(|access| **access != Access::Full);
+    let restricts = match &endpoint.access {
+        Some(access) => **access != Access::Full,
+        None => endpoint.rules.is_some(),
+    };
     if !reads || !restricts {
         return;
     }

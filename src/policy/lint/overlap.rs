@@ -3,6 +3,8 @@
 //! Works on the globs as written. Both answers are given on the safe side of silence: `overlap`
 //! may say yes where only an exotic class would say no, `covers` says yes only where it is sure.
 
+use super::super::pattern::escaped;
+
 /// A glob's alternates expanded, each as segments.
 type Segments = Vec<Vec<String>>;
 
@@ -147,6 +149,8 @@ impl Token {
         match (self, other) {
             (Self::One(a), Self::One(b)) => a == b,
             (Self::Star, _) | (_, Self::Star) => false,
+            // One that is escaped.
+            (Self::Any, Self::One('/')) | (Self::One('/'), Self::Any) => false,
             (Self::Any, _) | (_, Self::Any) => true,
         }
     }
@@ -155,7 +159,14 @@ impl Token {
 fn tokens(glob: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut chars = glob.chars();
-    while let Some(c) = chars.next() {
+    loop {
+        // An escape is the character that it stands for.
+        if let Some((c, rest)) = escaped(chars.as_str()) {
+            tokens.push(Token::One(c));
+            chars = rest.chars();
+            continue;
+        }
+        let Some(c) = chars.next() else { return tokens };
         tokens.push(match c {
             '*' => Token::Star,
             '?' => Token::Any,
@@ -167,7 +178,6 @@ fn tokens(glob: &str) -> Vec<Token> {
             c => Token::One(c),
         });
     }
-    tokens
 }
 
 /// Passes over a class: its first character may be a `]`.
@@ -207,6 +217,14 @@ fn segment_covers(wide: &str, narrow: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_escape_is_one_character() {
+        assert!(!overlap("/a???b", "/a%20b") && !covers("/a???b", "/a%20b"));
+        assert!(overlap("/a?b", "/a%20b") && covers("/a?b", "/a%20b"));
+        assert!(overlap("/a?b", "/a%c3%A9b") && overlap("/aéb", "/a%C3%A9b"));
+        assert!(!overlap("/a?b", "/a%2Fb") && overlap("/a*b", "/a%2Fb"));
+    }
 
     #[test]
     fn a_star_stays_in_its_segment() {

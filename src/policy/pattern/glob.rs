@@ -156,11 +156,8 @@ impl Glob {
                 None => {}
             }
             let Some((star, from)) = retry else { return false };
-            let mut chars = from.chars();
-            if chars.next().is_none() {
-                return false;
-            }
-            (at, rest) = (star, chars.as_str());
+            let Some(fewer) = one_less(from, self.escapes) else { return false };
+            (at, rest) = (star, fewer);
             retry = Some((star, rest));
         }
     }
@@ -170,7 +167,7 @@ impl Token {
     fn eat<'t>(&self, text: &'t str, escapes: bool) -> Option<&'t str> {
         let one = |wanted: &dyn Fn(char) -> bool| {
             if escapes && let Some((c, rest)) = escaped(text) {
-                return wanted(c).then_some(rest);
+                return (c != '/' && wanted(c)).then_some(rest);
             }
             let mut chars = text.chars();
             chars.next().filter(|c| wanted(*c)).map(|_| chars.as_str())
@@ -186,15 +183,24 @@ impl Token {
     }
 }
 
-/// The character that the escapes at the start of `text` stand for, and what follows them. A slash in an
-/// escape is none: no glob crosses it.
-fn escaped(text: &str) -> Option<(char, &str)> {
+/// What follows the first character.
+fn one_less(text: &str, escapes: bool) -> Option<&str> {
+    if escapes && let Some((_, rest)) = escaped(text) {
+        return Some(rest);
+    }
+    let mut chars = text.chars();
+    chars.next().map(|_| chars.as_str())
+}
+
+/// The character that the escapes at the start of `text` stand for, and what follows them. One that is a slash
+/// neither `?` nor a class stands for.
+pub(in crate::policy) fn escaped(text: &str) -> Option<(char, &str)> {
     let mut bytes = [0; 4];
     for count in 1..=4 {
         let digits = text.get(3 * (count - 1)..3 * count)?.strip_prefix('%')?;
         bytes[count - 1] = u8::from_str_radix(digits, 16).ok()?;
         if let Ok(decoded) = std::str::from_utf8(&bytes[..count]) {
-            let c = decoded.chars().next().filter(|c| *c != '/')?;
+            let c = decoded.chars().next()?;
             return Some((c, &text[3 * count..]));
         }
     }

@@ -12,6 +12,7 @@ mod path;
 mod text;
 
 pub use glob::GlobError;
+pub(in crate::policy) use glob::escaped;
 pub use host::{HostPattern, HostPatternError, RESERVED, WildHost};
 pub(in crate::policy) use language::{Automaton, Language, Step};
 pub use path::{PathPattern, PathPatternError};

@@ -139,14 +139,20 @@ impl PathPattern {
 
 /// Whether a class holds what a path holds escaped alone.
 fn odd_class(pattern: &str) -> bool {
-    let mut within = false;
     let mut chars = pattern.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' if !within => drop(chars.next()),
-            '[' => within = true,
-            ']' => within = false,
-            c if within && !c.is_ascii_graphic() => return true,
+            '\\' => drop(chars.next()),
+            '[' => {
+                let class = chars.as_str().trim_start_matches(['!', '^']);
+                // A `]` that comes first is one of its characters.
+                let end = class.char_indices().skip(1).find(|(_, c)| *c == ']');
+                let end = end.map_or(class.len(), |(at, _)| at);
+                if class[..end].chars().any(|c| !c.is_ascii_graphic()) {
+                    return true;
+                }
+                chars = class[end..].chars();
+            }
             _ => {}
         }
     }

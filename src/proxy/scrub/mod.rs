@@ -92,7 +92,6 @@ pub(crate) fn scrub(
         return Ok(Answer::plain(body));
     }
     if bodyless || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        // Trailers may follow all the same (HTTP/2).
         return Ok(Answer::scrubbed(body, Coding::Identity, known.clone()));
     }
     for name in &SPENT {
