@@ -246,7 +246,7 @@ fn a_class_holds_what_a_path_holds() {
     {
         assert_eq!(PathPattern::parse(pattern), Err(PathPatternError::Class), "{pattern}");
     }
-    for pattern in ["/é[a]", "/[a] b", "/[]]é", "/{é,[a]}", "/x\\[é"] {
+    for pattern in ["/é[a]", "/[a] b", "/[]]é", "/{é,[a]}"] {
         assert!(PathPattern::parse(pattern).is_ok(), "{pattern}");
     }
 }

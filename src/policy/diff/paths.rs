@@ -130,7 +130,8 @@ pub(super) fn paths(plain: &[Language], decoded: Option<&[Language]>) -> Option<
     }
     // To these an escape is one character, which is not followed here either.
     let one = |step: &Step| matches!(step, Step::One | Step::Class { .. });
-    if named(all()).contains(&'%') && all().flat_map(Language::steps).any(one) {
+    let spelled = named(all()).contains(&'%') && escapes(all()).iter().any(|e| e != "%2F");
+    if spelled && all().flat_map(Language::steps).any(one) {
         return None;
     }
     let mut letters: Vec<Letter> =
