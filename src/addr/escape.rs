@@ -33,6 +33,19 @@ pub(super) fn utf8(bytes: &[u8]) -> Option<usize> {
     std::str::from_utf8(&character[..count]).ok().map(|_| count)
 }
 
+/// The character that the escapes at the start of `text` stand for, and what follows them.
+pub(crate) fn escaped(text: &str) -> Option<(char, &str)> {
+    let bytes = text.as_bytes();
+    let first = byte(bytes)?;
+    let count = if first.is_ascii() { 1 } else { utf8(bytes)? };
+    let mut decoded = [0; 4];
+    for (i, slot) in decoded[..count].iter_mut().enumerate() {
+        *slot = byte(&bytes[3 * i..])?;
+    }
+    let character = std::str::from_utf8(&decoded[..count]).ok()?.chars().next()?;
+    Some((character, &text[3 * count..]))
+}
+
 /// Whether `.` or `..` stands as a segment, also before `;parameters` and before what would end the
 /// path once it is decoded.
 pub(super) fn has_dot_segment(path: &[u8]) -> bool {

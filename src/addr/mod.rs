@@ -13,6 +13,7 @@ mod shown;
 
 pub use authority::{Authority, AuthorityError, Port};
 pub use class::{Class, classify};
+pub(crate) use escape::escaped;
 pub use host::{Host, HostError, Name};
 pub use path::{Decoded, Path, PathError, Readings, check_query};
 pub use shown::{Shown, ShownHost};

@@ -218,7 +218,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// One word that survives `$(…)` unquoted where it can, for `docker run $(portcullis env --docker)`.
-fn word(text: &str) -> String {
+pub(super) fn word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:,=@%+[]".contains(&b);
     if text.bytes().all(plain) { text.to_owned() } else { quoted(text) }
 }

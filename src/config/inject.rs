@@ -4,8 +4,8 @@ use super::error::ConfigError;
 use super::raw::{RawConfig, RawInject, RawSandbox, RawSpot};
 use super::settle::Reading;
 use super::source::At;
-use crate::addr::{Host, Name, Port, Shown};
-use crate::policy::pattern::{PathPattern, RESERVED};
+use crate::addr::{Host, Port, Shown};
+use crate::policy::pattern::{PathPattern, is_reserved};
 use crate::proxy::inject::{self, Binding, Spot, Within};
 use crate::secret::Placeholders;
 use http::{HeaderName, Method};
@@ -119,8 +119,7 @@ fn host(reading: &Reading<'_>, text: &At<String>) -> Result<Host, ConfigError> {
         let what = format!("`{shown}` is not a host: {error}");
         reading.fault(text.place, what, "name one host: a credential goes to no pattern of hosts")
     })?;
-    let reserved = host.name().map(Name::as_str).is_some_and(|name| RESERVED.contains(&name));
-    if reserved {
+    if is_reserved(&host) {
         let what = format!("{shown} is answered by the gateway itself");
         return Err(reading.fault(text.place, what, "name the host that wants the credential"));
     }

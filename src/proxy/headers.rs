@@ -90,9 +90,9 @@ impl Marks {
     /// gateway's own.
     #[cold]
     fn name_dashed(name: &str) -> u32 {
-        let marks = Self::name(&name.replace('_', "-"));
-        let proxy = marks & (1 << 2 | 1 << 3 | 1 << 4) != 0;
-        marks & (Self::DISGUISE | Self::OWN | Self::PROXY) | if proxy { Self::PROXY } else { 0 }
+        let dashed = name.replace('_', "-");
+        let kept = Self::name(&dashed) & (Self::DISGUISE | Self::OWN);
+        if is_proxys(&dashed) { kept | Self::PROXY } else { kept }
     }
 
     fn name(name: &str) -> u32 {
@@ -119,9 +119,7 @@ impl Marks {
             | "x-forwarded-uri"
             | "x-rewrite-url" => Self::DISGUISE,
             _ if name.starts_with(OWN_PREFIX) => Self::OWN,
-            "proxy" => Self::PROXY,
-            // `Proxy-Status` is for whoever reads the answer (RFC 9209).
-            _ if name.starts_with("proxy-") && name != "proxy-status" => Self::PROXY,
+            _ if is_proxys(name) => Self::PROXY,
             // To CGI and its heirs the two are one.
             _ if name.contains('_') => Self::name_dashed(name),
             _ => 0,
@@ -145,6 +143,13 @@ impl Marks {
             headers.remove(header::TE);
         }
     }
+}
+
+/// Whether a field is between a client and its proxy. `Proxy-Status` is for whoever reads the answer
+/// (RFC 9209).
+fn is_proxys(name: &str) -> bool {
+    let rest = name.strip_prefix("proxy");
+    rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && rest != "-status"))
 }
 
 /// What a request says of its framing and its connection.
@@ -219,7 +224,8 @@ fn http2_fields(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn decimal(value: &HeaderValue) -> Option<u64> {
+/// A length as it may be passed on: no list, and no zeros before it.
+pub(crate) fn decimal(value: &HeaderValue) -> Option<u64> {
     let text = value.to_str().ok()?;
     let plain = !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_digit())
@@ -296,7 +302,7 @@ pub(crate) fn decoded(headers: &HeaderMap) -> bool {
     codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Refuses an HTTP/2 head that is too large.
+/// Refuses an HTTP/2 head that is too large, or has a value that is not well-formed.
 pub(crate) fn bounded<B>(request: &http::Request<B>) -> Result<(), Refusal> {
     let uri = request.uri();
     let pseudo = [
@@ -304,14 +310,16 @@ pub(crate) fn bounded<B>(request: &http::Request<B>) -> Result<(), Refusal> {
         uri.authority().map_or(0, |authority| authority.as_str().len()),
         request.method().as_str().len(),
     ];
-    let padded = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
-    if let Some((name, _)) = request.headers().iter().find(|(_, value)| padded(value)) {
-        // RFC 9113 §8.2.1: malformed, and not to be passed on.
-        let detail = format!("the value of {name} begins or ends with white space");
-        return Err(Refusal::unjudged(Code::BadFraming, detail));
+    let mut list: usize = pseudo.into_iter().map(|n| n + 32).sum();
+    for (name, value) in request.headers() {
+        let ends = [value.as_bytes().first(), value.as_bytes().last()];
+        if ends.into_iter().flatten().any(|end| matches!(end, b' ' | b'\t')) {
+            // RFC 9113 §8.2.1: malformed, and not to be passed on.
+            let detail = format!("the value of {name} begins or ends with white space");
+            return Err(Refusal::unjudged(Code::BadFraming, detail));
+        }
+        list += name.as_str().len() + value.len() + 32;
     }
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
-    let list: usize = pseudo.into_iter().chain(fields).map(|n| n + 32).sum();
     if list > HEADER_LIST {
         let detail =
             format!("the head has {list} bytes as RFC 9113 counts them, over {HEADER_LIST}");

@@ -9,6 +9,7 @@ use super::gate::Connection;
 use super::refuse::Refusal;
 use crate::addr::{Authority, Host, Name, Path, Port};
 use crate::approval::{Asked, Asking, Entry, Kind, Preview, Queue, State};
+pub(crate) use crate::policy::pattern::is_reserved;
 use crate::policy::{Client, Code, Fingerprint, OwnedAsk, OwnedIntent, Question, Scheme, Verdict};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -253,11 +254,6 @@ async fn asked(
         Asking::NotAsked | Asking::Held(_) | Asking::Ticket(_) => Err(question.into()),
         Asking::Full(number) => Err(Refusal::asked(question, number, super::refuse::Came::Full)),
     }
-}
-
-/// Whether the gateway itself answers for the host.
-pub(crate) fn is_reserved(host: &Host) -> bool {
-    matches!(host.name().map(Name::as_str), Some("policy.local" | "inference.local"))
 }
 
 fn malformed(detail: &str) -> Refusal {

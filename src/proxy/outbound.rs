@@ -12,7 +12,7 @@ use super::request::Exchange;
 use crate::policy::{Code, Permit, Scheme};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
 use std::sync::Arc;
 
 impl Exchange {
@@ -100,15 +100,6 @@ impl Exchange {
         Ok(())
     }
 
-    /// Says that there is no body where one would mean something: over HTTP/2 the end of the stream says it,
-    /// over HTTP/1 nothing else does (RFC 9110 §8.6).
-    fn empty(&self, head: &mut http::request::Parts, empty: bool) {
-        let means_something = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
-        if empty && self.head.version == Version::HTTP_2 && means_something {
-            head.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(0));
-        }
-    }
-
     /// The request for the origin, and what is needed to send it again.
     pub(super) fn outbound(
         &mut self,
@@ -124,7 +115,6 @@ impl Exchange {
             self.chunked(&mut head, http2);
             (UpBody::peeked(peeked, pace.clone()), Again::Kept)
         } else if let Some(bytes) = body.take_bytes() {
-            self.empty(&mut head, bytes.is_empty());
             (UpBody::whole(bytes, Some(pace.clone())), Again::Kept)
         } else if let Some(incoming) = self.body.take().filter(streams) {
             self.chunked(&mut head, http2);
@@ -137,7 +127,6 @@ impl Exchange {
             }
         } else {
             head.headers.remove(header::EXPECT);
-            self.empty(&mut head, true);
             (UpBody::whole(Bytes::new(), Some(pace.clone())), Again::Bare)
         };
         let body = if http2 && matches!(again, Again::Kept) { body.kept() } else { body };

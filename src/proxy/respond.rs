@@ -87,8 +87,7 @@ pub(super) fn one_length(head: &mut http::response::Parts) -> Result<(), Refusal
         head.headers.remove(header::CONTENT_LENGTH);
         return Ok(());
     }
-    let usual = |text: &[u8]| text == b"0" || text.first().is_some_and(|b| *b != b'0');
-    if lengths.next().is_none() && number(first.as_bytes()).is_some() && usual(first.as_bytes()) {
+    if lengths.next().is_none() && headers::decimal(first).is_some() {
         return Ok(());
     }
     match common_length(&head.headers) {

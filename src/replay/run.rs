@@ -8,7 +8,7 @@ use super::judge::{Judge, Now, Outcome};
 use super::key;
 use super::table::{Change, Changed, Group, Table, Was};
 use crate::addr::Host;
-use crate::policy::pattern::{HostPattern, RESERVED};
+use crate::policy::pattern::{HostPattern, is_reserved};
 use crate::record::Judged;
 use crate::traffic::read::{self, Block, Item, Progress, ReadError, Recorded, Source, Stamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -261,6 +261,8 @@ struct Worker<'p> {
 struct Known {
     /// The filter leaves its host out.
     left_out: bool,
+    /// The gateway answers for its host itself: no policy is asked.
+    own: bool,
     outcome: Outcome,
     old: Option<Now>,
     /// The end of its row.
@@ -313,9 +315,7 @@ impl<'p> Worker<'p> {
             done.totals.left_out += 1;
             return;
         }
-        // What the gateway answers itself no policy is asked about.
-        let own = RESERVED.iter().any(|own| record.host.eq_ignore_ascii_case(own));
-        if own || record.verdict == Some(Judged::None) {
+        if record.verdict == Some(Judged::None) {
             done.totals.unjudged += 1;
             return;
         }
@@ -325,6 +325,10 @@ impl<'p> Worker<'p> {
         let known = self.known.entry_ref(&self.key[..]).or_insert_with(|| Known::of(plan, record));
         if known.left_out {
             done.totals.left_out += 1;
+            return;
+        }
+        if known.own {
+            done.totals.unjudged += 1;
             return;
         }
         let was = known.old.map_or_else(|| Was::recorded(record.verdict), Was::judged);
@@ -360,16 +364,17 @@ impl<'p> Worker<'p> {
 impl Known {
     fn of(plan: &Plan<'_>, record: &Recorded<'_>) -> Self {
         let host = plan.filter.host.as_ref();
-        let left_out = host.is_some_and(|pattern| {
-            !Host::recorded(&record.host).is_ok_and(|host| pattern.matches(&host))
-        });
+        let named = Host::recorded(&record.host).ok();
+        let left_out =
+            host.is_some_and(|pattern| !named.as_ref().is_some_and(|host| pattern.matches(host)));
+        let own = named.as_ref().is_some_and(is_reserved);
         let outcome = plan.new.judge(record);
         let old = plan.old.map(|old| old.judge(record).now);
         let mut tail = Vec::new();
         if plan.style != Style::Report {
             tail_of(plan.style, &outcome, old, &mut tail);
         }
-        Self { left_out, outcome, old, tail, groups: [None; 4] }
+        Self { left_out, own, outcome, old, tail, groups: [None; 4] }
     }
 
     /// The row, without its beginning.

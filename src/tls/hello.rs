@@ -132,9 +132,12 @@ fn resembles(bytes: &[u8]) -> Option<bool> {
     let begins = |wanted: &[u8]| rest.first().map(|byte| wanted.contains(byte));
     match (kind, length) {
         (CHANGE_CIPHER_SPEC, 1) => begins(&[1]),
-        (ALERT, 2) => begins(&[1, 2]),
+        // Its level, and what is left of it in another record.
+        (ALERT, 1 | 2) => begins(&[1, 2]),
         // An empty record, and behind it another.
-        (HANDSHAKE, 0) => begins(&[HANDSHAKE]),
+        (CHANGE_CIPHER_SPEC | ALERT | HANDSHAKE, 0) => {
+            begins(&[CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE])
+        }
         (HANDSHAKE, _) => begins(&[CLIENT_HELLO]),
         (CHANGE_CIPHER_SPEC | ALERT, _) => Some(false),
         _ => Some(*major == 3 && (1..=LONGEST_FRAGMENT + EXPANSION).contains(&length)),

@@ -6,7 +6,7 @@ use super::http2::{self, OnInterim, Revocable};
 use super::stream::Stream;
 use crate::tasks::Stall;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -178,6 +178,11 @@ where
     ) -> Result<Response<Received>, Unsent<B>> {
         match self {
             Self::Http1(sender) => {
+                let (method, headers) = (request.method(), request.headers());
+                if let Some(length) = unsaid_length(method, headers, request.body()) {
+                    let length = HeaderValue::from(length);
+                    request.headers_mut().insert(header::CONTENT_LENGTH, length);
+                }
                 if let Some(hear) = interim.cloned() {
                     hyper::ext::on_informational(&mut request, move |said| {
                         hear.hear(said.status(), said.headers());
@@ -201,6 +206,24 @@ where
             }
         }
     }
+}
+
+/// The length of a body where it is known, means something, and is not said yet (RFC 9110 §8.6): of an empty
+/// one nothing else says it over HTTP/1.
+pub(super) fn unsaid_length<B: Body>(
+    method: &Method,
+    headers: &HeaderMap,
+    body: &B,
+) -> Option<u64> {
+    let said = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    if said.iter().any(|name| headers.contains_key(name)) {
+        return None;
+    }
+    let means_something = !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::CONNECT
+    );
+    body.size_hint().exact().filter(|length| *length > 0 || means_something)
 }
 
 impl Body for Received {

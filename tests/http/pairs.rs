@@ -255,3 +255,30 @@ async fn an_http2_head_that_is_too_large_costs_its_stream_alone() {
     let fits = request("GET", port, "/fits").header("x", "y".repeat(30 * 1024)).body(()).unwrap();
     assert_eq!(exchange(&mut client, fits, b"").await.0.status(), 200);
 }
+
+/// The end of a stream says over HTTP/2 that there is no body, and nothing but its length does over HTTP/1
+/// (RFC 9110 §8.6).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_without_a_body_says_so_to_an_http1_origin() {
+    let origin = Origin::tls(&["origin.test"], &["http/1.1"], |mut stream| {
+        loop {
+            let head = common::read_request(&mut stream);
+            if head.is_empty() {
+                return;
+            }
+            let length = common::header(&head, "content-length").unwrap_or("none".to_owned());
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{length}", length.len());
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream.flush().unwrap();
+        }
+    });
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = client(&gateway, port).await;
+    for (method, said) in [("POST", "0"), ("PUT", "0"), ("GET", "none"), ("DELETE", "none")] {
+        let asked = request(method, port, "/").body(()).unwrap();
+        let (_, body, _) = exchange(&mut client, asked, b"").await;
+        assert_eq!(String::from_utf8(body).unwrap(), said, "{method}");
+    }
+}

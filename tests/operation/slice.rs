@@ -134,3 +134,24 @@ fn a_connection_that_rests_goes_on_with_its_next_request() {
     }
     assert_eq!(gateway.records(3).len(), 3);
 }
+
+/// Two layers with an entry of one name are told apart by their files, which are none of the sandbox's
+/// business; the operator's record says them.
+#[test]
+fn a_refusal_names_no_file_of_the_host() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    // The preset has one too.
+    let entry = format!(
+        "  index:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: rest, enforcement: enforce, access: read-only }}\n"
+    );
+    let gateway = Setup::policy(&entry).sandbox("    presets: [pypi]\n").start();
+    let said = format!(
+        "DELETE http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: close\r\n\r\n"
+    );
+    let answer = String::from_utf8(gateway.exchange(said.as_bytes())).unwrap();
+    assert!(answer.contains("\"nearest\":\"index/endpoints[0]"), "{answer}");
+    assert!(!answer.contains("policy.yaml"), "{answer}");
+    let rule = gateway.record(1)["rule"].to_string();
+    assert!(rule.contains("policy.yaml:index/endpoints[0]"), "{rule}");
+}

@@ -242,8 +242,17 @@ fn one_character_is_one_however_it_is_written() {
 #[test]
 fn a_class_holds_what_a_path_holds() {
     use portcullis::policy::pattern::{PathPattern, PathPatternError};
-    for pattern in ["/[é]x", "/u/[ a]", "/d/[!é]", "/e/[à-ÿ]", "/[]é]", "/[!]é]", "/a/[b]/[ ]"]
-    {
+    for pattern in [
+        "/[é]x",
+        "/u/[ a]",
+        "/d/[!é]",
+        "/e/[à-ÿ]",
+        "/[]é]",
+        "/[!]é]",
+        "/a/[b]/[ ]",
+        "/[%20]",
+        "/[a%C3%A9]",
+    ] {
         assert_eq!(PathPattern::parse(pattern), Err(PathPatternError::Class), "{pattern}");
     }
     for pattern in ["/é[a]", "/[a] b", "/[]]é", "/{é,[a]}"] {

@@ -205,7 +205,7 @@ fn many_blocks_come_out_in_the_order_in_which_they_went_in() {
 #[test]
 fn the_gateways_own_hosts_are_not_judged() {
     let mut lines = String::new();
-    for host in ["policy.local", "inference.local", "other.test"] {
+    for host in ["policy.local", "Inference.Local.", "other.test"] {
         lines += &format!(
             "{{\"host\":\"{host}\",\"port\":80,\"scheme\":\"http\",\"method\":\"GET\",\"path\":\"/v1/policy\",\"verdict\":\"allow\"}}\n"
         );

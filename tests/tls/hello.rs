@@ -133,6 +133,9 @@ fn what_only_a_forgiving_server_takes_for_tls_is_refused() {
         before(&[23, 3, 3, 0, 1, 0]),
         before(&[22, 3, 1, 0, 0]),
         before(&[22, 2, 1, 0, 0]),
+        before(&[22, 2, 1, 0, 0, 21, 2, 1, 0, 2, 1, 90]),
+        before(&[21, 3, 1, 0, 0]),
+        before(&[21, 3, 1, 0, 1, 1, 21, 3, 1, 0, 1, 90]),
         // Java takes records of 33 KiB.
         [&[22, 2, 0, 0x50, 0][..], &bytes[5..]].concat(),
         ssl2([3, 1]),

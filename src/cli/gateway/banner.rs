@@ -2,6 +2,7 @@
 
 use super::run::Running;
 use crate::addr::Shown;
+use crate::cli::env::word;
 use crate::cli::output;
 use crate::cli::settings::SocketArgs;
 use crate::config::{ApprovalMode, Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Loaded};
@@ -145,7 +146,7 @@ fn sandbox_flag(config: &Config) -> String {
     let Some(first) = proxies.clone().next() else { return String::new() };
     match proxies.any(|l| *l.sandbox == *DEFAULT_SANDBOX) {
         true => String::new(),
-        false => format!(" -s {}", first.sandbox),
+        false => format!(" -s {}", word(&first.sandbox)),
     }
 }
 
@@ -155,7 +156,7 @@ fn paste_flags(loaded: &Loaded, file: Option<&Path>) -> String {
     if let Some(file) = file {
         // It may be pasted anywhere.
         let shown = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        flags.push_str(&format!(" --config {}", shown.display()));
+        flags.push_str(&format!(" --config {}", word(&shown.to_string_lossy())));
     }
     flags.push_str(&sandbox_flag(&loaded.config));
     let usual = crate::config::Config::defaults(

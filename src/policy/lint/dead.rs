@@ -204,6 +204,23 @@ fn idle_denies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     }
 }
 
+/// The fix where a `rest` endpoint lets through what another one restricts.
+const LEAVE_OUT: &str =
+    "give that endpoint a `path`, or rules, that leave this path out; or use deny_rules";
+
+/// The `rest` endpoints that speak for requests of this one too.
+fn rest_beside<'s, 'd>(
+    spot: &'s Spot<'d>,
+    all: &'s [Spot<'d>],
+) -> impl Iterator<Item = &'s Spot<'d>> {
+    all.iter().filter(move |other| {
+        other.endpoint.protocol_meant() == Some(Protocol::Rest)
+            && (same_host(spot, other) || (is_exact(spot) && hosts_meet(spot, other)))
+            && ports_meet(spot, other)
+            && (any_process(other) || same_entry(spot, other))
+    })
+}
+
 /// A `rest` endpoint that allows the GET of a handshake allows what comes after it: messages are
 /// held against the deny rules of a `websocket` endpoint beside it, but not against its rules.
 fn unseen_messages(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
@@ -215,21 +232,19 @@ fn unseen_messages(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     if endpoint.protocol_meant() != Some(Protocol::Websocket) || !restricts {
         return;
     }
-    let beside = all.iter().find(|other| {
-        other.endpoint.protocol_meant() == Some(Protocol::Rest)
-            && (same_host(spot, other) || (is_exact(spot) && hosts_meet(spot, other)))
-            && ports_meet(spot, other)
-            && (any_process(other) || same_entry(spot, other))
-            && handshakes(spot).iter().any(|path| takes(other, "GET", path))
-    });
+    let beside = rest_beside(spot, all)
+        .find(|other| handshakes(spot).iter().any(|path| takes(other, "GET", path)));
     if let Some(beside) = beside {
         let what = format!(
             "{} allows GET on the same path, and so the handshake and all messages after it: what is said of messages here does not hold",
             beside.name()
         );
-        let fix =
-            "give that endpoint a `path`, or rules, that leave this path out; or use deny_rules";
-        found.push(FindingCode::UnseenMessages, spot.place(), spot.name(), Says::new(what, fix));
+        found.push(
+            FindingCode::UnseenMessages,
+            spot.place(),
+            spot.name(),
+            Says::new(what, LEAVE_OUT),
+        );
     }
 }
 
@@ -250,21 +265,18 @@ fn unseen_bodies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
         return;
     }
     let path = endpoint.path.as_deref().map_or("/**", String::as_str);
-    let beside = all.iter().find(|other| {
-        other.endpoint.protocol_meant() == Some(Protocol::Rest)
-            && (same_host(spot, other) || (is_exact(spot) && hosts_meet(spot, other)))
-            && ports_meet(spot, other)
-            && (any_process(other) || same_entry(spot, other))
-            && takes(other, "POST", path)
-    });
+    let beside = rest_beside(spot, all).find(|other| takes(other, "POST", path));
     if let Some(beside) = beside {
         let what = format!(
             "{} allows POST on the same path, whatever the body says: the rules of this endpoint do not hold",
             beside.name()
         );
-        let fix =
-            "give that endpoint a `path`, or rules, that leave this path out; or use deny_rules";
-        found.push(FindingCode::UnseenBodies, spot.place(), spot.name(), Says::new(what, fix));
+        found.push(
+            FindingCode::UnseenBodies,
+            spot.place(),
+            spot.name(),
+            Says::new(what, LEAVE_OUT),
+        );
     }
 }
 

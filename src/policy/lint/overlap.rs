@@ -3,7 +3,7 @@
 //! Works on the globs as written. Both answers are given on the safe side of silence: `overlap`
 //! may say yes where only an exotic class would say no, `covers` says yes only where it is sure.
 
-use super::super::pattern::escaped;
+use crate::addr::escaped;
 
 /// A glob's alternates expanded, each as segments.
 type Segments = Vec<Vec<String>>;

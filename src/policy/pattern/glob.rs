@@ -5,6 +5,7 @@
 //! linear in text times pattern and allocates nothing.
 
 use super::language::Step;
+use crate::addr::escaped;
 
 /// At most this many alternatives may one pattern stand for.
 const MOST_ALTERNATIVES: usize = 256;
@@ -18,7 +19,7 @@ pub(in crate::policy) struct Glob {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Token {
+pub(super) enum Token {
     Text(Box<str>),
     Star,
     One,
@@ -164,9 +165,16 @@ impl Glob {
 }
 
 impl Token {
+    /// Whether all that a class names is `wanted`.
+    pub(super) fn all(&self, wanted: impl Fn(char) -> bool) -> bool {
+        let Self::Class { ranges, .. } = self else { return true };
+        ranges.iter().all(|(low, high)| wanted(*low) && wanted(*high))
+    }
+
     fn eat<'t>(&self, text: &'t str, escapes: bool) -> Option<&'t str> {
         let one = |wanted: &dyn Fn(char) -> bool| {
             if escapes && let Some((c, rest)) = escaped(text) {
+                // A slash that is escaped no glob of one segment stands for.
                 return (c != '/' && wanted(c)).then_some(rest);
             }
             let mut chars = text.chars();
@@ -192,23 +200,8 @@ fn one_less(text: &str, escapes: bool) -> Option<&str> {
     chars.next().map(|_| chars.as_str())
 }
 
-/// The character that the escapes at the start of `text` stand for, and what follows them. One that is a slash
-/// neither `?` nor a class stands for.
-pub(in crate::policy) fn escaped(text: &str) -> Option<(char, &str)> {
-    let mut bytes = [0; 4];
-    for count in 1..=4 {
-        let digits = text.get(3 * (count - 1)..3 * count)?.strip_prefix('%')?;
-        bytes[count - 1] = u8::from_str_radix(digits, 16).ok()?;
-        if let Ok(decoded) = std::str::from_utf8(&bytes[..count]) {
-            let c = decoded.chars().next()?;
-            return Some((c, &text[3 * count..]));
-        }
-    }
-    None
-}
-
 /// The rest of a class, after its `[`.
-fn class(chars: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
+pub(super) fn class(chars: &mut std::str::Chars<'_>) -> Result<Token, GlobError> {
     let mut peeked = chars.as_str().chars();
     let negated = matches!(peeked.next(), Some('!' | '^'));
     if negated {

@@ -9,7 +9,12 @@ use crate::addr::{Host, HostError, Name};
 use std::fmt;
 
 /// Hosts that the gateway itself answers for, of which no policy says anything.
-pub const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
+pub(in crate::policy) const RESERVED: [&str; 2] = ["policy.local", "inference.local"];
+
+/// Whether the gateway itself answers for the host.
+pub fn is_reserved(host: &Host) -> bool {
+    host.name().is_some_and(|name| RESERVED.contains(&name.as_str()))
+}
 
 /// A host as a rule names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +76,7 @@ impl HostPattern {
                 return Err(HostPatternError::Metacharacter);
             }
             let host = Host::parse(pattern)?;
-            if RESERVED.iter().any(|own| host.name().is_some_and(|name| name.as_str() == *own)) {
+            if is_reserved(&host) {
                 return Err(HostPatternError::Reserved);
             }
             return Ok(Self::Exact(host));

@@ -12,8 +12,8 @@ mod path;
 mod text;
 
 pub use glob::GlobError;
-pub(in crate::policy) use glob::escaped;
-pub use host::{HostPattern, HostPatternError, RESERVED, WildHost};
+pub(in crate::policy) use host::RESERVED;
+pub use host::{HostPattern, HostPatternError, WildHost, is_reserved};
 pub(in crate::policy) use language::{Automaton, Language, Step};
 pub use path::{PathPattern, PathPatternError};
 pub use text::{TextPattern, TextPatternError};

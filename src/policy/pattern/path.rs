@@ -3,7 +3,7 @@
 //! A request's path is canonical before it comes here, so a pattern is made canonical by the same
 //! parser; a pattern that no canonical path could match is refused when it is read.
 
-use super::glob::{GlobError, Parsed, alternatives};
+use super::glob::{self, GlobError, Parsed, alternatives};
 use super::language::{Language, Step};
 use crate::addr::{Path, PathError};
 use std::borrow::Cow;
@@ -54,8 +54,10 @@ pub enum PathPatternError {
     /// No canonical path matches it.
     #[error("{0}, and no path that is forwarded ever has one")]
     NeverForwarded(PathError),
-    /// `[é]`, `[ a]`.
-    #[error("a class in a path holds visible ASCII characters alone; write {{a,b}} for others")]
+    /// `[é]`, `[ a]`, `[%20]`.
+    #[error(
+        "a class in a path holds visible ASCII characters but `%` alone; write {{a,b}} for others"
+    )]
     Class,
     /// A glob in it.
     #[error(transparent)]
@@ -137,22 +139,18 @@ impl PathPattern {
     }
 }
 
-/// Whether a class holds what a path holds escaped alone.
+/// Whether a class holds what a path holds escaped alone, or spells an escape.
 fn odd_class(pattern: &str) -> bool {
     let mut chars = pattern.chars();
     while let Some(c) = chars.next() {
         match c {
             '\\' => drop(chars.next()),
-            '[' => {
-                let class = chars.as_str().trim_start_matches(['!', '^']);
-                // A `]` that comes first is one of its characters.
-                let end = class.char_indices().skip(1).find(|(_, c)| *c == ']');
-                let end = end.map_or(class.len(), |(at, _)| at);
-                if class[..end].chars().any(|c| !c.is_ascii_graphic()) {
-                    return true;
-                }
-                chars = class[end..].chars();
-            }
+            '[' => match glob::class(&mut chars) {
+                Ok(class) if class.all(|c| c.is_ascii_graphic() && c != '%') => {}
+                Ok(_) => return true,
+                // Said where it is compiled.
+                Err(_) => return false,
+            },
             _ => {}
         }
     }

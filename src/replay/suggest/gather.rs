@@ -2,7 +2,7 @@
 
 use super::super::judge::{Judge, Now};
 use crate::addr::{Authority, Host, Path, Port, Shown, check_query};
-use crate::policy::pattern::{HostPattern, RESERVED};
+use crate::policy::pattern::{HostPattern, is_reserved};
 use crate::record::{Judged, LineScheme};
 use crate::traffic::read::{Recorded, Seen, Stamp};
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ impl Gathered {
 
     /// Takes a record, or counts why not. `base` allows what is not needed.
     pub fn take(&mut self, record: &Recorded<'_>, base: Option<&Judge>) {
-        if RESERVED.iter().any(|own| record.host.eq_ignore_ascii_case(own)) {
+        if Host::recorded(&record.host).is_ok_and(|host| is_reserved(&host)) {
             return;
         }
         let observed = record.by.as_deref() == Some("observe");

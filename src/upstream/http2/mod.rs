@@ -10,12 +10,11 @@ mod pipe;
 pub use answer::Answer;
 pub use pipe::{Revocable, Stopped, pipe};
 
-use super::http::{HttpError, UpstreamIo, Windows};
+use super::http::{HttpError, UpstreamIo, Windows, unsaid_length};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body::Body;
 use life::{Found, Life};
 use std::fmt;
 use std::pin::Pin;
@@ -226,7 +225,9 @@ impl SendRequest {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
-        frame(&mut head, &body);
+        if let Some(length) = unsaid_length(&head.method, &head.headers, &body) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let whole = body.is_end_stream();
         let is_head = head.method == http::Method::HEAD;
         let (mut response, mut stream) =
@@ -289,23 +290,6 @@ fn poll_response(
         }
     }
     Pin::new(response).poll(cx)
-}
-
-/// Says how long the body is where that is known, as HTTP/1 has to.
-fn frame<B: Body>(head: &mut http::request::Parts, body: &B) {
-    use http::Method;
-    if head.headers.contains_key(header::CONTENT_LENGTH) {
-        return;
-    }
-    let means_something = !matches!(
-        head.method,
-        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::CONNECT
-    );
-    if let Some(length) = body.size_hint().exact()
-        && (length > 0 || means_something)
-    {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
 }
 
 /// How long an answer says that its body is; two lengths make it malformed (RFC 9113 §8.1.1).
