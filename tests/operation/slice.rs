@@ -143,15 +143,15 @@ fn a_refusal_names_no_file_of_the_host() {
     let port = origin.port();
     // The preset has one too.
     let entry = format!(
-        "  index:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: rest, enforcement: enforce, access: read-only }}\n"
+        "  pypi:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: rest, enforcement: enforce, access: read-only }}\n"
     );
     let gateway = Setup::policy(&entry).sandbox("    presets: [pypi]\n").start();
     let said = format!(
         "DELETE http://origin.test:{port}/ HTTP/1.1\r\nHost: origin.test:{port}\r\nConnection: close\r\n\r\n"
     );
     let answer = String::from_utf8(gateway.exchange(said.as_bytes())).unwrap();
-    assert!(answer.contains("\"nearest\":\"index/endpoints[0]"), "{answer}");
+    assert!(answer.contains("\"nearest\":\"pypi/endpoints[0]"), "{answer}");
     assert!(!answer.contains("policy.yaml"), "{answer}");
     let rule = gateway.record(1)["rule"].to_string();
-    assert!(rule.contains("policy.yaml:index/endpoints[0]"), "{rule}");
+    assert!(rule.contains("policy.yaml:pypi/endpoints[0]"), "{rule}");
 }
