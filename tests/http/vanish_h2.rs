@@ -232,7 +232,8 @@ async fn a_client_that_takes_no_answer_and_goes_leaves_room_for_the_next() {
     let port = 2;
     let stream = http_kit::tls(&gateway, 1, &["h2"]).await;
     let mut settings = h2::client::Builder::new();
-    let shut = settings.initial_window_size(10);
+    // Answers of ten bytes that nobody reads.
+    let shut = settings.initial_window_size(10).data_frame_budget(1 << 30);
     let (client, connection) = shut.handshake::<_, Bytes>(stream).await.unwrap();
     tokio::spawn(connection);
     let mut client = soon(client.ready()).await.unwrap();
