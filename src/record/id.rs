@@ -38,11 +38,17 @@ impl Id {
 
     /// The 26 characters, most significant first; 128 bits leave the first at most `7`.
     pub(super) fn encode(self) -> [u8; 26] {
+        const HALF: u128 = (1 << 60) - 1;
         let mut out = [b'0'; 26];
-        let mut rest = self.0;
-        for slot in out.iter_mut().rev() {
-            *slot = ALPHABET[(rest & 31) as usize];
-            rest >>= 5;
+        let parts = [self.0 >> 120, self.0 >> 60 & HALF, self.0 & HALF];
+        let (first, rest) = out.split_at_mut(2);
+        let (middle, last) = rest.split_at_mut(12);
+        for (slots, part) in [first, middle, last].into_iter().zip(parts) {
+            let mut left = u64::try_from(part).expect("a part has 60 bits at most");
+            for slot in slots.iter_mut().rev() {
+                *slot = ALPHABET[(left & 31) as usize];
+                left >>= 5;
+            }
         }
         out
     }

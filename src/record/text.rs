@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 const TIMES: jiff::fmt::temporal::DateTimePrinter =
@@ -45,6 +46,21 @@ pub(super) fn number(value: u64, out: &mut Vec<u8>) {
         if rest == 0 {
             return out.extend_from_slice(&digits[at..]);
         }
+    }
+}
+
+/// An address as the standard library spells it, without quotes.
+pub(super) fn ip(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, byte) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                number(byte.into(), out);
+            }
+        }
+        IpAddr::V6(address) => write!(out, "{address}").expect("a Vec takes every byte"),
     }
 }
 
@@ -135,6 +151,11 @@ mod tests {
             let line = written(|out| string(&text, out));
             prop_assert!(line.bytes().all(|b| matches!(b, b' '..=b'~')));
             prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+
+        #[test]
+        fn any_address_is_written_as_the_standard_library_would(address: IpAddr) {
+            prop_assert_eq!(written(|out| ip(address, out)), address.to_string());
         }
 
         #[test]

@@ -4,10 +4,10 @@
 //! [`RecordLine`](super::RecordLine), and a test holds the two together. Keys that do not apply
 //! are left out; only `request` and `client` are `null` instead.
 
-use super::text::{json, millis, number, string, time};
+use super::text::{ip, json, millis, number, string, time};
 use super::{Facts, ModelCall, Record, Timings, mask};
+use crate::addr::Host;
 use crate::policy::{Approval, Client, Scheme};
-use std::io::Write;
 
 impl Record {
     /// Appends the line and its newline to `out`. `repeat` is how many requests the line stands
@@ -18,8 +18,10 @@ impl Record {
         out.extend_from_slice(b"\",\"id\":\"");
         out.extend_from_slice(&self.id.encode());
         match self.request {
-            Some(number) => {
-                write!(out, "\",\"request\":\"r{number}\"").expect("a Vec takes every byte");
+            Some(request) => {
+                out.extend_from_slice(b"\",\"request\":\"r");
+                number(request, out);
+                out.push(b'"');
             }
             None => out.extend_from_slice(b"\",\"request\":null"),
         }
@@ -59,7 +61,10 @@ impl Record {
         }
         if let Some(host) = &self.host {
             out.extend_from_slice(b",\"host\":\"");
-            write!(out, "{host}").expect("a Vec takes every byte");
+            match host {
+                Host::Name(name) => out.extend_from_slice(name.as_str().as_bytes()),
+                Host::Ip(address) => ip(*address, out),
+            }
             out.push(b'"');
         }
         if let Some(port) = self.port {
@@ -100,7 +105,7 @@ impl Record {
         }
         if let Some(address) = self.address {
             out.extend_from_slice(b",\"address\":\"");
-            write!(out, "{address}").expect("a Vec takes every byte");
+            ip(address, out);
             out.push(b'"');
         }
         if let Some(status) = self.status {
