@@ -130,7 +130,8 @@ impl Exchange {
                 carrier.fits(plan)?;
             }
             let request = self.reshaped(request, connection, &carrier)?;
-            match self.send(&mut carrier, request, up, first_byte).await {
+            self.leaves(first_byte)?;
+            match self.send(&mut carrier, request, up).await {
                 Ok(response) => return Ok((response, carrier)),
                 Err(Unsent::Refused(refusal)) => return Err(refusal),
                 Err(Unsent::Failed(failed)) => tried = Tried { failed, carrier, spare, kind },

@@ -8,20 +8,20 @@ use super::live::{End, Live};
 use super::open::OpenRecord;
 use super::refuse::Refusal;
 use super::sandbox::{self, Reach};
+use super::unless::unless_cut;
 use crate::addr::{Authority, Host};
 use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::upstream::http::{
-    Held, HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake, tls,
+    self as upstream, Held, HttpError, Received, Sender, UpstreamIo, Version, Windows, handshake,
+    tls,
 };
 use crate::upstream::http2::OnInterim;
 use crate::upstream::pool::{self, Join, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
+use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
 use rustls::pki_types::ServerName;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::{Arc, PoisonError};
-use std::task::Poll;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -103,30 +103,6 @@ impl From<DialError> for Refusal {
     fn from(error: DialError) -> Self {
         Self::unjudged(error.code(), error.to_string())
     }
-}
-
-/// Ends with [`End`] if the live thing is cut before `future` ends.
-pub(crate) async fn unless_cut<F: Future>(live: &Live, future: F) -> Result<F::Output, End> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        live.poll_cut(cx).map(Err)
-    })
-    .await
-}
-
-/// As [`unless_cut`], for what has not begun yet: it ends in a drain too.
-pub(crate) async fn unless_ended<F: Future>(live: &Live, future: F) -> Result<F::Output, End> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        live.poll_ended(cx).map(Err)
-    })
-    .await
 }
 
 /// The refusal for something cut while it waited for the origin.
@@ -409,57 +385,50 @@ impl Connection {
     }
 }
 
-/// Sends `request` and waits for the head of its response, under the deadlines of `open`.
-pub(crate) async fn send(
-    carrier: &mut Carrier,
+/// Sends `request` and waits for the head of its response, under the deadlines of `live`.
+pub(crate) fn send<'a>(
+    carrier: &'a mut Carrier,
     request: Request<UpBody>,
-    live: &Live,
-    (pace, interim): (Option<&Arc<Pace>>, Option<&OnInterim>),
-) -> Result<Response<Received>, Unsent> {
-    let connection = &mut carrier.lease.connection;
-    let mut response = pin!(connection.sender.send(request, interim));
-    let outcome = std::future::poll_fn(|cx| {
-        if let Poll::Ready(outcome) = response.as_mut().poll(cx) {
-            return Poll::Ready(Ok(outcome));
-        }
-        live.poll_cut(cx).map(Err)
-    })
-    .await;
-    match outcome {
-        Err(end) if pace.is_some_and(|p| p.starved()) => {
+    live: &'a Live,
+    (pace, interim): (Option<&'a Pace>, Option<&'a OnInterim>),
+) -> impl Future<Output = Result<Response<Received>, Unsent>> + 'a {
+    // What an `async fn` is given it keeps to its end.
+    let response = carrier.lease.connection.sender.send(request, interim);
+    unless_cut(live, response).map(move |outcome| match outcome {
+        Err(end) if pace.is_some_and(Pace::starved) => {
             Err(Unsent::Refused(cut(end, Code::BodyTimeout).closing()))
         }
         Err(end) => Err(Unsent::Refused(cut(end, Code::FirstByteTimeout))),
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(failed)) => {
-            let detail = match pace.and_then(|p| p.stopped()) {
-                Some(code @ Code::UploadLimit) => {
-                    Some((code, "the sandbox's upload for today is used up"))
-                }
-                Some(code @ Code::BodyTooLarge) => {
-                    Some((code, "the body is over the sandbox's limit"))
-                }
-                _ => None,
-            };
-            if let Some((code, detail)) = detail {
-                return Err(Unsent::Refused(Refusal::unjudged(code, detail).closing()));
-            }
-            if failed.error.is_body() {
-                return Err(Unsent::Refused(body::broken(&failed.error)));
-            }
-            let unprocessed = failed.error.is_unprocessed();
-            let detail = match unprocessed {
-                true => "the origin did not take the request: its connection takes no more".into(),
-                false => sentence(&failed.error),
-            };
-            Err(Unsent::Failed(Failed {
-                refusal: Refusal::unjudged(code_of(&failed.error), detail),
-                unsent: failed.request,
-                unprocessed,
-                http1: failed.error.wants_http1(),
-            }))
-        }
+        Ok(Err(failed)) => Err(unsent(failed, pace)),
+    })
+}
+
+/// What a request that failed has failed by: the gateway, the client's body, or the origin.
+#[cold]
+fn unsent(failed: upstream::Unsent<UpBody>, pace: Option<&Pace>) -> Unsent {
+    let stopped = match pace.and_then(Pace::stopped) {
+        Some(code @ Code::UploadLimit) => Some((code, "the sandbox's upload for today is used up")),
+        Some(code @ Code::BodyTooLarge) => Some((code, "the body is over the sandbox's limit")),
+        _ => None,
+    };
+    if let Some((code, detail)) = stopped {
+        return Unsent::Refused(Refusal::unjudged(code, detail).closing());
     }
+    if failed.error.is_body() {
+        return Unsent::Refused(body::broken(&failed.error));
+    }
+    let unprocessed = failed.error.is_unprocessed();
+    let detail = match unprocessed {
+        true => "the origin did not take the request: its connection takes no more".into(),
+        false => sentence(&failed.error),
+    };
+    Unsent::Failed(Failed {
+        refusal: Refusal::unjudged(code_of(&failed.error), detail),
+        unsent: failed.request,
+        unprocessed,
+        http1: failed.error.wants_http1(),
+    })
 }
 
 /// Why there is no response.

@@ -4,7 +4,6 @@
 //! the next one is taken.
 
 use super::asking;
-use super::carry::unless_ended;
 use super::gate::Connection;
 use super::hello;
 use super::io::{ClientIo, Prefixed};
@@ -17,6 +16,7 @@ use super::sniff::{Place, Spoken, resembles_http, sniff};
 use super::subject::Asked;
 use super::target::{Inside, Via};
 use super::tunnel::{Relayed, dial, opened};
+use super::unless::unless_ended;
 use crate::addr::Authority;
 use crate::policy::{Ask, Code, Intent, OwnedAsk, OwnedIntent, Rules, Scheme, Verdict};
 use crate::tls::{AlpnSet, ClientFailure};

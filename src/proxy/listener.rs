@@ -3,7 +3,6 @@
 //! A listener serves only whom it names: anyone else gets nothing, not even a refusal that tells
 //! what would be allowed (security.md 7).
 
-use super::carry::unless_ended;
 use super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::hello;
 use super::http2;
@@ -16,6 +15,7 @@ use super::sniff::{Place, Spoken, sniff};
 use super::socks;
 use super::target::Via;
 use super::tunnel;
+use super::unless::unless_ended;
 use crate::addr::{Authority, Host, Port};
 use crate::identity::Socket;
 use crate::policy::{Client, Code};

@@ -55,6 +55,7 @@ mod socks;
 mod subject;
 mod target;
 mod tunnel;
+mod unless;
 mod upgrade;
 pub mod websocket;
 mod workers;

@@ -13,6 +13,7 @@ use super::inference;
 use super::inject::Plan;
 use super::interim::Awaited;
 use super::judged::JudgedBody;
+use super::live::Live;
 use super::local;
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
@@ -24,9 +25,12 @@ use crate::upstream::http::{self as upstream, Received};
 use crate::upstream::http2::OnInterim;
 use http::header;
 use http::{Method, Request, Response, Version};
+use pin_project_lite::pin_project;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Sleep;
 
 /// The largest part of a refused request's body that is read for the sake of the connection.
 const SKIP: usize = 64 * 1024;
@@ -52,8 +56,11 @@ pub(super) struct Up {
     /// Hears what the origin says before its answer.
     interim: Option<OnInterim>,
     /// The client waits for `100 Continue`: how long its body waits for the origin's.
-    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
+    waiting: Option<Pin<Box<Sleep>>>,
 }
+
+/// The way of a request that began.
+type Answering = Pin<Box<dyn Future<Output = Response<DownBody>> + Send>>;
 
 /// Serves one request. Never fails: every way out is a response.
 ///
@@ -64,54 +71,55 @@ pub(crate) fn serve(
     request: Request<ClientBody>,
 ) -> impl Future<Output = Response<DownBody>> + Send {
     let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
-    let answer = Box::pin(async move { answer(&connection, request).await });
+    let answer = begin(connection, request);
     async move { answer.await.map(|body| body.with(serving)) }
 }
 
-async fn answer(
-    connection: &Arc<Connection>,
-    mut request: Request<ClientBody>,
-) -> Response<DownBody> {
+/// What is done at once: what a future is given it has room for to its end.
+fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answering {
     let scheme = match &connection.via {
         super::target::Via::Inside(inside) => inside.scheme,
         _ => crate::policy::Scheme::Http,
     };
     let Ok(slot) = connection.sandbox.recorder().reserve() else {
-        return unrecorded(connection);
+        return Box::pin(std::future::ready(unrecorded(&connection)));
     };
     let name = connection.sandbox.name().clone();
     let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
     let form = form(&request);
-    let understood = understand(connection, &mut request, &mut open);
+    let understood = understand(&connection, &mut request, &mut open);
     let (head, body) = request.into_parts();
     let stream = body.stream().cloned();
     let (target, framing, upgrade) = match understood {
         Ok(understood) => understood,
         Err(refusal) => {
             // To read would be to say `100 Continue`.
-            let waits = head.headers.contains_key(header::EXPECT);
-            let refusal = if waits { refusal } else { Box::pin(skip(Some(body), refusal)).await };
-            return refuse(open, None, &refusal, &form);
+            let rest = (!head.headers.contains_key(header::EXPECT)).then_some(body);
+            return Box::pin(async move {
+                let refusal = skip(rest, refusal).await;
+                refuse(open, None, &refusal, &form)
+            });
         }
     };
     if local::is_policy(&target.authority.host) {
-        return Box::pin(to_policy(connection, (head, body), target, open)).await;
+        return Box::pin(to_policy(connection, (head, body), target, open));
     }
     let (body, peeked) = (Some(body), None);
     let exchange = Exchange { head, body, stream, target, framing, upgrade, open, peeked };
-    Box::new(exchange).run(connection, form).await
+    let exchange = Box::new(exchange);
+    Box::pin(async move { exchange.run(&connection, form).await })
 }
 
 /// A request to `policy.local`, which the gateway answers itself.
 async fn to_policy(
-    connection: &Arc<Connection>,
+    connection: Arc<Connection>,
     (head, body): (http::request::Parts, ClientBody),
     target: Target,
     mut open: OpenRecord,
 ) -> Response<DownBody> {
     let asked = open.record().target.clone();
     let asked = asked.as_ref().map_or(("/", None), |target| (target.path(), target.query()));
-    match local::answer(connection, &head, body, asked).await {
+    match local::answer(&connection, &head, body, asked).await {
         Ok(response) => {
             let record = open.record();
             record.policy = crate::record::PolicyId(connection.sandbox.policy().id());
@@ -320,7 +328,8 @@ impl Exchange {
             pace,
             waiting: self.framing.expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WITHIN))),
         };
-        let response = match self.send(&mut carrier, outbound, &mut up, first_byte).await {
+        self.leaves(first_byte)?;
+        let response = match self.send(&mut carrier, outbound, &mut up).await {
             Ok(response) => response,
             Err(Unsent::Refused(refusal)) => return Err(refusal),
             Err(Unsent::Failed(failed)) => {
@@ -374,29 +383,45 @@ impl Exchange {
     }
 
     /// Sends `request`, and its body when it is time.
-    pub(super) async fn send(
-        &mut self,
-        carrier: &mut Carrier,
+    pub(super) fn send<'a>(
+        &'a self,
+        carrier: &'a mut Carrier,
         request: Request<UpBody>,
-        up: &mut Up,
-        first_byte: Duration,
-    ) -> Result<Response<Received>, Unsent> {
-        self.leaves(first_byte).map_err(Unsent::Refused)?;
-        let live = self.open.watch().expect("set when it was judged").live().clone();
-        let heard = (Some(&up.pace), up.interim.as_ref());
-        let mut sending = std::pin::pin!(send(carrier, request, &live, heard));
-        std::future::poll_fn(|cx| {
-            if let Some(sleep) = &mut up.waiting
-                && sleep.as_mut().poll(cx).is_ready()
-            {
-                up.waiting = None;
-                up.pace.go();
-            }
-            if live.draft_due() {
-                self.open.draft();
-            }
-            sending.as_mut().poll(cx)
-        })
-        .await
+        up: &'a mut Up,
+    ) -> impl Future<Output = Result<Response<Received>, Unsent>> + 'a {
+        let live = self.open.watch().expect("set when it was judged").live();
+        let Up { pace, interim, waiting, .. } = up;
+        let sending = send(carrier, request, live, (Some(pace), interim.as_ref()));
+        Sending { sending, waiting, pace, live, open: &self.open }
+    }
+}
+
+pin_project! {
+    /// A request that goes up.
+    struct Sending<'a, F> {
+        #[pin]
+        sending: F,
+        waiting: &'a mut Option<Pin<Box<Sleep>>>,
+        pace: &'a Pace,
+        live: &'a Live,
+        open: &'a OpenRecord,
+    }
+}
+
+impl<F: Future> Future for Sending<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if let Some(sleep) = this.waiting
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            **this.waiting = None;
+            this.pace.go();
+        }
+        if this.live.draft_due() {
+            this.open.draft();
+        }
+        this.sending.poll(cx)
     }
 }

@@ -1,7 +1,6 @@
 //! HTTP/1 towards the client: hyper serves, this decides what it may cost and when it ends.
 
 use super::body::{ClientBody, DownBody};
-use super::carry::unless_cut;
 use super::gate::Connection;
 use super::io::{ClientIo, LINGER_OTHER, LINGER_UPLOAD, Prefixed, Raw};
 use super::live::End;
@@ -11,6 +10,7 @@ use super::request;
 use super::rest::Noted;
 use super::target::Via;
 use super::tunnel::{self, Next};
+use super::unless::unless_cut;
 use crate::policy::{Code, Scheme};
 use crate::record::Id;
 use http::{Method, Request, Response, Version};

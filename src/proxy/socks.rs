@@ -35,7 +35,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut io: Prefixed) {
     connection.head_due();
     let live = connection.watch.live().clone();
     let mut greeted = false;
-    let asked = super::carry::unless_cut(&live, request(&mut io, &mut greeted)).await;
+    let asked = super::unless::unless_cut(&live, request(&mut io, &mut greeted)).await;
     let target = match asked {
         Ok(Ok(target)) => target,
         Ok(Err(Refused(code, refusal))) => {

@@ -5,7 +5,7 @@
 //! answered; one that is inspected is answered first and dials nothing before it is judged.
 
 use super::body::DownBody;
-use super::carry::{cut, unless_cut};
+use super::carry::cut;
 use super::gate::Connection;
 use super::headers;
 use super::hello;
@@ -20,6 +20,7 @@ use super::relay::{self, Ended};
 use super::sandbox::{Reach, Unknown};
 use super::serve;
 use super::subject::{Answered, Asked, Subject};
+use super::unless::unless_cut;
 use crate::addr::Authority;
 use crate::policy::{Code, Denial, Permit, Scheme, TunnelVerdict};
 use crate::record::{Id, Outcome};

@@ -4,7 +4,7 @@
 //! Where the rules judge messages, each text message is judged before it leaves.
 
 use super::body::{ClientBody, DownBody, UpBody};
-use super::carry::{Unsent, Use, Versions, cut, send, unless_cut};
+use super::carry::{Unsent, Use, Versions, cut, send};
 use super::gate::{Connection, Serving};
 use super::headers;
 use super::http2::Stream;
@@ -15,6 +15,7 @@ use super::refuse::{Form, Refusal};
 use super::request::Exchange;
 use super::respond;
 use super::scrub;
+use super::unless::unless_cut;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
 use crate::record::Outcome;

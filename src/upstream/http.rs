@@ -6,12 +6,15 @@ use super::http2::{self, OnInterim, Revocable};
 use super::stream::Stream;
 use crate::tasks::Stall;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -153,7 +156,9 @@ impl HttpError {
     /// Whether the origin does not speak HTTP as it should.
     pub fn is_protocol(&self) -> bool {
         match self {
-            Self::Http1(error) => error.is_parse() || error.is_parse_status(),
+            Self::Http1(error) => {
+                error.is_parse() || error.is_parse_status() || is_malformed(error)
+            }
             // What the library let through, and was refused here, is an error of a bare reason.
             Self::Http2(error) => {
                 let refused = error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
@@ -171,11 +176,11 @@ where
 {
     /// Sends `request` and awaits the head of its answer; what the origin says before it is heard by
     /// `interim`.
-    pub async fn send(
-        &mut self,
+    pub fn send<'a>(
+        &'a mut self,
         mut request: Request<B>,
-        interim: Option<&OnInterim>,
-    ) -> Result<Response<Received>, Unsent<B>> {
+        interim: Option<&'a OnInterim>,
+    ) -> impl Future<Output = Result<Response<Received>, Unsent<B>>> + Send + use<'a, B> {
         match self {
             Self::Http1(sender) => {
                 let (method, headers) = (request.method(), request.headers());
@@ -188,24 +193,34 @@ where
                         hear.hear(said.status(), said.headers());
                     });
                 }
-                match sender.try_send_request(request).await {
+                Either::Left(sender.try_send_request(request).map(|sent| match sent {
                     Ok(response) => Ok(response.map(Received::Http1)),
                     Err(mut failed) => {
                         let request = failed.take_message();
                         Err(Unsent { error: failed.into_error().into(), request })
                     }
-                }
+                }))
             }
-            Self::Http2(sender) => {
+            // Boxed: it is three times the size of the other.
+            Self::Http2(sender) => Either::Right(Box::pin(async move {
                 if let Err(error) = sender.ready().await {
                     return Err(Unsent { error, request: Some(request) });
                 }
                 let response = sender.send(request, interim).await;
                 let response = response.map_err(|error| Unsent { error, request: None })?;
                 Ok(response.map(Received::Http2))
-            }
+            })),
         }
     }
+}
+
+/// Whether a body has chunks that are none. What can't be read as TLS is another matter.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |&error| error.source());
+    causes.find_map(|cause| cause.downcast_ref::<io::Error>()).is_some_and(|cause| {
+        let kind = matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+        kind && !cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    })
 }
 
 /// The length of a body where it is known, means something, and is not said yet (RFC 9110 §8.6): of an empty

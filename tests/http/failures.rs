@@ -69,6 +69,25 @@ fn an_answer_whose_head_is_too_long_is_an_answer() {
 }
 
 #[test]
+fn chunks_that_are_none_are_the_origins_mistake() {
+    for broken in ["xyz\r\n", "5\r\n0123456789\r\n"] {
+        let origin = Origin::plain(move |mut stream| {
+            read_request(&mut stream);
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n01234\r\n";
+            drop(stream.write_all(head.as_bytes()));
+            drop(stream.write_all(broken.as_bytes()));
+            read_all(&mut stream);
+        });
+        let gateway = allowing(origin.port());
+        let back = gateway.exchange(get(origin.port()).as_bytes());
+        assert!(!back.ends_with(b"\r\n0\r\n\r\n"), "{broken:?}");
+        let record = gateway.record(1);
+        assert_eq!(record["code"], "upstream_protocol", "{broken:?}");
+        assert_eq!(record["outcome"], "failed", "{broken:?}");
+    }
+}
+
+#[test]
 fn nobody_listening_is_a_502() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let gateway = allowing(port);

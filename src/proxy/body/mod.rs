@@ -56,8 +56,9 @@ impl BodyError {
     /// What the record of an answer that broke off says.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Hyper(_) | Self::Http2(_) | Self::Http(_) | Self::Over(_) => Code::UpstreamClosed,
             Self::Unread(_) => Code::UpstreamProtocol,
+            Self::Http(error) if error.is_protocol() => Code::UpstreamProtocol,
+            Self::Hyper(_) | Self::Http2(_) | Self::Http(_) | Self::Over(_) => Code::UpstreamClosed,
             Self::Cut(code) => *code,
         }
     }

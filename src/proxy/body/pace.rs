@@ -1,10 +1,10 @@
 //! What the road of a request and its body going up tell each other.
 
-use super::super::carry::unless_cut;
 use super::super::gate::{Connection, Serving};
 use super::super::live::Live;
 use super::super::open::OpenRecord;
 use super::super::sandbox::Sandbox;
+use super::super::unless::unless_cut;
 use super::kept::Kept;
 use super::{BodyError, ClientBody, Lease};
 use crate::policy::Code;

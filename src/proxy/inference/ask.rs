@@ -207,7 +207,7 @@ impl On<'_> {
             let mut carrier = self.carrier(exchange, connection, &permit, way).await?;
             let outbound = self.outbound(&outgoing, &carrier, (held.as_deref(), &pace))?;
             exchange.leaves(first_byte)?;
-            let sending = send(&mut carrier, outbound, &live, (Some(&pace), Some(&interim)));
+            let sending = send(&mut carrier, outbound, &live, (Some(&*pace), Some(&interim)));
             let sending = exchange.open.journalled(&live, sending);
             match look_after(connection, sending).await {
                 Ok(response) => {
