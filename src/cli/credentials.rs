@@ -100,7 +100,9 @@ fn listed(all: &[Credential]) -> String {
         return "no credentials\n".to_owned();
     }
     let mut table =
-        Table::new(&["CREDENTIAL", "SOURCE", "FINGERPRINT", "AGE", "USED", "GOES TO", "ERROR"]);
+        Table::new(&["CREDENTIAL", "SOURCE", "FINGERPRINT", "AGE", "USED", "GOES TO", "ERROR"])
+            .keeping(&["CREDENTIAL", "GOES TO", "ERROR"])
+            .sparing(&["FINGERPRINT", "AGE"]);
     for credential in all {
         let ago = |time: &Option<String>| time.as_deref().map(distance).unwrap_or_default();
         let used = match &credential.last_used {

@@ -110,7 +110,9 @@ fn listed(grants: &[Grant]) -> String {
         return "no grants\n".to_owned();
     }
     let mut table =
-        Table::new(&["GRANT", "SANDBOX", "SAYS", "COVERS", "PROCESS", "LEFT", "USED", "BY", "FOR"]);
+        Table::new(&["GRANT", "SANDBOX", "SAYS", "COVERS", "PROCESS", "LEFT", "USED", "BY", "FOR"])
+            .keeping(&["GRANT", "COVERS"])
+            .sparing(&["FOR", "USED", "BY"]);
     for grant in grants {
         let left = grant.expires.as_deref().map_or_else(|| "session".to_owned(), distance);
         table.row([

@@ -138,7 +138,9 @@ fn routes(inference: &Inference) -> String {
     let name = maybe(inference.name.as_deref());
     let mut out = format!("{sandbox}: {name} ({})\n\n", shown(&inference.source));
     let mut table =
-        Table::new(&["ROUTE", "TAKES", "PROVIDER", "ENDPOINT", "MODELS", "PAID BY", "FALLBACK"]);
+        Table::new(&["ROUTE", "TAKES", "PROVIDER", "ENDPOINT", "MODELS", "PAID BY", "FALLBACK"])
+            .keeping(&["ROUTE", "ENDPOINT"])
+            .sparing(&["FALLBACK"]);
     for route in &inference.routes {
         table.row([
             shown(&route.name),
@@ -191,7 +193,9 @@ fn usage(inference: &Inference) -> String {
         "ESTIMATED",
         "FIRST TOKEN",
         "TOKENS/S",
-    ]);
+    ])
+    .keeping(&["MODEL"])
+    .sparing(&["TOKENS/S", "ESTIMATED"]);
     for each in &inference.usage {
         let number = |n: Option<f64>, unit: &str| {
             n.map_or_else(|| "-".to_owned(), |n| format!("{n:.0}{unit}"))
@@ -220,7 +224,9 @@ fn errors(route: &InferenceRoute) -> String {
 }
 
 fn tried(probed: &[Probe]) -> String {
-    let mut table = Table::new(&["ROUTE", "MODEL", "CHECK", "WORKS", "FIRST BYTE", "WHY NOT"]);
+    let mut table = Table::new(&["ROUTE", "MODEL", "CHECK", "WORKS", "FIRST BYTE", "WHY NOT"])
+        .keeping(&["WORKS", "WHY NOT"])
+        .sparing(&["FIRST BYTE"]);
     for probe in probed {
         table.row([
             shown(&probe.route),

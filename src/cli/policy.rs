@@ -8,7 +8,9 @@ use crate::addr::{Authority, Path, Port, Shown};
 use crate::policy::explain::{Explained, Said, explain};
 use crate::policy::lint::{Checked, Finding, FindingCode, Severity, WrittenFor, lint};
 use crate::policy::preset::{self, Preset};
-use crate::policy::{Ask, Body, Client, Document, Intent, LoadError, LoadOptions, Process, Scheme};
+use crate::policy::{
+    Ask, Body, Client, Document, Intent, Layer, LoadError, LoadOptions, Process, Scheme,
+};
 use anyhow::{Context, bail};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -30,7 +32,10 @@ pub(super) enum PolicyCommand {
         portcullis policy explain --policy policy.yaml GET https://api.github.com/repos/a/b\n  \
         portcullis policy explain --preset github=read-write POST https://github.com/a/b/git-receive-pack\n  \
         portcullis policy explain --policy p.yaml --binary /usr/bin/curl GET https://pypi.org/simple/six/\n  \
-        portcullis policy explain r41")]
+        portcullis policy explain -s agent GET https://pypi.org/simple/six/\n  \
+        portcullis policy explain r41\n\n\
+        Without --policy, --preset and --tier: by what the running gateway has in force, and where none runs \
+        by the files of the config.")]
     Explain(ExplainArgs),
     #[command(flatten)]
     Live(super::policy_live::LiveCommand),
@@ -205,7 +210,7 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             json,
         );
     };
-    let layers = args.effective.load()?.layers;
+    let (layers, judged_by) = layers(args)?;
     let url = Url::parse(typed)?;
     let method = http::Method::from_bytes(args.method.as_bytes())
         .with_context(|| format!("`{}` is not a method", Shown::new(&args.method)))?;
@@ -231,8 +236,24 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let intent = Intent { client: &client, scheme: url.scheme, target: &url.target, ask };
     let explained = explain(&layers, &intent)?;
     output::print(&match args.format.format {
-        Format::Text => explained_text(args, typed, &explained),
+        Format::Text => explained_text(args, typed, judged_by.as_deref(), &explained),
         Format::Json => format!("{}\n", serde_json::to_string(&explained)?),
+    })
+}
+
+/// What the flags name; else what the running gateway has in force; else what its config says. Where
+/// nothing names it, which it is.
+fn layers(args: &ExplainArgs) -> anyhow::Result<(Vec<Layer>, Option<String>)> {
+    let EffectiveArgs { sandbox, config, .. } = &args.effective;
+    if args.effective.named() {
+        return Ok((args.effective.load()?.layers, None));
+    }
+    Ok(match super::policy_live::in_force(sandbox.as_deref(), config, &args.socket)? {
+        Some(policy) => (policy.layers, Some(policy.name)),
+        None => {
+            let name = "the config's files: no gateway is running".to_owned();
+            (args.effective.load()?.layers, Some(name))
+        }
     })
 }
 
@@ -272,7 +293,12 @@ impl<'a> Url<'a> {
     }
 }
 
-fn explained_text(args: &ExplainArgs, url: &str, explained: &Explained) -> String {
+fn explained_text(
+    args: &ExplainArgs,
+    url: &str,
+    judged_by: Option<&str>,
+    explained: &Explained,
+) -> String {
     let reason = &explained.reason;
     let mut out = String::new();
     let _ = writeln!(out, "{} {}", Shown::new(&args.method), Shown::new(url));
@@ -284,6 +310,9 @@ fn explained_text(args: &ExplainArgs, url: &str, explained: &Explained) -> Strin
     }
     if !reason.detail.is_empty() {
         let _ = writeln!(out, "  because  {}", reason.detail);
+    }
+    if let Some(policy) = judged_by {
+        let _ = writeln!(out, "  policy   {policy}");
     }
     if explained.considered.is_empty() {
         let _ = writeln!(out, "no endpoint names the host");

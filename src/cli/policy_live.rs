@@ -9,7 +9,9 @@ use super::table::Table;
 use super::words::{distance, maybe, shown};
 use super::yaml;
 use crate::addr::Shown;
+use crate::control::client::ClientError;
 use crate::control::wire::{Apply, EffectivePolicy, PolicyVersion};
+use crate::policy::{Document, Layer};
 use anyhow::{Context, bail};
 use std::fmt::Write;
 use std::io::Read;
@@ -187,7 +189,9 @@ fn text(file: &Path) -> anyhow::Result<(String, String)> {
 }
 
 fn history(versions: &[PolicyVersion]) -> String {
-    let mut table = Table::new(&["VERSION", "SANDBOX", "AGE", "WHY", "BY", "POLICY", "FROM"]);
+    let mut table = Table::new(&["VERSION", "SANDBOX", "AGE", "WHY", "BY", "POLICY", "FROM"])
+        .keeping(&["WHY"])
+        .sparing(&["POLICY", "BY"]);
     for version in versions {
         let current = if version.current { "*" } else { "" };
         let digest = version.policy.strip_prefix("sha256:").unwrap_or(&version.policy);
@@ -202,6 +206,68 @@ fn history(versions: &[PolicyVersion]) -> String {
         ]);
     }
     table.text()
+}
+
+/// The policy that the running gateway has in force; `None` where no gateway runs.
+pub(super) fn in_force(
+    sandbox: Option<&str>,
+    config: &ConfigArgs,
+    socket: &SocketArgs,
+) -> anyhow::Result<Option<InForce>> {
+    let client = super::asking::client(config, socket)?;
+    let asked = block_on(async {
+        let sandbox = one_sandbox(&client, sandbox).await?;
+        Ok(client.policy(&sandbox).await?)
+    });
+    let policy = match asked {
+        Ok(policy) => policy,
+        // Who names the socket means that gateway.
+        Err(error) if socket.socket.is_none() && is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let name = format!("version {} of {}, in force", policy.version, shown(&policy.sandbox));
+    Ok(Some(InForce { layers: layers(&policy)?, name }))
+}
+
+/// What the running gateway judges by.
+pub(super) struct InForce {
+    /// In order.
+    pub(super) layers: Vec<Layer>,
+    /// `version 3 of agent, in force`.
+    pub(super) name: String,
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<ClientError>(), Some(ClientError::NoGateway { .. }))
+}
+
+/// The entries as layers again. They have no lines: nobody wrote them as they are here.
+fn layers(policy: &EffectivePolicy) -> anyhow::Result<Vec<Layer>> {
+    let mut layers: Vec<Layer> = Vec::new();
+    for entry in &policy.entries {
+        let mut text = format!("version: 1\nnetwork_policies:\n  {}:\n", yaml::word(&entry.name));
+        for line in entry.yaml.lines() {
+            writeln!(text, "    {line}").expect("a String takes every text");
+        }
+        let mut document = Document::parse(&text, &entry.source)
+            .context("the gateway is of another version: its policy can't be read here")?;
+        for entry in document.network_policies.values_mut() {
+            entry.value.endpoints.iter_mut().for_each(|endpoint| endpoint.line = 0);
+        }
+        let same = |layer: &&mut Layer| {
+            (&*layer.source, layer.deny_only) == (entry.source.as_str(), entry.deny_only)
+                && !layer.document.network_policies.contains_key(&entry.name)
+        };
+        match layers.last_mut().filter(same) {
+            Some(layer) => layer.document.network_policies.extend(document.network_policies),
+            None => layers.push(Layer {
+                document,
+                source: entry.source.as_str().into(),
+                deny_only: entry.deny_only,
+            }),
+        }
+    }
+    Ok(layers)
 }
 
 /// `policy explain r41`: what the running gateway knows of the entry.

@@ -65,7 +65,9 @@ pub(super) fn table(sandboxes: &[SandboxStatus]) -> String {
     let mut table = Table::new(&[
         "SANDBOX", "TIER", "MODE", "LISTENS", "CONNS", "PENDING", "HELD", "GRANTS", "PASSED",
         "REFUSED", "FAILED", "POLICY",
-    ]);
+    ])
+    .keeping(&["SANDBOX", "LISTENS"])
+    .sparing(&["CONNS", "GRANTS", "TIER", "HELD", "FAILED", "POLICY"]);
     for sandbox in sandboxes {
         table.row([
             shown(&sandbox.name),

@@ -1,5 +1,6 @@
-//! Tables that fit the terminal. Cells are safe text already; where a table is too wide, the
-//! widest columns give way, and what is cut says so.
+//! Tables that fit the terminal. Cells are safe text already; where a table is too wide, the widest
+//! columns give way, then whole columns do, then those that a reader came for. What is cut or left out
+//! says so.
 
 use std::io::IsTerminal;
 
@@ -13,11 +14,25 @@ const NARROW: usize = 8;
 pub(super) struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    /// The columns that a reader came for: they give way last.
+    kept: &'static [&'static str],
+    /// The columns that are left out where the others would not fit, in this order.
+    spare: &'static [&'static str],
 }
 
 impl Table {
     pub(super) fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new() }
+        Self { head: head.to_vec(), rows: Vec::new(), kept: &[], spare: &[] }
+    }
+
+    /// The columns that a reader came for: they give way last.
+    pub(super) fn keeping(self, kept: &'static [&'static str]) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// The columns that are left out where the others would not fit, in this order.
+    pub(super) fn sparing(self, spare: &'static [&'static str]) -> Self {
+        Self { spare, ..self }
     }
 
     /// One more row, with a cell for every column.
@@ -34,33 +49,56 @@ impl Table {
     }
 
     fn within(&self, columns: Option<usize>) -> String {
-        let mut widths: Vec<usize> = self.head.iter().map(|name| name.len()).collect();
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.len());
-            }
-        }
-        if let Some(columns) = columns {
-            fit(&mut widths, columns);
-        }
+        let (shown, widths, left_out) = self.fitted(columns.unwrap_or(usize::MAX));
         let mut out = String::new();
-        line(self.head.iter().copied(), &widths, &mut out);
+        line(shown.iter().map(|at| self.head[*at]), &widths, &mut out);
         for row in &self.rows {
-            line(row.iter().map(String::as_str), &widths, &mut out);
+            line(shown.iter().map(|at| row[*at].as_str()), &widths, &mut out);
+        }
+        if !left_out.is_empty() && !self.rows.is_empty() {
+            out += &format!("(no room for {})\n", left_out.join(", "));
         }
         out
     }
+
+    /// The places of the columns that fit, their widths, and which were left out for that.
+    fn fitted(&self, columns: usize) -> (Vec<usize>, Vec<usize>, &'static [&'static str]) {
+        let width = |at: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[at].len())
+                .chain([self.head[at].len()])
+                .max()
+                .unwrap_or(0)
+        };
+        let mut spared = 0;
+        loop {
+            let left_out = &self.spare[..spared];
+            let is_shown = |at: &usize| !left_out.contains(&self.head[*at]);
+            let shown: Vec<usize> = (0..self.head.len()).filter(is_shown).collect();
+            let mut widths: Vec<usize> = shown.iter().map(|at| width(*at)).collect();
+            let gives = |place: usize| !self.kept.contains(&self.head[shown[place]]);
+            if fit(&mut widths, columns, gives) || spared == self.spare.len() {
+                fit(&mut widths, columns, |_| true);
+                return (shown, widths, left_out);
+            }
+            spared += 1;
+        }
+    }
 }
 
-/// Narrows the widest column until all fit, or none can give way.
-fn fit(widths: &mut [usize], columns: usize) {
+/// Narrows the widest of the columns that may give way until all fit, or none can; whether they fit.
+fn fit(widths: &mut [usize], columns: usize, gives: impl Fn(usize) -> bool) -> bool {
     loop {
         let total: usize = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
-        let Some(widest) = widths.iter_mut().max() else { return };
-        if total <= columns || *widest <= NARROW {
-            return;
+        if total <= columns {
+            return true;
         }
-        *widest -= 1;
+        let giving = widths.iter_mut().enumerate().filter(|(at, _)| gives(*at));
+        match giving.map(|(_, width)| width).max() {
+            Some(widest) if *widest > NARROW => *widest -= 1,
+            _ => return false,
+        }
     }
 }
 
@@ -101,6 +139,26 @@ mod tests {
         assert!(narrow.contains("r1       GET https://a.test..."), "{narrow}");
         assert!(narrow.contains("r2       GET https://a.test/\n"), "{narrow}");
     }
+
+    #[test]
+    fn what_a_reader_came_for_gives_way_last_and_what_is_left_out_is_said() {
+        let mut table = Table::new(&["REQUEST", "PROCESS", "ASKS", "AGE", "BY"])
+            .keeping(&["ASKS"])
+            .sparing(&["BY", "AGE"]);
+        let process = "/usr/local/bin/claude".to_owned();
+        table.row(["r1".into(), process, "GET https://a.test/".into(), "2 m".into(), "ana".into()]);
+        let whole = table.within(None);
+        assert!(!whole.contains("no room"), "{whole}");
+        assert_eq!(table.within(Some(61)), whole, "it is as wide as that");
+        let line = |columns| table.within(Some(columns)).lines().nth(1).unwrap().to_owned();
+        assert_eq!(line(52), "r1       /usr/loca...  GET https://a.test/  2 m  ana");
+        assert_eq!(line(47), "r1       /usr/loca...  GET https://a.test/  2 m");
+        assert_eq!(line(42), "r1       /usr/loca...  GET https://a.test/");
+        assert_eq!(line(36), "r1       /usr/...  GET https://a....");
+        assert!(table.within(Some(47)).ends_with("(no room for BY)\n"));
+        assert!(table.within(Some(36)).ends_with("(no room for BY, AGE)\n"));
+    }
+
     fn cell() -> impl Strategy<Value = String> {
         prop_oneof![
             6 => "[ -~]{0,30}",

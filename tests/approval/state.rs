@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -381,6 +382,19 @@ fn a_file_that_changes_while_an_answer_is_written_is_read_all_the_same() {
     }
 }
 
+/// What `policy explain` says of a request to the origin.
+fn explained(gateway: &Gateway, args: &[&str], (port, path): (u16, &str)) -> Value {
+    let ran = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .env("PORTCULLIS_STATE_DIR", gateway.state())
+        .args(["policy", "explain", "-o", "json"])
+        .args(args)
+        .args(["GET", &format!("http://origin.test:{port}{path}")])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
 fn history(control: &Control) -> Vec<Value> {
     control.get("/v1/policy/history?sandbox=default").as_array().unwrap().clone()
 }
@@ -415,8 +429,15 @@ fn a_runtime_layer_is_in_force_at_once_and_after_a_restart_until_it_is_taken_awa
     let policy = control.get("/v1/sandboxes/default/policy");
     let entries = policy["entries"].as_array().unwrap();
     assert!(entries.iter().any(|entry| entry["source"] == "runtime"), "{policy}");
+    let said = explained(&gateway, &["-s", "default"], (port, "/after"));
+    assert_eq!(
+        (&said["verdict"], &said["rule"]),
+        (&json!("allow"), &json!("r/endpoints[0]/access"))
+    );
+    assert_eq!(said["considered"][0]["source"], "runtime");
     assert_eq!(apply(&control, "").0, 200);
     assert!(!passes(&gateway, port, "/after"));
+    assert_eq!(explained(&gateway, &[], (port, "/after"))["verdict"], "unknown");
     assert_eq!(history(&control)[0]["why"], "apply");
 }
 
@@ -438,6 +459,7 @@ fn a_pinned_version_stays_whatever_is_answered_edited_or_undone() {
     assert_eq!(rollback(&control, &json!(99)).0, 400);
     assert_eq!(rollback(&control, &first).0, 200);
     assert!(!passes(&gateway, port, "/always"));
+    assert_eq!(explained(&gateway, &[], (port, "/always"))["verdict"], "unknown");
     // An answer for good, or one taken back, would put the files in force.
     let waits = control.about("/always");
     let (status, problem) = control.decide(&waits, "approve", &json!({ "scope": "always" }));

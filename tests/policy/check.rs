@@ -341,6 +341,13 @@ fn rules_over_bodies_beside_a_post_that_passes_anyway() {
     // Deny rules hold whoever allows.
     let denies = "{ host: a.test, port: 443, protocol: graphql, enforcement: enforce, deny_rules: [ { operation_type: mutation } ] }";
     assert_eq!(beside(&[denies, &rest(", access: full")]), Vec::<String>::new());
+    // But those of a WebSocket's messages are about messages.
+    let messages = "{ host: a.test, port: 443, path: /g, protocol: websocket, enforcement: enforce, access: read-write, deny_rules: [ { operation_type: mutation } ] }";
+    let said = ["unseen_bodies e/endpoints[0]"];
+    assert_eq!(beside(&[messages, &rest(", access: read-write")]), said);
+    assert_eq!(beside(&[messages, &rest(", access: read-only")]), Vec::<String>::new());
+    assert_eq!(beside(&[messages, &rest(", path: /other, access: full")]), Vec::<String>::new());
+    assert_eq!(beside(&[messages, denies, &rest(", access: full")]), Vec::<String>::new());
 }
 
 #[test]

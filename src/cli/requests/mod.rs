@@ -146,7 +146,9 @@ fn listed(requests: &[Request], state: Option<State>) -> String {
         return format!("no {what}requests\n");
     }
     let mut table =
-        Table::new(&["REQUEST", "AGE", "STATE", "HELD", "SANDBOX", "PROCESS", "ASKS", "RISK"]);
+        Table::new(&["REQUEST", "AGE", "STATE", "HELD", "SANDBOX", "PROCESS", "ASKS", "RISK"])
+            .keeping(&["ASKS"])
+            .sparing(&["HELD", "AGE"]);
     for request in requests {
         let risk: Vec<String> = request.risk.iter().map(|note| shown(&note.code)).collect();
         table.row([

@@ -29,6 +29,9 @@ pub struct PolicyEntry {
     pub source: String,
     /// What it says, as YAML.
     pub yaml: String,
+    /// Of a layer that only forbids: it makes no host known (`defaults`, and answers that deny for good).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deny_only: bool,
 }
 
 /// A version of a sandbox's policy: `GET /v1/policy/history`.

@@ -24,6 +24,7 @@ pub(super) fn check(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
     idle_denies(spot, all, found);
     unseen_messages(spot, all, found);
     unseen_bodies(spot, all, found);
+    unseen_operations(spot, all, found);
 }
 
 /// The HTTP rules of an endpoint that allow, with their index and place.
@@ -277,6 +278,38 @@ fn unseen_bodies(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
             spot.name(),
             Says::new(what, LEAVE_OUT),
         );
+    }
+}
+
+/// What a `websocket` endpoint forbids of GraphQL it forbids in messages alone: the same operation goes through
+/// in the body of a POST that a `rest` endpoint allows.
+fn unseen_operations(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
+    if spot.endpoint.protocol_meant() != Some(Protocol::Websocket) {
+        return;
+    }
+    let rules = spot.endpoint.deny_rules.iter().flat_map(|rules| rules.iter());
+    let Some(denies) = rules.into_iter().find(|rule| {
+        let rule = rule.matched();
+        rule.operation_type.is_some() || rule.operation_name.is_some() || rule.fields.is_some()
+    }) else {
+        return;
+    };
+    let reads = |other: &Spot<'_>| {
+        other.endpoint.protocol_meant() == Some(Protocol::Graphql)
+            && other.endpoint.deny_rules.is_some()
+            && (same_host(spot, other) || hosts_meet(spot, other))
+    };
+    let paths = handshakes(spot);
+    let takes_post = |other: &&Spot<'_>| paths.iter().any(|path| takes(other, "POST", path));
+    if let Some(beside) = rest_beside(spot, all).find(takes_post)
+        && !all.iter().any(reads)
+    {
+        let what = format!(
+            "{} allows POST on the same path, whose bodies nobody reads: this rule is about messages alone",
+            beside.name()
+        );
+        let fix = "add an endpoint with `protocol: graphql` for the path, with the same deny rules";
+        found.push(FindingCode::UnseenBodies, spot.at(denies), spot.name(), Says::new(what, fix));
     }
 }
 

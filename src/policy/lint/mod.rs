@@ -55,7 +55,7 @@ findings! {
     DenyOverlapsNothing = "deny_overlaps_nothing", Warning;
     /// What a `websocket` endpoint says of messages, beside a `rest` endpoint that allows the handshake: messages pass.
     UnseenMessages = "unseen_messages", Warning;
-    /// What a `graphql`, `json-rpc` or `mcp` endpoint says of bodies, beside a `rest` endpoint that allows the POST: they pass.
+    /// What a `graphql`, `json-rpc` or `mcp` endpoint says of bodies, or a `websocket` endpoint forbids of GraphQL, beside a `rest` endpoint that allows the POST: they pass.
     UnseenBodies = "unseen_bodies", Warning;
     /// `rules`, `deny_rules` or `access` without `protocol`: it means `protocol: rest`.
     RulesWithoutProtocol = "rules_without_protocol", Note;

@@ -160,6 +160,7 @@ impl Backend for Fake {
                 name: "pypi".into(),
                 source: "preset:pypi".into(),
                 yaml: "endpoints:\n- { host: pypi.org, port: 443 }\n".into(),
+                deny_only: false,
             }],
         })
     }

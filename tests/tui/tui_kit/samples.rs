@@ -276,6 +276,7 @@ pub fn policy(sandbox: &str) -> EffectivePolicy {
         name: name.into(),
         source: source.into(),
         yaml: yaml.into(),
+        deny_only: false,
     };
     EffectivePolicy {
         sandbox: sandbox.into(),

@@ -227,8 +227,9 @@ impl Backend for Operator {
             for (name, entry) in &layer.document.network_policies {
                 let yaml = serde_saphyr::to_string(&entry.value)
                     .map_err(|error| Problem::unavailable(error.to_string()))?;
-                let source = layer.source.to_string();
-                entries.push(PolicyEntry { name: name.clone(), source, yaml });
+                let (name, source) = (name.clone(), layer.source.to_string());
+                let deny_only = layer.deny_only;
+                entries.push(PolicyEntry { name, source, yaml, deny_only });
             }
         }
         Ok(EffectivePolicy {
