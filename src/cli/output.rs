@@ -1,32 +1,7 @@
-//! Printing: text or JSON, colour on a terminal alone, a reader that leaves is no error.
+//! Printing: colour on a terminal alone, a reader that leaves is no error.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-
-/// `-o text|json`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One object a line.
-    Json,
-}
-
-/// The flag that chooses the format.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct FormatArgs {
-    /// How to print: text, or json with one object a line.
-    #[arg(
-        short = 'o',
-        long = "output",
-        alias = "format",
-        value_name = "FORMAT",
-        env = "PORTCULLIS_OUTPUT",
-        default_value = "text"
-    )]
-    pub(super) format: Format,
-}
 
 /// What a piece of text is, for its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

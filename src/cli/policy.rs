@@ -2,8 +2,9 @@
 
 use super::FINDING;
 use super::effective::EffectiveArgs;
-use super::output::{self, Format, FormatArgs, Tone, toned};
+use super::output::{Tone, toned};
 use super::settings::SocketArgs;
+use super::shape::ShapeArgs;
 use crate::addr::{Authority, Path, Port, Shown};
 use crate::policy::explain::{Explained, Said, explain};
 use crate::policy::lint::{Checked, Finding, FindingCode, Severity, WrittenFor, lint};
@@ -58,7 +59,7 @@ pub(super) struct CheckArgs {
     #[arg(long)]
     ignore_middlewares: bool,
     #[command(flatten)]
-    format: FormatArgs,
+    shape: ShapeArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -82,7 +83,7 @@ pub(super) struct ExplainArgs {
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
-    format: FormatArgs,
+    shape: ShapeArgs,
 }
 
 /// Checks or explains.
@@ -127,12 +128,10 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         None => WrittenFor::Portcullis,
     };
     let findings = lint(&checked, written_for);
-    let text = match args.format.format {
-        Format::Text => check_text(args, &invalid, &findings),
-        Format::Json => check_json(&invalid, &findings)?,
-    };
-    output::print(&text)?;
-    let errors = !invalid.is_empty() || findings.iter().any(|f| f.severity == Severity::Error);
+    let mistakes: Vec<Finding> = invalid.iter().flat_map(mistakes).collect();
+    let all: Vec<&Finding> = mistakes.iter().chain(&findings).collect();
+    args.shape.all(&all, |_| check_text(args, &invalid, &findings))?;
+    let errors = all.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if errors { ExitCode::from(FINDING) } else { ExitCode::SUCCESS })
 }
 
@@ -171,24 +170,18 @@ fn finding_text(finding: &Finding) -> String {
     format!("{head} {file}:{line}:{column}: {rule}{what}\n  fix: {fix}")
 }
 
-fn check_json(invalid: &[LoadError], findings: &[Finding]) -> anyhow::Result<String> {
-    let mut out = String::new();
-    let mistakes = invalid.iter().flat_map(|error| {
-        error.mistakes.iter().map(|mistake| Finding {
-            severity: FindingCode::Invalid.severity(),
-            code: FindingCode::Invalid,
-            file: error.source_name.clone(),
-            line: mistake.line,
-            column: mistake.column,
-            rule: String::new(),
-            what: mistake.problem.clone(),
-            fix: mistake.right.clone(),
-        })
-    });
-    for finding in mistakes.chain(findings.iter().cloned()) {
-        writeln!(out, "{}", serde_json::to_string(&finding)?)?;
-    }
-    Ok(out)
+/// What keeps a file from being used, as findings.
+fn mistakes(error: &LoadError) -> impl Iterator<Item = Finding> {
+    error.mistakes.iter().map(|mistake| Finding {
+        severity: FindingCode::Invalid.severity(),
+        code: FindingCode::Invalid,
+        file: error.source_name.clone(),
+        line: mistake.line,
+        column: mistake.column,
+        rule: String::new(),
+        what: mistake.problem.clone(),
+        fix: mistake.right.clone(),
+    })
 }
 
 fn plural(count: usize, what: &str) -> String {
@@ -202,13 +195,8 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             let typed = Shown::new(&args.method);
             bail!("`{typed}` is no entry\n  fix: write METHOD and URL, or an entry like r41");
         }
-        let json = args.format.format == Format::Json;
-        return super::policy_live::explain(
-            &args.method,
-            &args.effective.config,
-            &args.socket,
-            json,
-        );
+        let config = &args.effective.config;
+        return super::policy_live::explain(&args.method, config, &args.socket, args.shape);
     };
     let (layers, judged_by) = layers(args)?;
     let url = Url::parse(typed)?;
@@ -235,10 +223,7 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     };
     let intent = Intent { client: &client, scheme: url.scheme, target: &url.target, ask };
     let explained = explain(&layers, &intent)?;
-    output::print(&match args.format.format {
-        Format::Text => explained_text(args, typed, judged_by.as_deref(), &explained),
-        Format::Json => format!("{}\n", serde_json::to_string(&explained)?),
-    })
+    args.shape.one(&explained, |said| explained_text(args, typed, judged_by.as_deref(), said))
 }
 
 /// What the flags name; else what the running gateway has in force; else what its config says. Where

@@ -28,7 +28,7 @@ pub(super) struct DiffArgs {
     /// Recorded traffic, to show what changes for it: files or directories; may be repeated.
     #[arg(long, value_name = "TRAFFIC", env = "PORTCULLIS_TRAFFIC", value_delimiter = ',')]
     traffic: Vec<PathBuf>,
-    /// How to print: text, json with one object a line, or a markdown table.
+    /// How to print: text, json with one object a line, yaml, or a markdown table.
     #[arg(
         short = 'o',
         long = "output",
@@ -46,6 +46,8 @@ enum Output {
     Text,
     /// One object a line.
     Json,
+    /// One document an object.
+    Yaml,
     /// A table, for a pull request.
     Markdown,
 }
@@ -60,15 +62,18 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     };
     let mut out = match args.output {
         Output::Text => text(&found),
-        Output::Json => json(&found)?,
+        Output::Json | Output::Yaml => json(&found)?,
         Output::Markdown => markdown(&found),
     };
     if let Some((report, text)) = &effect {
         match args.output {
             Output::Text => out = out + "\nfor the recorded traffic:\n" + text,
             Output::Markdown => out = out + "\nFor the recorded traffic:\n\n```\n" + text + "```\n",
-            Output::Json => effects(&mut out, report)?,
+            Output::Json | Output::Yaml => effects(&mut out, report)?,
         }
+    }
+    if args.output == Output::Yaml {
+        out = super::shape::yaml_of(&out)?;
     }
     output::print(&out)?;
     let broken = effect.as_ref().is_some_and(|(report, _)| report.totals.broken > 0);

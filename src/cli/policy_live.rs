@@ -1,7 +1,6 @@
 //! `portcullis policy show|apply|history|rollback|unpin`: the policy of the running gateway.
 
 use super::asking::{AskArgs, block_on, one_sandbox};
-use super::output;
 use super::settings::{ConfigArgs, SocketArgs};
 use super::shape::ShapeArgs;
 use super::status::changed_text;
@@ -275,12 +274,9 @@ pub(super) fn explain(
     number: &str,
     config: &ConfigArgs,
     socket: &SocketArgs,
-    json: bool,
+    shape: ShapeArgs,
 ) -> anyhow::Result<ExitCode> {
     let client = super::asking::client(config, socket)?;
     let request = block_on(async { Ok(client.request(number).await?) })?;
-    if json {
-        return output::print(&super::shape::json(&request)?);
-    }
-    ShapeArgs::default().one(&request, super::requests::whole)
+    shape.one(&request, super::requests::whole)
 }

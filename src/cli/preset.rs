@@ -1,6 +1,7 @@
 //! `portcullis preset list|show`: the presets that are built in.
 
-use super::output::{self, Format, FormatArgs};
+use super::output;
+use super::shape::ShapeArgs;
 use crate::config::preset_credential;
 use crate::policy::preset::{self, Access, Preset};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ pub(super) enum PresetCommand {
     #[command(after_help = "Examples:\n  portcullis preset list\n  portcullis preset list -o json")]
     List {
         #[command(flatten)]
-        format: FormatArgs,
+        shape: ShapeArgs,
     },
     /// A preset's policy file, and in comments the credential that it can carry.
     #[command(after_help = "Examples:\n  \
@@ -48,36 +49,38 @@ impl AccessArg {
 /// Lists or shows.
 pub(super) fn run(command: &PresetCommand) -> anyhow::Result<ExitCode> {
     match command {
-        PresetCommand::List { format } => list(format.format),
+        PresetCommand::List { shape } => list(*shape),
         PresetCommand::Show { name, access } => show(name, access.meant()),
     }
 }
 
-fn list(format: Format) -> anyhow::Result<ExitCode> {
-    let mut out = String::new();
-    for preset in preset::all() {
-        let accesses: Vec<&str> = [Access::ReadOnly, Access::ReadWrite]
-            .into_iter()
-            .filter(|access| preset.has(*access))
-            .map(Access::as_str)
-            .collect();
-        out.push_str(&match format {
-            Format::Text => {
-                format!("{:<8} {:<22} {}\n", preset.name, accesses.join(", "), preset.description())
-            }
-            Format::Json => {
-                let carried = preset_credential::find(preset.name);
-                let line = serde_json::json!({
-                    "name": preset.name,
-                    "access": accesses,
-                    "credential": carried.map(|carried| &carried.variables),
-                    "description": preset.description(),
-                });
-                format!("{line}\n")
-            }
-        });
-    }
-    output::print(&out)
+/// A preset as it is listed.
+#[derive(Debug, serde::Serialize)]
+struct Listed {
+    name: &'static str,
+    access: Vec<&'static str>,
+    credential: Option<&'static [String]>,
+    description: String,
+}
+
+fn list(shape: ShapeArgs) -> anyhow::Result<ExitCode> {
+    let listed = |preset: &'static Preset| {
+        let accesses = [Access::ReadOnly, Access::ReadWrite].into_iter();
+        Listed {
+            name: preset.name,
+            access: accesses.filter(|a| preset.has(*a)).map(Access::as_str).collect(),
+            credential: preset_credential::find(preset.name).map(|carried| &*carried.variables),
+            description: preset.description().into(),
+        }
+    };
+    let all: Vec<Listed> = preset::all().iter().map(listed).collect();
+    shape.all(&all, |all| {
+        all.iter()
+            .map(|one| {
+                format!("{:<8} {:<22} {}\n", one.name, one.access.join(", "), one.description)
+            })
+            .collect()
+    })
 }
 
 fn show(name: &str, access: Access) -> anyhow::Result<ExitCode> {

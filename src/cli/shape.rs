@@ -61,6 +61,12 @@ impl ShapeArgs {
     }
 }
 
+/// What stands in lines of JSON, as YAML: one document a line.
+pub(super) fn yaml_of(lines: &str) -> serde_json::Result<String> {
+    let document = |line| yaml::document(&serde_json::from_str::<serde_json::Value>(line)?);
+    Ok(lines.lines().map(document).collect::<Result<Vec<_>, _>>()?.join("---\n"))
+}
+
 /// One line of JSON.
 pub(super) fn json<T: Serialize>(item: &T) -> serde_json::Result<String> {
     Ok(ascii(&serde_json::to_string(item)?) + "\n")

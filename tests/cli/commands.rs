@@ -184,6 +184,34 @@ fn explain_without_files_asks_the_configs_policy() {
     assert!(ran.err.contains("use one of: agent"), "{}", ran.err);
 }
 
+/// Who sets `PORTCULLIS_OUTPUT` sets it for every command.
+#[test]
+fn what_is_json_a_line_is_yaml_a_document() {
+    let home = home();
+    std::fs::write(home.path().join("p.yaml"), POLICY).unwrap();
+    let wide = POLICY.replace("protocol: rest", "allowed_ips: [10.0.0.0/8]");
+    std::fs::write(home.path().join("wide.yaml"), wide).unwrap();
+    let suite = "version: 1\ntests:\n  - { name: a, request: { method: GET, url: \"https://api.github.com/x\" }, expect: unknown }\n";
+    std::fs::write(home.path().join("p.tests.yaml"), suite).unwrap();
+    for args in [
+        &["policy", "check", "wide.yaml"][..],
+        &["policy", "explain", "--policy", "p.yaml", "GET", "https://api.github.com/repos/a/b"],
+        &["policy", "diff", "wide.yaml", "p.yaml"],
+        &["policy", "test", "p.tests.yaml"],
+        &["preset", "list"],
+    ] {
+        let json = run(home.path(), &[args, &["-o", "json"]].concat());
+        let lines: Vec<serde_json::Value> =
+            json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(!lines.is_empty(), "{args:?}: {}", json.err);
+        let output = portcullis(home.path()).args(args).env("PORTCULLIS_OUTPUT", "yaml").output();
+        let yaml = String::from_utf8(output.unwrap().stdout).unwrap();
+        let documents: Vec<serde_json::Value> =
+            yaml.split("---\n").map(|text| serde_saphyr::from_str(text).unwrap()).collect();
+        assert_eq!(documents, lines, "{args:?}");
+    }
+}
+
 #[test]
 fn presets_are_listed_and_shown() {
     let home = home();

@@ -29,7 +29,7 @@ pub(super) struct TestArgs {
     /// Test files, or directories in which files named *.tests.yaml are run.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// How to print: text, tap, junit (XML), or json with one object a line.
+    /// How to print: text, tap, junit (XML), json with one object a line, or yaml.
     #[arg(
         short = 'o',
         long = "output",
@@ -51,6 +51,8 @@ enum Output {
     Junit,
     /// One object a line.
     Json,
+    /// One document an object.
+    Yaml,
 }
 
 /// A file with what became of its cases.
@@ -70,6 +72,7 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
         Output::Tap => tap(&ran),
         Output::Junit => junit(&ran),
         Output::Json => json(&ran)?,
+        Output::Yaml => super::shape::yaml_of(&json(&ran)?)?,
     })?;
     let holds = ran.iter().flat_map(|ran| &ran.outcomes).all(Outcome::holds);
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(FINDING) })
