@@ -1,17 +1,22 @@
 //! A request's JSON body: its model found and replaced in place.
 //!
 //! Only the bytes of the model's value change: unknown members, number formats, order and
-//! whitespace stay. What two JSON readers could take for two models is refused, because one would
-//! be checked and the other used: a member twice, or a second spelling of its name that a reader
+//! whitespace stay. What two JSON readers could take for two models, or for two earlier responses to go on
+//! from, is refused, because one would be checked and the other used: a member twice, or a second spelling of its name that a reader
 //! without regard to case takes for it.
 
 use super::call::{LONGEST_MODEL, Work};
+use super::made::Made;
 use super::members::each_member;
 use super::shape::Shape;
 use super::terms::{Terms, same_name};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::ops::Range;
+
+/// The member that names the response that a call goes on from.
+const FOLLOWS: &str = "previous_response_id";
 
 /// A body that was read, and where in it the model stands.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub struct Body {
     /// Ollama's older name for the member `model`.
     name: Option<Found>,
     streams: Option<bool>,
+    /// The response that it goes on from.
+    follows: Option<Box<str>>,
     terms: Terms,
 }
 
@@ -42,7 +49,7 @@ pub enum BodyError {
     /// The model's name is longer than any model has.
     #[error("`{0}` is longer than 256 bytes")]
     TooLong(&'static str),
-    /// The model stands there twice, in one spelling or two.
+    /// A member that counts stands there twice, in one spelling or two.
     #[error("`{0}` stands twice in the body: it must be there once, in lower case")]
     Twice(&'static str),
 }
@@ -72,8 +79,14 @@ impl Body {
         if members.stream.count > 1 {
             return Err(BodyError::Twice("stream"));
         }
+        let follows = members.follows.once(FOLLOWS)?.filter(|raw| raw.get() != "null");
+        let follows = follows.map(|raw| {
+            // What is no id is never known.
+            let id: Cow<'_, str> = serde_json::from_str(raw.get()).unwrap_or_default();
+            if Made::is_id(&id) { id.into() } else { Box::default() }
+        });
         let terms = members.terms;
-        Ok(Self { bytes, model, name, streams, terms })
+        Ok(Self { bytes, model, name, streams, follows, terms })
     }
 
     /// The model it names.
@@ -98,7 +111,7 @@ impl Body {
 
     /// The id of the response that it goes on from.
     pub fn follows(&self) -> Option<&str> {
-        self.terms.follows.as_deref()
+        self.follows.as_deref()
     }
 
     /// The bytes as they came.
@@ -179,6 +192,7 @@ struct Members<'a> {
     model: Member<'a>,
     name: Member<'a>,
     stream: Member<'a>,
+    follows: Member<'a>,
     terms: Terms,
 }
 
@@ -190,6 +204,8 @@ impl<'a> Members<'a> {
             self.name.note(name == "name", value);
         } else if same_name(name, "stream") {
             self.stream.note(name == "stream", value);
+        } else if shape == Shape::OpenAi && same_name(name, FOLLOWS) {
+            self.follows.note(name == FOLLOWS, value);
         } else {
             self.terms.note(shape, name, value);
         }
@@ -204,11 +220,16 @@ struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    fn found(self, start: usize, key: &'static str) -> Result<Option<Found>, BodyError> {
+    /// Its value, where it stands there once and as it is written.
+    fn once(self, key: &'static str) -> Result<Option<&'a RawValue>, BodyError> {
         if self.count > 1 || (self.count == 1 && self.value.is_none()) {
             return Err(BodyError::Twice(key));
         }
-        let Some(raw) = self.value else { return Ok(None) };
+        Ok(self.value)
+    }
+
+    fn found(self, start: usize, key: &'static str) -> Result<Option<Found>, BodyError> {
+        let Some(raw) = self.once(key)? else { return Ok(None) };
         let raw = raw.get();
         let text = serde_json::from_str::<String>(raw).map_err(|_| BodyError::NotText(key))?;
         let at = raw.as_ptr() as usize - start;

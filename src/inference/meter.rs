@@ -78,9 +78,13 @@ struct Counts {
     opening: u64,
     /// Bytes of text in the answer.
     text: u64,
+    /// Bytes in it that may be text too.
+    other: u64,
     /// Bytes of the answer.
     seen: u64,
     id: Option<Box<str>>,
+    /// It is worked on, and what is said of its cost is not the last word.
+    unfinished: bool,
 }
 
 impl Meter {
@@ -134,12 +138,18 @@ impl Meter {
     /// What it cost, as far as it was read.
     pub fn tokens(&self) -> Tokens {
         let counts = &self.counts;
+        if counts.unfinished {
+            let (input, output) = (self.asked.div_ceil(BYTES), counts.estimate());
+            return Tokens { input, output, estimated: true };
+        }
         let beside = counts.input_beside.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
         let input = counts.input.map(|input| input.saturating_add(beside));
         let output = match counts.output {
             Some(output) => Some(output.saturating_add(counts.output_beside)),
             None if self.work == Work::Embedding => Some(0),
-            None if counts.text == 0 && input.is_some() && counts.opening == 0 => Some(0),
+            None if counts.text + counts.other == 0 && input.is_some() && counts.opening == 0 => {
+                Some(0)
+            }
             None => None,
         };
         Tokens {
@@ -194,13 +204,20 @@ impl Counts {
     /// What the text of an answer may have cost. One that shows none is counted as a whole: it is
     /// in a form that is not read here.
     fn estimate(&self) -> u64 {
-        let text = if self.text == 0 && self.input.is_none() { self.seen } else { self.text };
+        let text = match self.text {
+            0 if self.input.is_none() => self.seen,
+            text => text.saturating_add(self.other),
+        };
         self.opening.max(text.div_ceil(BYTES))
     }
 
     fn note(&mut self, fact: Fact<'_>) {
         match fact {
             Fact::Text(bytes) => self.text += bytes as u64,
+            Fact::Other(bytes) => self.other += bytes as u64,
+            Fact::Status(status) => {
+                self.unfinished = matches!(status, b"queued" | b"in_progress");
+            }
             Fact::Id(id) => {
                 if self.id.is_none() {
                     let id = std::str::from_utf8(id).ok().filter(|id| Made::is_id(id));
@@ -330,6 +347,61 @@ mod tests {
         let bytes = "\u{8}\u{1}".repeat(2000);
         let counted = read("application/x-protobuf", &[&bytes]).tokens();
         assert_eq!(counted, Tokens { input: 100, output: 1000, estimated: true });
+    }
+
+    /// A model writes in more places than its text: all of it counts where nobody says what it cost.
+    #[test]
+    fn what_stands_under_other_names_is_in_the_estimate() {
+        let event = |delta: &str| {
+            format!(
+                "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\
+                 \"system_fingerprint\":\"fp_1\",\"choices\":[{{\"delta\":{delta}}}]}}\n\n"
+            )
+        };
+        let long = "x".repeat(4000);
+        let begun = event("{\"role\":\"assistant\",\"content\":\"abcd\"}");
+        for delta in [
+            format!("{{\"tool_calls\":[{{\"id\":\"t\",\"custom\":{{\"input\":\"{long}\"}}}}]}}"),
+            format!("{{\"audio\":{{\"transcript\":\"{long}\"}}}}"),
+            format!("{{\"anything\":\"{long}\"}}"),
+            // Names that say something elsewhere are a model's own in what it calls a tool with.
+            format!("{{\"args\":{{\"id\":\"{long}\"}}}}"),
+            format!("{{\"input\":{{\"{long}\":1}}}}"),
+            format!("{{\"arguments\":{{\"a\":[{}]}}}}", "1,".repeat(2000)),
+        ] {
+            let counted = read(SSE, &[&begun, &event(&delta)]).tokens();
+            assert!((1000..1020).contains(&counted.output), "{counted:?}: {delta}");
+            let cut = delta.len() / 2;
+            let event = event(&delta);
+            let cut = read(SSE, &[&begun, &event[..cut], &event[cut..]]).tokens();
+            assert_eq!(cut, counted, "{delta}");
+        }
+        let many = event("{\"content\":\"abcd\"}").repeat(100);
+        assert_eq!(read(SSE, &[&many]).tokens().output, 100, "what a provider says is not counted");
+        let echo = "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\
+                    \"instructions\":\"the whole request again\",\"tools\":[{\"input\":{\"a\":1}}]}}\n\n\
+                    data: {\"type\":\"response.output_text.delta\",\"delta\":\"abcd\"}\n\n";
+        assert_eq!(read(SSE, &[echo]).tokens().output, 1, "nor what it repeats");
+    }
+
+    #[test]
+    fn what_is_not_finished_has_not_said_what_it_cost() {
+        let answer = |status: &str| {
+            format!(
+                "{{\"id\":\"resp_1\",\"status\":\"{status}\",\"output\":[{{\"status\":\"completed\"}}],\
+                 \"usage\":{{\"input_tokens\":0,\"output_tokens\":0}}}}"
+            )
+        };
+        for (status, estimated) in [
+            ("queued", true),
+            ("in_progress", true),
+            ("completed", false),
+            ("failed", false),
+            ("incomplete", false),
+        ] {
+            let tokens = read("application/json", &[&answer(status)]).tokens();
+            assert_eq!(tokens.estimated, estimated, "{status}");
+        }
     }
 
     #[test]

@@ -106,9 +106,9 @@ pub enum RouteError {
         setting: &'static str,
     },
     /// The route has a list, and the model is not on it.
-    #[error("the model {model} may not be used; these may: {allowed}")]
+    #[error("{model} may not be used; these may: {allowed}")]
     NotAllowed {
-        /// The model, escaped.
+        /// `the model "m"`, escaped, or that none is named.
         model: String,
         /// The list.
         allowed: String,
@@ -141,7 +141,10 @@ impl Routes {
             });
         }
         let model = first.takes(meant.as_ref()).map_err(|allowed| RouteError::NotAllowed {
-            model: shown(meant.as_deref()),
+            model: match meant.as_deref() {
+                Some(model) => format!("the model {}", shown(Some(model))),
+                None => "a model that is not named".to_owned(),
+            },
             allowed,
         })?;
         let mut attempts = vec![Attempt { route: first, model }];

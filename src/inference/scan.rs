@@ -11,8 +11,13 @@ pub(super) enum Fact<'a> {
     Number(Place, &'a [u8], u64),
     /// A string under `id` at the root, or in the response of an event.
     Id(&'a [u8]),
+    /// A string under `status` there.
+    Status(&'a [u8]),
     /// Bytes of text that the model made.
     Text(usize),
+    /// Bytes that it may have made: text under a name that is not known, and all that stands in the arguments
+    /// of a tool call.
+    Other(usize),
 }
 
 /// Where a value stands.
@@ -56,6 +61,10 @@ pub(super) struct Scan {
     word: Word,
     /// Bytes of the string that is read.
     length: usize,
+    /// How deep a container stands in which a model wrote all: its names too. 0: none does.
+    written: u32,
+    /// How deep the response inside an event stands, which repeats the request. 0: there is none.
+    repeated: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +113,8 @@ impl Scan {
             name: Word::EMPTY,
             word: Word::EMPTY,
             length: 0,
+            written: 0,
+            repeated: 0,
         }
     }
 
@@ -114,12 +125,14 @@ impl Scan {
         self.names = false;
         self.name.len = 0;
         self.word.len = 0;
+        (self.written, self.repeated) = (0, 0);
     }
 
     /// Reads on.
     pub(super) fn feed(&mut self, bytes: &[u8], found: &mut impl FnMut(Fact<'_>)) {
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
+            let (before, written) = (rest.len(), self.written > 0);
             rest = match self.state {
                 State::Between => {
                     self.between(byte);
@@ -140,6 +153,9 @@ impl Scan {
                     rest
                 }
             };
+            if written && rest.len() < before {
+                found(Fact::Other(before - rest.len()));
+            }
         }
     }
 
@@ -148,6 +164,11 @@ impl Scan {
             b'{' => self.open(true),
             b'[' => self.open(false),
             b'}' | b']' => {
+                for depth in [&mut self.written, &mut self.repeated] {
+                    if *depth >= self.depth {
+                        *depth = 0;
+                    }
+                }
                 self.depth = self.depth.saturating_sub(1);
                 self.names = false;
                 self.name.len = 0;
@@ -185,6 +206,13 @@ impl Scan {
             self.objects = if object { self.objects | bit } else { self.objects & !bit };
         }
         self.depth = self.depth.saturating_add(1);
+        if self.written == 0 && self.repeated == 0 {
+            if place == Place::Response {
+                self.repeated = self.depth;
+            } else if matches!(self.name.get(), b"arguments" | b"args" | b"input") {
+                self.written = self.depth;
+            }
+        }
         self.names = object;
         self.name.len = 0;
     }
@@ -213,7 +241,7 @@ impl Scan {
 
     fn take(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
-        if self.names || self.name.get() == b"id" {
+        if self.names || matches!(self.name.get(), b"id" | b"status") {
             self.word.push(bytes);
         }
     }
@@ -230,11 +258,18 @@ impl Scan {
         self.state = State::Between;
         if self.names {
             self.name = self.word;
+        } else if self.written > 0 {
+            // Counted as it is read.
         } else if made(self.name.get()) {
             found(Fact::Text(self.length));
-        } else if self.name.get() == b"id" && matches!(self.place(), Place::Root | Place::Response)
-        {
-            found(Fact::Id(self.word.get()));
+        } else if self.repeated == 0 && !said(self.name.get()) {
+            found(Fact::Other(self.length));
+        } else if matches!(self.place(), Place::Root | Place::Response) {
+            match self.name.get() {
+                b"id" => found(Fact::Id(self.word.get())),
+                b"status" => found(Fact::Status(self.word.get())),
+                _ => {}
+            }
         }
         &rest[end + 1..]
     }
@@ -268,22 +303,73 @@ fn made(name: &[u8]) -> bool {
     )
 }
 
+/// Whether strings under this name are what a provider says of an answer.
+fn said(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"id"
+            | b"object"
+            | b"model"
+            | b"type"
+            | b"role"
+            | b"name"
+            | b"status"
+            | b"phase"
+            | b"event"
+            | b"created_at"
+            | b"createTime"
+            | b"system_fingerprint"
+            | b"service_tier"
+            | b"finish_reason"
+            | b"finishReason"
+            | b"stop_reason"
+            | b"stop_sequence"
+            | b"done_reason"
+            | b"event_id"
+            | b"item_id"
+            | b"response_id"
+            | b"responseId"
+            | b"modelVersion"
+            | b"call_id"
+            | b"tool_call_id"
+            | b"tool_use_id"
+            | b"obfuscation"
+            | b"signature"
+            | b"thoughtSignature"
+            | b"encrypted_content"
+            | b"category"
+            | b"probability"
+            | b"severity"
+            | b"trafficType"
+            | b"modality"
+            | b"provider"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn facts(chunks: &[&[u8]]) -> Vec<String> {
         let mut scan = Scan::new();
-        let mut all = Vec::new();
+        let mut all: Vec<String> = Vec::new();
         for chunk in chunks {
             scan.feed(chunk, &mut |fact| {
-                all.push(match fact {
+                let line = match fact {
                     Fact::Number(place, name, number) => {
                         format!("{place:?} {} {number}", String::from_utf8_lossy(name))
                     }
                     Fact::Id(id) => format!("id {}", String::from_utf8_lossy(id)),
+                    Fact::Status(status) => format!("status {}", String::from_utf8_lossy(status)),
                     Fact::Text(length) => format!("text {length}"),
-                });
+                    Fact::Other(length) => {
+                        // However it is cut.
+                        let before = all.pop_if(|last| last.starts_with("other "));
+                        let before = before.map_or(0, |line| line[6..].parse::<usize>().unwrap());
+                        format!("other {}", before + length)
+                    }
+                };
+                all.push(line);
             });
         }
         all
@@ -297,7 +383,7 @@ mod tests {
     fn what_counts_is_told_from_what_a_model_wrote() {
         assert_eq!(
             facts(&[ANSWER]),
-            ["id resp_1", "text 8", "Usage input_tokens 12", "Usage output_tokens 34"]
+            ["id resp_1", "other 43", "text 8", "Usage input_tokens 12", "Usage output_tokens 34"]
         );
     }
 

@@ -1,15 +1,13 @@
-//! What a call says of its cost and of what follows it: the most that a model may write, whether it
-//! works on when the client has gone, and which earlier response it goes on from.
+//! What a call says of its cost and of what follows it: the most that a model may write, and whether it
+//! works on when the client has gone.
 //!
 //! Read for the budget, never changed. Of members that stand there twice, or in two spellings, the
 //! dearer one counts.
 
 use super::call::Work;
-use super::made::Made;
 use super::members::{each_element, each_member};
 use super::shape::Shape;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 
 /// What a call that states no limit is taken to write, in tokens.
 const UNSTATED: u64 = 4096;
@@ -30,8 +28,6 @@ pub(super) struct Terms {
     prompts: Option<u64>,
     /// It is worked on in the background.
     pub(super) background: bool,
-    /// The response that it goes on from.
-    pub(super) follows: Option<Box<str>>,
 }
 
 impl Terms {
@@ -47,11 +43,6 @@ impl Terms {
             Shape::OpenAi if is(&["prompt"]) => raise(&mut self.prompts, Some(prompts(value))),
             Shape::OpenAi if is(&["background"]) => {
                 self.background |= !matches!(value.get(), "false" | "null");
-            }
-            Shape::OpenAi if is(&["previous_response_id"]) && value.get() != "null" => {
-                // What is no id is never known.
-                let id: Cow<'_, str> = serde_json::from_str(value.get()).unwrap_or_default();
-                self.follows = Some(if Made::is_id(&id) { id.into() } else { "".into() });
             }
             Shape::Anthropic if is(&["max_tokens"]) => raise(&mut self.text, number(value)),
             Shape::Gemini if is(&["generationConfig", "generation_config"]) => {
@@ -129,7 +120,7 @@ fn raise(slot: &mut Option<u64>, number: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::Body;
+    use crate::inference::{Body, BodyError};
     use bytes::Bytes;
 
     fn output(shape: Shape, work: Work, text: &'static str) -> u64 {
@@ -207,5 +198,16 @@ mod tests {
         assert_eq!(follows(r#"{"previous_response_id":"resp_1"}"#).as_deref(), Some("resp_1"));
         assert_eq!(follows(r#"{"previous_response_id":7}"#).as_deref(), Some(""));
         assert_eq!(follows(r#"{"previous_response_id":null}"#), None);
+        // One would be looked up, and another gone on from.
+        for twice in [
+            r#"{"previous_response_id":"resp_1","previous_response_id":"resp_2"}"#,
+            r#"{"previous_response_id":"resp_1","Previous_Response_Id":"resp_2"}"#,
+            r#"{"previous_response_id":null,"previous_response_id":"resp_2"}"#,
+            r#"{"Previous_response_id":"resp_2"}"#,
+            "{\"previou\u{17f}_response_id\":\"resp_1\"}",
+        ] {
+            let read = Body::read(Bytes::from_static(twice.as_bytes()), Shape::OpenAi);
+            assert_eq!(read.unwrap_err(), BodyError::Twice("previous_response_id"), "{twice}");
+        }
     }
 }

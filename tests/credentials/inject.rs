@@ -77,6 +77,20 @@ fn a_request_that_misses_its_binding_gets_none_and_keeps_its_own() {
     assert!(records[..4].iter().all(|record| record.get("credential").is_none()));
 }
 
+/// An origin may read `//pub` and `/;x/pub` as `/pub`.
+#[test]
+fn a_path_is_bound_in_every_reading_or_not_at_all() {
+    let server = Server::ok();
+    let port = server.port();
+    let gateway = started(port, &[&format!("{BEARER}, path: \"/*/pub\"")]);
+    for path in ["//pub", "/;x/pub", "/;/pub"] {
+        ask(&gateway, "origin.test", port, &format!("GET {path}"));
+        assert_eq!(server.last().all("authorization"), [""; 0], "{path}");
+    }
+    ask(&gateway, "origin.test", port, "GET /a/pub");
+    assert_eq!(server.last().all("authorization"), [format!("Bearer {TOKEN}")]);
+}
+
 #[test]
 fn a_binding_for_another_port_is_not_met() {
     let (server, other) = (Server::ok(), Server::ok());

@@ -16,3 +16,4 @@ mod clients;
 mod config;
 mod control;
 mod failover;
+mod leaks;

@@ -2,7 +2,7 @@
 
 use super::super::sandbox::Sandbox;
 use super::calls::lock;
-use crate::inference::{Body, Call, Kept, Operation, Owed, Spent, Tokens, Work};
+use crate::inference::{Body, Budget, Call, Kept, Operation, Owed, Spent, Tokens, Work};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -40,6 +40,14 @@ pub(super) struct Took {
     pub(super) first: Option<Duration>,
     /// To its end.
     pub(super) total: Duration,
+}
+
+/// Counts a call that costs no tokens and needs no account.
+pub(super) fn counted(sandbox: &Sandbox) -> Result<(), Spent> {
+    let calls = sandbox.calls();
+    let budget = calls.routes().map(|routes| routes.budget).unwrap_or_default();
+    let budget = Budget { tokens_per_day: None, ..budget };
+    lock(&calls.ledger).admit(budget, 0, SystemTime::now())
 }
 
 impl Account {

@@ -5,13 +5,15 @@ use super::super::carry::{Carrier, Unsent, Use, Versions, send};
 use super::super::gate::Connection;
 use super::super::refuse::Refusal;
 use super::super::request::Exchange;
+use super::super::scrub;
 use super::super::subject::{Asked as Watched, Subject};
 use super::super::target::host_value;
 use super::Asked;
 use crate::addr::{Authority, Shown};
 use crate::inference::{Attempt, Operation, Provider, Route, Shape, Timeouts};
-use crate::policy::{Code, Permit, Scheme};
+use crate::policy::{Code, ErrorKind, Permit, Scheme};
 use crate::record::ModelCall;
+use crate::secret::Watchlist;
 use crate::upstream::http::Received;
 use crate::upstream::http2::OnInterim;
 use crate::vault::Held;
@@ -19,7 +21,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ pub(super) struct Answered {
     pub(super) upload: Upload,
     /// The credential that went up.
     pub(super) held: Option<Arc<Held>>,
+    /// What the answer must not show.
+    pub(super) known: Option<Watchlist>,
 }
 
 /// What goes up, before it is known on which connection.
@@ -62,6 +66,23 @@ pub(super) struct Outgoing {
     pub(super) path: PathAndQuery,
     pub(super) fields: HeaderMap,
     pub(super) body: Bytes,
+}
+
+/// Why there is no answer.
+pub(super) struct Unanswered {
+    pub(super) refusal: Refusal,
+    /// The provider did nothing with the call, so another may be asked.
+    pub(super) untaken: bool,
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        // Nothing was asked yet where there was no connection.
+        let unreached = [ErrorKind::UpstreamUnreachable, ErrorKind::UpstreamTls];
+        let untaken = refusal.code.error().is_some_and(|kind| unreached.contains(&kind))
+            || refusal.code == Code::ConnectTimeout;
+        Self { refusal, untaken }
+    }
 }
 
 impl Answered {
@@ -80,7 +101,7 @@ pub(super) async fn ask(
     connection: &Arc<Connection>,
     asked: &Asked<'_>,
     attempt: &Attempt<'_>,
-) -> Result<Answered, Refusal> {
+) -> Result<Answered, Unanswered> {
     let outgoing = asked.outgoing(&exchange.head, attempt)?;
     let on = On { route: attempt.route, shape: asked.call.shape, timeouts: asked.timeouts() };
     on.send(exchange, connection, outgoing, attempt.model.clone()).await
@@ -143,9 +164,13 @@ pub(super) fn target(path: String) -> Result<PathAndQuery, Refusal> {
 
 /// The part of a query that goes up. What an answer cost is read from JSON and from events of it.
 fn kept(query: &str) -> Result<Option<String>, Refusal> {
-    let name = |pair: &&str| QUERY.contains(&pair.split('=').next().unwrap_or(pair));
-    let pairs: Vec<&str> = query.split('&').filter(name).collect();
-    let strange = |pair: &&str| pair.starts_with("alt") && !matches!(*pair, "alt=sse" | "alt=json");
+    // SDKs write `include%5B%5D`.
+    let name = |pair: &str| {
+        percent_decode_str(pair.split('=').next().unwrap_or(pair)).decode_utf8_lossy().into_owned()
+    };
+    let goes = |pair: &&str| QUERY.contains(&&*name(pair));
+    let pairs: Vec<&str> = query.split('&').filter(goes).collect();
+    let strange = |pair: &&str| name(pair) == "alt" && !matches!(*pair, "alt=sse" | "alt=json");
     if pairs.iter().any(strange) {
         let detail = "answers come as JSON or as events of it: write alt=json or alt=sse";
         return Err(Refusal::unjudged(Code::BadModelCall, detail));
@@ -186,9 +211,13 @@ impl On<'_> {
         &self,
         exchange: &mut Exchange,
         connection: &Arc<Connection>,
-        outgoing: Outgoing,
+        mut outgoing: Outgoing,
         model: Option<Arc<str>>,
-    ) -> Result<Answered, Refusal> {
+    ) -> Result<Answered, Unanswered> {
+        let known = self.known(connection);
+        if known.is_some() {
+            scrub::ask_plainly(&mut outgoing.fields);
+        }
         let permit = self.permit(exchange, connection, model)?;
         let held = match &self.route.credential {
             Some(name) => Some(value(connection, name).await?),
@@ -212,23 +241,32 @@ impl On<'_> {
             match look_after(connection, sending).await {
                 Ok(response) => {
                     refused(connection, self.route, (held.as_ref(), &response));
-                    return Ok(Answered { response, carrier, upload, held });
+                    return Ok(Answered { response, carrier, upload, held, known });
                 }
-                Err(Unsent::Refused(refusal)) => return Err(refusal),
+                Err(Unsent::Refused(refusal)) => return Err(refusal.into()),
                 Err(Unsent::Failed(failed)) => {
                     if failed.http1 {
                         // The next call goes up as the provider wants it.
                         connection.gate.require_http1(&self.route.endpoint.authority);
                     }
                     // Not a byte of it was written, or the provider did nothing with it.
-                    let may = failed.unsent.is_some() || (failed.unprocessed && !pace.heard());
-                    let Some(next) = failed.way(&before).filter(|_| may) else {
-                        return Err(failed.refusal);
+                    let untaken = failed.unsent.is_some() || (failed.unprocessed && !pace.heard());
+                    let Some(next) = failed.way(&before).filter(|_| untaken) else {
+                        return Err(Unanswered { refusal: failed.refusal, untaken });
                     };
                     before.push(next);
                 }
             }
         }
+    }
+
+    /// What answers are searched for: every value that the gateway knows, where any request may bring one to
+    /// this host.
+    fn known(&self, connection: &Connection) -> Option<Watchlist> {
+        let host = &self.route.endpoint.authority.host;
+        let bound = || connection.sandbox.injector().is_some_and(|i| i.scrubs(host));
+        let scrubs = self.route.credential.is_some() || bound();
+        scrubs.then(|| connection.gate.vault.watchlist())
     }
 
     /// The permit of the route, noted, and the exchange on the wheel under it.
@@ -374,10 +412,10 @@ fn refused(
     }
 }
 
-/// Masks the key in an answer's fields; what says how long the body is goes, because a mask may
-/// be longer or shorter than a key.
-pub(super) fn scrub_fields(fields: &mut HeaderMap, held: &Held) {
-    super::super::scrub::fields(fields, held.needles());
+/// Masks what is known in an answer's fields; what says how long the body is goes, because a mask may
+/// be longer or shorter than a value.
+pub(super) fn scrub_fields(fields: &mut HeaderMap, known: &Watchlist) {
+    scrub::fields(fields, &known.needles());
     fields.remove(header::CONTENT_LENGTH);
 }
 

@@ -5,6 +5,7 @@ use super::super::body::DownBody;
 use super::super::gate::Connection;
 use super::super::refuse::Refusal;
 use super::super::request::Exchange;
+use super::super::scrub;
 use super::ask::{On, Outgoing, fields, target};
 use super::calls::Routed;
 use super::own_answer;
@@ -99,8 +100,11 @@ async fn of(
         fields: fields(route.provider, &http::HeaderMap::new()),
         body: Bytes::new(),
     };
+    // Whatever comes of it: it goes up as every call does.
+    super::account::counted(&connection.sandbox)?;
     let on = On { route, shape, timeouts: routes.timeouts };
-    let answered = on.send(exchange, connection, outgoing, None).await?;
+    let answered = on.send(exchange, connection, outgoing, None).await;
+    let answered = answered.map_err(|unanswered| unanswered.refusal)?;
     let unusable = |what: String| {
         let detail = format!("the models of the route {} are not known: {what}", route.name);
         Refusal::unjudged(Code::UpstreamProtocol, detail)
@@ -109,13 +113,20 @@ async fn of(
     if !status.is_success() {
         return Err(unusable(format!("its provider answered {}", status.as_u16())));
     }
+    if !scrub::coding(answered.response.headers()).is_ok_and(scrub::Coding::is_identity) {
+        return Err(unusable("they came compressed without having been asked to be".into()));
+    }
     let reading = Limited::new(answered.response.into_body(), LARGEST).collect();
     let read = tokio::time::timeout(routes.timeouts.idle, reading).await;
+    let known = connection.gate.vault.watchlist();
     let body =
         read.ok().and_then(Result::ok).ok_or_else(|| unusable("no whole list came".into()))?;
-    let list: Arc<[String]> = read_listing(shape, &body.to_bytes())
-        .ok_or_else(|| unusable("what came is no list of models".into()))?
-        .into();
+    let found = read_listing(shape, &body.to_bytes())
+        .ok_or_else(|| unusable("what came is no list of models".into()))?;
+    // A provider may say anything in it.
+    let needles = known.needles();
+    let masked = |id: &String| String::from_utf8_lossy(&needles.mask(id.as_bytes())).into_owned();
+    let list: Arc<[String]> = found.iter().map(masked).collect();
     calls.listed(&route.name, list.clone());
     Ok(list)
 }

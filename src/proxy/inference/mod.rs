@@ -41,7 +41,7 @@ use crate::inference::{
 use crate::policy::{Code, ErrorKind};
 use crate::record::Judged;
 use account::Account;
-use ask::Answered;
+use ask::{Answered, Unanswered};
 use bytes::Bytes;
 use calls::Routed;
 use http::header::{self, HeaderName};
@@ -280,13 +280,13 @@ async fn first_answer(
                 let came = respond(exchange, asked, answered, account).await;
                 return came.inspect_err(|refusal| calls.error(route, &refusal.detail));
             }
-            Err(refusal) if !last && unreached(refusal.code) => {
+            Err(Unanswered { refusal, untaken: true }) if !last => {
                 let why = &refusal.detail;
-                tracing::info!(%route, %why, "a provider is not reached: the next is asked");
+                tracing::info!(%route, %why, "a provider did not take the call: the next is asked");
             }
-            Err(refusal) => {
+            Err(Unanswered { refusal, untaken }) => {
                 // What went up is paid for, whatever became of it: that is for the account to see to.
-                if !exchange.open.record().sent {
+                if untaken || !exchange.open.record().sent {
                     account.failed();
                 } else if refusal.code.error() == Some(ErrorKind::UpstreamTimeout) {
                     account.late();
@@ -300,15 +300,15 @@ async fn first_answer(
 }
 
 /// Why what came is no answer that a model made, where that is the route's doing.
-fn trouble(came: &Result<Answered, Refusal>) -> Option<String> {
+fn trouble(came: &Result<Answered, Unanswered>) -> Option<String> {
     match came {
         Ok(answered) => {
             let status = answered.response.status();
             (!status.is_success() && !by_the_client(status))
                 .then(|| format!("the provider answered {status}"))
         }
-        Err(refusal) if refusal.code == Code::ClientGone => None,
-        Err(refusal) => Some(refusal.detail.clone()),
+        Err(Unanswered { refusal, .. }) if refusal.code == Code::ClientGone => None,
+        Err(Unanswered { refusal, .. }) => Some(refusal.detail.clone()),
     }
 }
 
@@ -323,12 +323,6 @@ fn by_the_client(status: StatusCode) -> bool {
     )
 }
 
-/// Whether nothing was asked yet because there was no connection.
-fn unreached(code: Code) -> bool {
-    matches!(code.error(), Some(ErrorKind::UpstreamUnreachable | ErrorKind::UpstreamTls))
-        || code == Code::ConnectTimeout
-}
-
 /// A provider's answer as the client gets it.
 async fn respond(
     exchange: &mut Exchange,
@@ -336,14 +330,14 @@ async fn respond(
     answered: Answered,
     account: Account,
 ) -> Result<Response<DownBody>, Refusal> {
-    let Answered { response, carrier, upload, held } = answered;
+    let Answered { response, carrier, upload, held, known } = answered;
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS || !headers::decoded(&head.headers) {
         let detail = "the provider's answer is not a plain HTTP response";
         return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
     }
     let plain = scrub::coding(&head.headers).is_ok_and(scrub::Coding::is_identity);
-    if held.is_some() && !plain {
+    if known.is_some() && !plain {
         let detail = "the provider's answer is compressed without having been asked to be";
         return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
     }
@@ -352,8 +346,8 @@ async fn respond(
     for name in &NOT_THE_CLIENTS {
         head.headers.remove(name);
     }
-    if let Some(held) = &held {
-        ask::scrub_fields(&mut head.headers, held);
+    if let Some(known) = &known {
+        ask::scrub_fields(&mut head.headers, known);
     }
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
@@ -361,7 +355,7 @@ async fn respond(
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let metered = account.metered(bytes).filter(|_| head.status.is_success());
     let meter = metered.map(|metered| Meter::new(kind, metered));
-    let tee = Tee::new(meter, held.as_deref(), (account, exchange.open.started()));
+    let tee = Tee::new(meter, (known, held), (account, exchange.open.started()));
     let timeouts = &asked.routed.routes.timeouts;
     let mut streaming = Box::new(Streaming {
         body: scrub::Answer::plain(body),

@@ -1,22 +1,26 @@
-//! An answer on its way to the client: read along for what it cost, and without the credential.
+//! An answer on its way to the client: read along for what it cost, and without any credential.
 //!
-//! Bytes leave when they come; only what may be the beginning of the credential waits for the
+//! Bytes leave when they come; only what may be the beginning of a credential waits for the
 //! next ones.
 
 use super::account::{Account, Took};
 use crate::inference::Meter;
 use crate::policy::{Code, ErrorKind};
 use crate::record::Record;
-use crate::secret::Scrubber;
+use crate::secret::{Scrubber, Watchlist};
 use crate::vault::Held;
 use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What reads along with one answer.
 #[derive(Debug)]
 pub(crate) struct Tee {
     meter: Option<Meter>,
-    scrubber: Option<Scrubber>,
+    scrubber: Option<(Watchlist, Scrubber)>,
+    /// What went up is looked for as long as the answer comes.
+    #[expect(dead_code, reason = "held for its drop")]
+    held: Option<Arc<Held>>,
     account: Account,
     started: Instant,
     /// From the start to the first token.
@@ -24,14 +28,18 @@ pub(crate) struct Tee {
 }
 
 impl Tee {
-    /// A tee on an answer; without a meter nothing is counted but that it failed.
+    /// A tee on an answer that must not show what is `known`; without a meter nothing is counted but that it
+    /// failed.
     pub(super) fn new(
         meter: Option<Meter>,
-        held: Option<&Held>,
+        (known, held): (Option<Watchlist>, Option<Arc<Held>>),
         (account, started): (Account, Instant),
     ) -> Self {
-        let scrubber = held.map(|held| Scrubber::new(held.needles().clone()));
-        Self { meter, scrubber, account, started, first: None }
+        let scrubber = known.map(|known| {
+            let scrubber = Scrubber::new(known.needles());
+            (known, scrubber)
+        });
+        Self { meter, scrubber, held, account, started, first: None }
     }
 
     /// What leaves now that `data` came, the last of the answer if `last`.
@@ -42,7 +50,8 @@ impl Tee {
                 self.first = Some(self.started.elapsed());
             }
         }
-        let Some(scrubber) = &mut self.scrubber else { return data };
+        let Some((known, scrubber)) = &mut self.scrubber else { return data };
+        scrubber.renew(&known.needles());
         let out = scrubber.push(data);
         if !last {
             return out;
@@ -59,7 +68,7 @@ impl Tee {
 
     /// What was held back, at the end of the answer.
     pub(crate) fn rest(&mut self) -> Bytes {
-        self.scrubber.as_mut().map(Scrubber::finish).unwrap_or_default()
+        self.scrubber.as_mut().map(|(_, scrubber)| scrubber.finish()).unwrap_or_default()
     }
 
     /// Whether what leaves may be shorter or longer than what came.
@@ -69,7 +78,7 @@ impl Tee {
 
     /// Whether something is held back.
     pub(crate) fn holds(&self) -> bool {
-        self.scrubber.as_ref().is_some_and(|scrubber| scrubber.held() > 0)
+        self.scrubber.as_ref().is_some_and(|(_, scrubber)| scrubber.held() > 0)
     }
 
     /// Notes what the answer cost, and why it broke off if it did.

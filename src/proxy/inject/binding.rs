@@ -1,6 +1,6 @@
 //! Where a credential goes, as the operator's config says it.
 
-use crate::addr::{Authority, Host, Port, Shown};
+use crate::addr::{Authority, Host, Path, Port, Shown};
 use crate::policy::pattern::PathPattern;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
@@ -151,11 +151,12 @@ impl Binding {
         self.host == target.host && self.port == target.port
     }
 
-    /// Whether a request of this method and path gets it.
-    pub(super) fn covers(&self, method: &str, path: &str, websocket: bool) -> bool {
+    /// Whether a request of this method and path gets it, however its origin reads the path.
+    pub(super) fn covers(&self, method: &str, path: &Path<'_>, websocket: bool) -> bool {
         let method = self.methods.is_empty()
             || self.methods.iter().any(|own| own.as_str().eq_ignore_ascii_case(method));
-        method && self.path.matches(path) && (!websocket || self.websocket)
+        let reads = || path.readings().iter().all(|path| self.path.matches(path));
+        method && reads() && (!websocket || self.websocket)
     }
 
     /// Whether it may go to this address; `None`: nobody here knows it.

@@ -1,10 +1,10 @@
 //! Which bindings a request meets, before any value is fetched. Pure.
 
 use super::Injector;
-use super::binding::{Place, Spot};
+use super::binding::{Binding, Place, Spot};
 use super::fill::{Filler, Misuse, Walk};
 use super::sigv4;
-use crate::addr::Authority;
+use crate::addr::{Authority, Path};
 use crate::secret::{Placeholders, Secret};
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::PathAndQuery;
@@ -40,6 +40,10 @@ impl<'i> Draft<'i> {
         let echoes = injector.elsewhere.contains(&asked.target.host);
         let mut draft = Self { injector, echoes, met: Vec::new(), needed: Vec::new() };
         let mut slots: Vec<Slot<'_>> = Vec::new();
+        let path = Path::parse(asked.path.path());
+        let covers = |binding: &Binding| {
+            path.as_ref().is_ok_and(|path| binding.covers(asked.method, path, asked.websocket))
+        };
         for (at, bound) in injector.bound.iter().enumerate() {
             let binding = &bound.binding;
             // Another port of the host may say what was sent to this one.
@@ -47,8 +51,7 @@ impl<'i> Draft<'i> {
             if !binding.is_at(asked.target) {
                 continue;
             }
-            if !asked.eligible || !binding.covers(asked.method, asked.path.path(), asked.websocket)
-            {
+            if !asked.eligible || !covers(binding) {
                 continue;
             }
             draft.met.push(at);
