@@ -71,7 +71,7 @@ impl Demand {
         let broken = |_| Refusal::unjudged(Code::ClientGone, "the client left");
         let mut speaks = true;
         loop {
-            match classify(&io.prefix, Place::Inside) {
+            match classify(&io.prefix, Place::Inside, false) {
                 None => {}
                 Some(Spoken::Tls(hello)) => return self.check(&hello),
                 Some(Spoken::BadTls(error)) => {

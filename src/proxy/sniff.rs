@@ -6,8 +6,8 @@ use std::io;
 
 /// HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The longest method that is waited for, and the longest run of blanks behind one.
-const METHOD: usize = 32;
+/// The longest request line that is waited for.
+const LINE: usize = 64 * 1024;
 /// How many bytes of empty lines are waited through.
 const EMPTY: usize = 1024;
 /// Methods after which everything is HTTP.
@@ -40,8 +40,8 @@ pub(crate) enum Place {
     Inside,
 }
 
-/// What `bytes` say; `None` where more are needed.
-pub(crate) fn classify(bytes: &[u8], place: Place) -> Option<Spoken> {
+/// What `bytes` say; `None` where more are needed. After the end nothing more comes.
+pub(crate) fn classify(bytes: &[u8], place: Place, ended: bool) -> Option<Spoken> {
     let first = *bytes.first()?;
     if place == Place::Entrance && first == 5 {
         return Some(Spoken::Socks);
@@ -49,30 +49,30 @@ pub(crate) fn classify(bytes: &[u8], place: Place) -> Option<Spoken> {
     match hello::parse(bytes) {
         Hello::Client(hello) => return Some(Spoken::Tls(Box::new(hello))),
         Hello::Bad(error) => return Some(Spoken::BadTls(error)),
-        Hello::NeedMore => return None,
+        Hello::NeedMore => return ended.then_some(Spoken::Other),
         Hello::NotTls => {}
     }
     if bytes.starts_with(PREFACE) {
         return Some(Spoken::Http2);
     }
     if PREFACE.starts_with(bytes) {
-        return None;
+        return ended.then_some(Spoken::Other);
     }
-    http1(bytes)
+    http1(bytes, ended)
 }
 
-/// A method, a blank, and the beginning of a request target. What servers forgive in a request line (empty
-/// lines before it, RFC 9112 §2.2; more blanks than one, §3) makes it no other protocol: it is read as
-/// HTTP, and refused as that.
-fn http1(bytes: &[u8]) -> Option<Spoken> {
+/// Whether a request line begins. What servers forgive in one (empty lines and blanks before it, RFC 9112 §2.2;
+/// other blanks than one space, §3; any method, any target) makes it no other protocol: it is read as HTTP, and
+/// refused as that. Where method and target alone do not say so, the whole line does, by its version.
+fn http1(bytes: &[u8], ended: bool) -> Option<Spoken> {
     let line = request_line(bytes);
     if line.is_empty() {
         // Whoever sends empty lines alone is not waited for for ever.
-        return (bytes.len() > EMPTY).then_some(Spoken::Http1);
+        return (ended || bytes.len() > EMPTY).then_some(Spoken::Http1);
     }
     let (method, rest) = token(line);
     let Some(first) = rest.first() else {
-        return (method.len() > METHOD).then_some(Spoken::Other);
+        return (ended || method.len() > LINE).then_some(Spoken::Other);
     };
     if method.is_empty() || !is_blank(*first) {
         return Some(Spoken::Other);
@@ -80,16 +80,39 @@ fn http1(bytes: &[u8]) -> Option<Spoken> {
     if METHODS.iter().any(|known| method.eq_ignore_ascii_case(known)) {
         return Some(Spoken::Http1);
     }
-    match rest.iter().find(|b| !is_blank(**b)) {
-        None if rest.len() <= METHOD => None,
-        Some(b'/' | b'*' | b'h' | b'H') => Some(Spoken::Http1),
-        _ => Some(Spoken::Other),
+    let end = rest.iter().position(|b| *b == b'\n');
+    let target = rest[..end.unwrap_or(rest.len())].iter().find(|b| !is_blank(**b));
+    match (target, end) {
+        (Some(b'/' | b'*' | b'h' | b'H'), _) => Some(Spoken::Http1),
+        (_, Some(end)) if has_version(&rest[..end]) => Some(Spoken::Http1),
+        (_, Some(_)) => Some(Spoken::Other),
+        // A line without an end is no reason to let it through.
+        (_, None) if has_version(rest) && (ended || rest.len() > LINE) => Some(Spoken::Http1),
+        (_, None) if rest.len() > LINE => Some(Spoken::Http1),
+        // LDAP and its like: no server takes such a method with such a target.
+        (_, None) if rest.iter().any(|b| is_control(*b)) && !is_word(method) => Some(Spoken::Other),
+        (_, None) => ended.then_some(Spoken::Other),
     }
 }
 
-/// What follows the empty lines.
+/// Whether a version of HTTP stands somewhere in a line, however it is written.
+fn has_version(line: &[u8]) -> bool {
+    line.windows(5).any(|five| five.eq_ignore_ascii_case(b"HTTP/"))
+}
+
+/// Whether it stands in no text.
+fn is_control(b: u8) -> bool {
+    b == 0x7f || (b < b' ' && !is_blank(b))
+}
+
+/// Whether it is written as methods are.
+fn is_word(method: &[u8]) -> bool {
+    method.len() >= 3 && method.iter().all(u8::is_ascii_alphabetic)
+}
+
+/// What follows the empty lines, and blanks.
 fn request_line(bytes: &[u8]) -> &[u8] {
-    let empty = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let empty = bytes.iter().take_while(|b| is_blank(**b)).count();
     &bytes[empty..]
 }
 
@@ -99,25 +122,26 @@ fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(bytes.iter().take_while(is_token).count())
 }
 
+/// What some server or other takes for a blank between two words, or for the end of a line.
 fn is_blank(b: u8) -> bool {
-    matches!(b, b' ' | b'\t' | 0x0b | 0x0c)
+    matches!(b, b'\t'..=b'\r' | 0x1c..=0x1f | b' ' | 0x85 | 0xa0)
 }
 
 /// Whether bytes that are no HTTP look like a request line all the same: whoever sent them waits for an
 /// answer in HTTP.
 pub(crate) fn resembles_http(bytes: &[u8]) -> bool {
     let (method, rest) = token(request_line(bytes));
-    !method.is_empty() && rest.first().is_some_and(|b| is_blank(*b))
+    !method.is_empty() && rest.first().is_some_and(|b| matches!(b, b' ' | b'\t' | 0x0b | 0x0c))
 }
 
 /// Reads until it is clear what is spoken. The bytes stay in the prefix.
 pub(crate) async fn sniff(io: &mut Prefixed, place: Place) -> io::Result<Spoken> {
     loop {
-        if let Some(spoken) = classify(&io.prefix, place) {
+        if let Some(spoken) = classify(&io.prefix, place, false) {
             return Ok(spoken);
         }
         if io.fill().await? == 0 {
-            return Ok(if io.prefix.is_empty() { Spoken::Nothing } else { Spoken::Other });
+            return Ok(classify(&io.prefix, place, true).unwrap_or(Spoken::Nothing));
         }
     }
 }
@@ -127,7 +151,7 @@ mod tests {
     use super::*;
 
     fn says(bytes: &[u8]) -> &'static str {
-        match classify(bytes, Place::Entrance) {
+        match classify(bytes, Place::Entrance, false) {
             None => "more",
             Some(Spoken::Tls(_)) => "tls",
             Some(Spoken::BadTls(_)) => "bad tls",
@@ -144,9 +168,22 @@ mod tests {
         for bytes in [&b"GET  /a HTTP/1.1"[..], b"GET\t/a", b"\r\nM-SEARCH x", b"GET ftp://a/"] {
             assert!(resembles_http(bytes), "{bytes:?}");
         }
-        for bytes in [&b""[..], b"GET", b" GET /", b"SSH-2.0-x\r\n", b"PING\r\n", b"\0\0 "] {
+        for bytes in [&b""[..], b"GET", b"GET\r\n", b"SSH-2.0-x\r\n", b"PING\r\n", b"\0\0 "] {
             assert!(!resembles_http(bytes), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_http_where_it_says_so_or_is_too_long() {
+        let at_end = |bytes: &[u8]| classify(bytes, Place::Inside, true);
+        assert!(matches!(at_end(b"SEARCH a://b/ HTTP/1.1"), Some(Spoken::Http1)));
+        assert!(matches!(at_end(b"SEARCH a://b/"), Some(Spoken::Other)));
+        assert!(matches!(at_end(b"PING"), Some(Spoken::Other)));
+        assert!(matches!(at_end(b"\x16\x03\x01"), Some(Spoken::Other)));
+        assert!(at_end(b"").is_none());
+        let long = [b"SEARCH a://".as_slice(), &[b'x'; LINE]].concat();
+        assert!(matches!(classify(&long, Place::Inside, false), Some(Spoken::Http1)));
+        assert!(classify(&long[..1000], Place::Inside, false).is_none());
     }
 
     #[test]
@@ -161,7 +198,24 @@ mod tests {
             (b"GET  / HTTP/1.1\r\n", "http1"),
             (b"get ftp://a HTTP/1.1\r\n", "http1"),
             (b"A_B-1 \t /x HTTP/1.1\r\n", "http1"),
+            (b"SEARCH a://secret.test/ HTTP/1.1\r\n", "http1"),
+            (b"UNSUBSCRIBE ws://secret.test/ http/1.1\r\n", "http1"),
+            (b"PROPFIND  x://secret.test/\tHTTP/1.1\n", "http1"),
+            (b" GET /admin HTTP/1.1\r\n", "http1"),
+            (b"GET\x1c/admin HTTP/1.1\r\n", "http1"),
+            (b"GET\xa0/admin\r\n", "http1"),
+            (b"\x85\tGET /admin\r\n", "http1"),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1\r\n", "http1"),
+            (b"GET\r\n", "http1"),
             (b"EHLO mail.test\r\n", "other"),
+            (b"MAIL FROM:<HTTPS@a.test>\r\n", "other"),
+            (b"set k 0 0 5\r\nhello\r\n", "other"),
+            // LDAP, AMQP.
+            (b"0\x0c\x02\x01\x01\x60\x07", "other"),
+            (b"0 \x02\x01\x01", "other"),
+            (b"AMQP\x00\x00\x09\x01", "other"),
+            (b"FOO \x02a HTTP/1.1\r\n", "http1"),
+            (b"0 a://secret.test/ HTTP/1.1\r\n", "http1"),
             (b"a1 LOGIN x y\r\n", "other"),
             (&[b'\n'; EMPTY + 1], "http1"),
             (PREFACE, "http2"),

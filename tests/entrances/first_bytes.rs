@@ -127,7 +127,8 @@ fn opaque_bytes_in_a_tunnel_a_byte_at_a_time() {
     // Each begins like something else.
     for bytes in [
         &b"GETX"[..],
-        b"PRI x HTTP/2.0\r\n",
+        b"PRI x\r\n",
+        b"0\x0c\x02\x01\x01\x60\x07",
         b"\x05\x01\x00",
         b"\x16\x02\x01\x00",
         b"SSH-2.0-x\r\n",
@@ -151,6 +152,12 @@ fn a_request_line_that_servers_forgive_is_a_malformed_one() {
         ("\n\nA-B\t/a HTTP/1.1", "malformed_head"),
         ("get\x0b/a HTTP/1.1", "malformed_head"),
         ("GET ftp://a/ HTTP/1.1", "bad_target"),
+        ("SEARCH a://secret.test/ HTTP/1.1", "bad_target"),
+        ("UNSUBSCRIBE ws://secret.test/ HTTP/1.1", "bad_target"),
+        (" GET /a HTTP/1.1", "malformed_head"),
+        ("\x1c GET /a HTTP/1.1", "malformed_head"),
+        ("GET\x1c/a HTTP/1.1", "malformed_head"),
+        ("PRI x HTTP/2.0", "malformed_head"),
     ]
     .iter()
     {
@@ -165,6 +172,31 @@ fn a_request_line_that_servers_forgive_is_a_malformed_one() {
     assert_eq!(origin.connections(), 0);
 }
 
+/// An origin that serves many hosts: what is asked of another than was allowed is not relayed unread, however
+/// its request line is cut.
+#[test]
+fn a_request_for_another_host_in_a_tunnel_is_read_however_it_comes() {
+    let origin = Origin::ok("secret");
+    let port = origin.port();
+    let entries = format!("  a:\n    endpoints:\n      - {{ host: origin.test, port: {port} }}");
+    let gateway = Setup::policy(&entries).start();
+    let lines = [
+        "SEARCH a://secret.test/ HTTP/1.1".to_owned(),
+        format!("{} / HTTP/1.1", "M".repeat(40)),
+        "GET /admin HTTP/1.1".to_owned(),
+    ];
+    for (line, count) in lines.iter().zip(1..) {
+        let rest = "\r\nHost: secret.test\r\n\r\nGET /admin HTTP/1.1\r\nHost: secret.test\r\n\r\n";
+        let mut client = slow_tunnel(&gateway, &format!("origin.test:{port}"));
+        slowly(&mut client, line.as_bytes());
+        client.write_all(rest.as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        assert!(head.starts_with("HTTP/1.1 421 ") || head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert_eq!(gateway.record(count)["outcome"], "refused", "{line}");
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
 #[test]
 fn what_resembles_a_request_in_a_tunnel_is_answered_like_one() {
     let origin = Origin::ok("never");
@@ -173,7 +205,7 @@ fn what_resembles_a_request_in_a_tunnel_is_answered_like_one() {
         origin.port()
     );
     let gateway = Setup::policy(&entries).start();
-    let said = ["FOO  bar HTTP/1.1\r\n\r\n", "FETCH\ta:/x HTTP/1.1\r\n\r\n", "F_O.O bar\r\n\r\n"];
+    let said = ["FOO  bar\r\n\r\n", "FETCH\ta:/x\r\n\r\n", "F_O.O bar\r\n\r\n"];
     for (bytes, count) in said.iter().zip(1..) {
         let mut client = slow_tunnel(&gateway, &format!("origin.test:{}", origin.port()));
         client.write_all(bytes.as_bytes()).unwrap();
