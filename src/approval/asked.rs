@@ -84,6 +84,17 @@ impl Asked {
         }
     }
 
+    /// How much its head makes of what is shown, in bytes, as far as that is as long as its client likes. Path
+    /// and query stand in the proposal, its rule and the question too.
+    pub(super) fn head_len(&self) -> usize {
+        const TIMES: usize = 8;
+        let line = self.request().map_or(0, |(method, path, query)| {
+            TIMES * (method.len() + path.len() + query.map_or(0, str::len))
+        });
+        let field = |(name, value): &(String, String)| name.len() + value.len();
+        line + self.headers.iter().map(field).sum::<usize>()
+    }
+
     /// What the body says, where a rule needed it.
     pub fn says(&self) -> Option<&OwnedBody> {
         match &self.intent.ask {

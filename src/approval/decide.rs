@@ -113,6 +113,12 @@ pub enum DecideError {
     /// Raw bytes have no path.
     #[error("r{0} has no path: answer with breadth exact")]
     NoPath(u64),
+    /// Nobody saw the whole body, so another with the same beginning is another request.
+    #[error(
+        "the body of r{0} was not seen whole, so no answer can hold for it alone: approve it once, or with \
+         breadth path, for any body"
+    )]
+    Unseen(u64),
     /// It would be about something else.
     #[error(
         "that does not cover r{0} itself: widen it, or grant it ahead (`portcullis grants add`)"
@@ -153,6 +159,12 @@ impl Queue {
             at: now,
             reason: decision.reason.as_deref().map(Into::into),
         });
+        let unseen = decision.answer == Answer::Approve
+            && decision.scope == Scope::Session
+            && matches!(&what, What::Exact { body, .. } if body.longer);
+        if unseen {
+            return Err(DecideError::Unseen(number));
+        }
         let cover = match decision.scope {
             // However wide it was meant: one request is exactly what was shown.
             Scope::Once => entry.asked.covering_exactly(),
@@ -167,8 +179,10 @@ impl Queue {
         let (grant, rule) = match decision.scope {
             Scope::Once => (None, None),
             Scope::Always => {
-                // Never in force: it shows that the rule is about this entry.
-                grant(GrantId(0), None)?;
+                if decision.breadth != Breadth::Exact {
+                    // Never in force: it shows that the rule is about this entry.
+                    grant(GrantId(0), None)?;
+                }
                 (None, Some(proposal::rule(number, (&cover, entry.asked.says()), &approval)))
             }
             Scope::Session => {
@@ -416,10 +430,10 @@ impl Decision {
 }
 
 /// Who takes an answer back, as its record says it.
-pub fn undoing(who: &Who, now: SystemTime) -> Approval {
+pub fn undoing(who: &Who, scope: Scope, now: SystemTime) -> Approval {
     Approval {
         decision: Answer::Deny,
-        scope: Scope::Session,
+        scope,
         by: who.name.clone(),
         uid: who.uid,
         via: who.via.clone(),

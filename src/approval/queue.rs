@@ -40,6 +40,10 @@ const MOST_PREVIEWS: usize = 16 << 20;
 /// What is kept of a preview beyond that.
 const SHORT_PREVIEW: usize = 4096;
 
+/// What the heads of all that one sandbox asks make of what is shown is at most this long together, in bytes:
+/// whoever reads the queue reads all of it. What finds no room is dropped.
+const MOST_HEADS: usize = 24 << 20;
+
 /// Puts grants in force.
 type Publish = Box<dyn Fn(Arc<Overlay>) + Send + Sync>;
 /// Finds what may be wrong with what is asked.
@@ -86,6 +90,7 @@ pub(super) struct Inner {
     pub(super) grants: BTreeMap<GrantId, Arc<Grant>>,
     pending: usize,
     previews: usize,
+    heads: usize,
     dropped: u64,
     changes: BTreeMap<u64, Change>,
     /// The entry that was told of last.
@@ -419,7 +424,6 @@ impl Inner {
         self.bell.notify_one();
     }
 
-    /// An entry is asked again.
     /// Ends the waiting of an entry. It can be seen for a while.
     pub(super) fn close(&mut self, number: u64, state: State, now: SystemTime) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
@@ -453,8 +457,16 @@ impl Inner {
     fn forget(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
             self.previews -= entry.asked.preview.bytes.len().min(self.previews);
+            self.heads -= entry.asked.head_len().min(self.heads);
             self.by_key.retain(|_, other| *other != number);
         }
+    }
+
+    fn forget_expired(&mut self) -> bool {
+        let expired = |entry: &&Entry| entry.state == State::Expired;
+        let all: Vec<u64> = self.entries.values().filter(expired).map(|e| e.number).collect();
+        all.iter().for_each(|number| self.forget(*number));
+        !all.is_empty()
     }
 
     fn forget_beyond(&mut self, most: usize) {

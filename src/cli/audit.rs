@@ -184,12 +184,14 @@ fn text(entries: &[Entry], since: Timestamp) -> String {
         "TIME", "SANDBOX", "WHAT", "BY", "VIA", "REQUEST", "GRANT", "COVERS", "REASON",
     ])
     .keeping(&["WHAT", "COVERS"])
+    .naming(&["COVERS"])
     .sparing(&["VIA", "REQUEST", "GRANT", "REASON"]);
     let mut traffic = Table::new(&[
         "SANDBOX", "HOST", "METHOD", "OUTCOME", "REQUESTS", "SENT", "UP", "DOWN", "BY", "APPROVED",
         "RULE", "LAST",
     ])
     .keeping(&["HOST", "OUTCOME", "REQUESTS"])
+    .naming(&["HOST"])
     .sparing(&["LAST", "BY", "DOWN", "APPROVED", "SANDBOX"]);
     let (mut decisions, mut groups) = (0, 0);
     for entry in entries {

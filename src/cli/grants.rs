@@ -112,6 +112,7 @@ fn listed(grants: &[Grant]) -> String {
     let mut table =
         Table::new(&["GRANT", "SANDBOX", "SAYS", "COVERS", "PROCESS", "LEFT", "USED", "BY", "FOR"])
             .keeping(&["GRANT", "COVERS"])
+            .naming(&["COVERS"])
             .sparing(&["FOR", "USED", "BY"]);
     for grant in grants {
         let left = grant.expires.as_deref().map_or_else(|| "session".to_owned(), distance);

@@ -2,6 +2,7 @@
 //! columns give way, then whole columns do, then those that a reader came for. What is cut or left out
 //! says so.
 
+use crate::addr::Host;
 use std::io::IsTerminal;
 
 /// Columns are this far apart.
@@ -18,11 +19,13 @@ pub(super) struct Table {
     kept: &'static [&'static str],
     /// The columns that are left out where the others would not fit, in this order.
     spare: &'static [&'static str],
+    /// The columns of hosts, or of URLs.
+    hosts: &'static [&'static str],
 }
 
 impl Table {
     pub(super) fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new(), kept: &[], spare: &[] }
+        Self { head: head.to_vec(), rows: Vec::new(), kept: &[], spare: &[], hosts: &[] }
     }
 
     /// The columns that a reader came for: they give way last.
@@ -33,6 +36,11 @@ impl Table {
     /// The columns that are left out where the others would not fit, in this order.
     pub(super) fn sparing(self, spare: &'static [&'static str]) -> Self {
         Self { spare, ..self }
+    }
+
+    /// The columns of hosts, or of URLs: of a host the registered domain is cut last.
+    pub(super) fn naming(self, hosts: &'static [&'static str]) -> Self {
+        Self { hosts, ..self }
     }
 
     /// One more row, with a cell for every column.
@@ -51,9 +59,10 @@ impl Table {
     fn within(&self, columns: Option<usize>) -> String {
         let (shown, widths, left_out) = self.fitted(columns.unwrap_or(usize::MAX));
         let mut out = String::new();
-        line(shown.iter().map(|at| self.head[*at]), &widths, &mut out);
+        line(shown.iter().map(|at| (self.head[*at], false)), &widths, &mut out);
+        let host = |at: usize| self.hosts.contains(&self.head[at]);
         for row in &self.rows {
-            line(shown.iter().map(|at| row[*at].as_str()), &widths, &mut out);
+            line(shown.iter().map(|at| (row[*at].as_str(), host(*at))), &widths, &mut out);
         }
         if !left_out.is_empty() && !self.rows.is_empty() {
             out += &format!("(no room for {})\n", left_out.join(", "));
@@ -102,11 +111,12 @@ fn fit(widths: &mut [usize], columns: usize, gives: impl Fn(usize) -> bool) -> b
     }
 }
 
-fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize], out: &mut String) {
+fn line<'a>(cells: impl Iterator<Item = (&'a str, bool)>, widths: &[usize], out: &mut String) {
     let start = out.len();
-    for (cell, width) in cells.zip(widths) {
+    for ((cell, host), width) in cells.zip(widths) {
         // Cells are ASCII: a byte is a column.
         match cell.get(..width.saturating_sub(3)).filter(|_| cell.len() > *width) {
+            Some(_) if host => out.push_str(&with_host(cell, *width)),
             Some(head) => out.extend([head, "..."]),
             None => {
                 out.push_str(cell);
@@ -118,6 +128,37 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize], out: &mut St
     }
     out.truncate(start + out[start..].trim_end().len());
     out.push('\n');
+}
+
+/// A URL, or a host, cut to `width`: what is cut last is the domain that somebody registered, for a host may
+/// begin like any other.
+fn with_host(text: &str, width: usize) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let rest = &text[start..];
+    let host = &rest[..rest.find([':', '/', '?']).unwrap_or(rest.len())];
+    let after = &rest[host.len()..];
+    let cut = |head: String, tail: &str| {
+        let room = width.saturating_sub(head.len());
+        match tail.get(..room.saturating_sub(3)).filter(|_| tail.len() > room) {
+            Some(tail) if room >= 3 => format!("{head}{tail}..."),
+            Some(_) => head,
+            None => format!("{head}{tail}"),
+        }
+    };
+    if start + host.len() + 3 <= width {
+        return cut(text[..start + host.len()].to_owned(), after);
+    }
+    let domain = match Host::parse(host) {
+        Ok(Host::Name(name)) => name.registrable().map_or(host, |d| &host[host.len() - d.len()..]),
+        _ => host,
+    };
+    let verb = text[..start].split_once(' ').map_or("", |(verb, _)| verb);
+    let before = if verb.is_empty() { String::new() } else { format!("{verb} ") };
+    if before.len() + 3 + domain.len() <= width {
+        return cut(format!("{before}...{domain}"), after);
+    }
+    let tail = domain.len().saturating_sub(width.saturating_sub(3));
+    format!("...{}", domain.get(tail..).unwrap_or(domain))
 }
 
 #[cfg(test)]
@@ -157,6 +198,30 @@ mod tests {
         assert_eq!(line(36), "r1       /usr/...  GET https://a....");
         assert!(table.within(Some(47)).ends_with("(no room for BY)\n"));
         assert!(table.within(Some(36)).ends_with("(no room for BY, AGE)\n"));
+    }
+
+    #[test]
+    fn of_a_host_the_registered_domain_is_cut_last() {
+        let long = format!("accounts.google.com.{}.evil-site.net", "a".repeat(40));
+        for (text, width, cut) in [
+            (format!("GET http://{long}/login"), 40, "GET ...evil-site.net/login"),
+            (format!("GET http://{long}/login"), 22, "GET ...evil-site.net"),
+            (format!("GET http://{long}:8080/login"), 27, "GET ...evil-site.net:808..."),
+            (format!("GET http://{long}/login"), 17, "...evil-site.net"),
+            (format!("GET http://{long}/login"), 12, "...-site.net"),
+            (long.clone(), 20, "...evil-site.net"),
+            ("GET https://a.test/one/two/three".into(), 24, "GET https://a.test/on..."),
+            ("tcp://[2001:db8::1]:22".into(), 12, "tcp://[2001"),
+        ] {
+            let made = with_host(&text, width);
+            assert!(made.len() <= width.max(12), "{made}");
+            if !text.contains('[') {
+                assert_eq!(made, cut, "{width}");
+            }
+        }
+        let mut table = Table::new(&["ASKS", "RISK"]).keeping(&["ASKS"]).naming(&["ASKS"]);
+        table.row([format!("GET http://{long}/login"), "look_alike,new_host".into()]);
+        assert!(table.within(Some(40)).contains("...evil-site.net"), "{}", table.within(Some(40)));
     }
 
     fn cell() -> impl Strategy<Value = String> {

@@ -53,11 +53,14 @@ impl Config {
         for path in &settings.policies {
             layers.push(read_layer(path.clone())?);
         }
-        let answers = self.approved(sandbox);
-        if answers.exists() {
-            layers.extend(answered(read_layer(answers)?));
-        }
+        layers.extend(self.answers(sandbox)?);
         Ok(layers)
+    }
+
+    /// The layers of a sandbox's answers for good, read anew.
+    pub fn answers(&self, sandbox: &str) -> Result<Vec<Layer>, PolicyError> {
+        let file = self.approved(sandbox);
+        if file.exists() { Ok(answered(read_layer(file)?)) } else { Ok(Vec::new()) }
     }
 
     /// Where `credentials set` stores values, one a file.

@@ -4,7 +4,6 @@
 use super::io::{LINGER_OTHER, Prefixed, Raw};
 use super::live::Live;
 use super::refuse::Refusal;
-use super::sniff::{Place, Spoken, classify};
 use crate::addr::Host;
 use crate::policy::Code;
 use crate::tls::hello::{ClientHello, Hello, parse};
@@ -71,17 +70,18 @@ impl Demand {
         let broken = |_| Refusal::unjudged(Code::ClientGone, "the client left");
         let mut speaks = true;
         loop {
-            match classify(&io.prefix, Place::Inside, false) {
-                None => {}
-                Some(Spoken::Tls(hello)) => return self.check(&hello),
-                Some(Spoken::BadTls(error)) => {
+            match parse(&io.prefix) {
+                _ if io.prefix.is_empty() => {}
+                Hello::NeedMore => {}
+                Hello::Client(hello) => return self.check(&hello),
+                Hello::Bad(error) => {
                     return Err(Refusal::unjudged(Code::BadClientHello, error.to_string()));
                 }
-                Some(_) if self.tls_alone => {
+                Hello::NotTls if self.tls_alone => {
                     let detail = "the operator allowed TLS here, and what came is not TLS";
                     return Err(Refusal::unjudged(Code::ProtocolNotAllowed, detail));
                 }
-                Some(_) => return Ok(()),
+                Hello::NotTls => return Ok(()),
             }
             if !leftover.is_empty() {
                 let bytes = std::mem::take(leftover);

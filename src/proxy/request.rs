@@ -88,6 +88,12 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
     let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
     let form = form(&request);
     let understood = understand(&connection, &mut request, &mut open);
+    // What is refused at once counts too: each has its line in the record.
+    let understood = match connection.sandbox.counted(open.started()) {
+        Ok(()) => understood,
+        Err(too_many) if understood.as_ref().is_err_and(|r| r.close) => Err(too_many.closing()),
+        Err(too_many) => Err(too_many),
+    };
     let (head, body) = request.into_parts();
     let stream = body.stream().cloned();
     let (target, framing, upgrade) = match understood {
@@ -208,9 +214,6 @@ fn understand(
         return Err(Refusal::unjudged(Code::Draining, "the gateway is stopping").closing());
     }
     let limits = connection.sandbox.settings().limits;
-    if let Err(code) = connection.sandbox.take_request(open.started()) {
-        return Err(Refusal::unjudged(code, "the sandbox sends too many requests a second"));
-    }
     if let (Some(limit), Some(length)) = (limits.request_body, framing.length)
         && length > limit
     {

@@ -4,6 +4,7 @@
 
 use super::inference::Calls;
 use super::inject::Injector;
+use super::refuse::Refusal;
 use super::ruling::Ruling;
 use crate::addr::Name;
 use crate::approval::Queue;
@@ -276,8 +277,13 @@ impl Sandbox {
         taken.ok().map(|_| Wide(self.clone(), end))
     }
 
-    /// Takes one request from the rate.
-    pub(crate) fn take_request(&self, now: Instant) -> Result<(), Code> {
+    /// Counts a request, or what is recorded as one, against the rate.
+    pub(crate) fn counted(&self, now: Instant) -> Result<(), Refusal> {
+        self.take_request(now)
+            .map_err(|code| Refusal::unjudged(code, "the sandbox sends too many requests a second"))
+    }
+
+    fn take_request(&self, now: Instant) -> Result<(), Code> {
         let Some(limit) = self.settings.limits.requests_per_second else { return Ok(()) };
         let limit = f64::from(limit);
         let mut bucket = self.rate.lock().unwrap_or_else(PoisonError::into_inner);

@@ -182,7 +182,10 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
         open.asks(authority);
     }
     let id = open.record().id;
-    open.refuse(refusal, status);
+    match connection.sandbox.counted(open.started()) {
+        Ok(()) => open.refuse(refusal, status),
+        Err(too_many) => open.refuse(&too_many, status),
+    }
     id
 }
 

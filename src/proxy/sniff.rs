@@ -41,7 +41,7 @@ pub(crate) enum Place {
 }
 
 /// What `bytes` say; `None` where more are needed. After the end nothing more comes.
-pub(crate) fn classify(bytes: &[u8], place: Place, ended: bool) -> Option<Spoken> {
+fn classify(bytes: &[u8], place: Place, ended: bool) -> Option<Spoken> {
     let first = *bytes.first()?;
     if place == Place::Entrance && first == 5 {
         return Some(Spoken::Socks);

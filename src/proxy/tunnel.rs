@@ -92,6 +92,14 @@ pub(crate) async fn plan(
         });
         Err((refusal, open))
     };
+    let inspected = match &verdict {
+        TunnelVerdict::Inspect => true,
+        TunnelVerdict::Unknown(_) => connection.sandbox.settings().unknown == Unknown::Inspect,
+        TunnelVerdict::Deny(_) | TunnelVerdict::Relay(_) => false,
+    };
+    if !inspected && let Err(refusal) = connection.sandbox.counted(started) {
+        return refused(refusal);
+    }
     let permit = match verdict {
         TunnelVerdict::Inspect => return Ok(Next::Inspect(target)),
         TunnelVerdict::Unknown(question) => {

@@ -242,3 +242,27 @@ fn terminal_escapes_bidi_marks_and_long_names_come_as_plain_text() {
     let risks = entry["risk"].to_string();
     assert!(risks.contains("idn") || risks.contains("look"), "{risks}");
 }
+
+/// Whoever reads the queue reads all of it: what is as long as its client likes is bounded together.
+#[test]
+fn a_flood_of_long_paths_leaves_the_queue_readable() {
+    let gateway = two("approval: { mode: queue }");
+    let control = Control::of(&gateway);
+    let mut stream = gateway.connect();
+    limits(&stream);
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut full = 0;
+    for n in 0..300 {
+        let path = format!("/{n}/{}", "*".repeat(60_000));
+        write!(stream, "GET http://long.test{path} HTTP/1.1\r\nHost: long.test\r\n\r\n").unwrap();
+        let (head, _) = read_response(&mut reader);
+        full += usize::from(approval_kit::status(&head) == 429);
+    }
+    assert!(full > 200, "{full}");
+    let began = Instant::now();
+    let listed = control.get("/v1/requests?sandbox=default");
+    let listed = listed.as_array().unwrap();
+    assert!((20..100).contains(&listed.len()), "{}", listed.len());
+    assert!(listed.iter().map(|entry| entry.to_string().len()).sum::<usize>() < 64 << 20);
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}

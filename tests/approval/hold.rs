@@ -351,6 +351,38 @@ fn a_body_that_trickles_is_asked_about_without_waiting_for_it() {
     assert!(origin.heard().ends_with("first last"), "{}", origin.heard());
 }
 
+/// What nobody saw is not what was shown: another body with the same beginning is another request.
+#[test]
+fn no_answer_holds_for_a_body_that_was_not_seen_whole() {
+    let origin = Origin::ok("hi");
+    let gateway = holding().start();
+    let control = Control::of(&gateway);
+    let authority = format!("origin.test:{}", origin.port());
+    let chunked = "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
+    let long =
+        format!("Content-Type: text/plain\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(65_536));
+    let waits =
+        "Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+    for (at, head) in [chunked, &long, waits].into_iter().enumerate() {
+        let path = format!("/unseen{at}");
+        let held = send_with(&gateway, "POST", &authority, &path, head);
+        let entry = control.about(&path);
+        assert_eq!(entry["body"]["longer"], true);
+        let codes = entry["risk"].as_array().unwrap();
+        assert!(codes.iter().any(|note| note["code"] == "body_unseen"), "{codes:?}");
+        let (status, problem) = control.decide(&entry, "approve", &json!({}));
+        assert_eq!(status, 400, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("approve it once"), "{problem}");
+        assert_eq!(control.again(&entry)["state"], "pending");
+        // Any body may be let through by who says so, and one that begins so forbidden.
+        control.deny(&entry, &json!({}));
+        drop(held);
+        let mut again = send_with(&gateway, "POST", &authority, &path, head);
+        assert_eq!(answer(&mut again).0, 403, "{path}");
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
 #[test]
 fn a_client_that_waits_for_100_continue_has_no_preview_and_says_so() {
     let origin = Origin::plain(|mut stream| {

@@ -441,6 +441,29 @@ fn a_runtime_layer_is_in_force_at_once_and_after_a_restart_until_it_is_taken_awa
     assert_eq!(history(&control)[0]["why"], "apply");
 }
 
+/// Another file that can't be read at the moment neither keeps a rule in force nor one out of it.
+#[test]
+fn an_answer_for_good_is_taken_back_whatever_has_become_of_the_other_files() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = holding().start();
+    let control = Control::of(&gateway);
+    let (entry, mut client) = held(&gateway, port, "/one");
+    control.approve(&entry, &json!({ "scope": "always" }));
+    assert_eq!(answer(&mut client).0, 200);
+    gateway.write_policy("version: 1\nnetwork_policies: [broken");
+    gateway.signal("HUP");
+    wait_for(PATIENCE, || control.sandbox("default")["rejected"].is_string().then_some(()));
+    assert!(passes(&gateway, port, "/one"));
+    let again = control.undo(&entry);
+    assert_eq!(again["state"], "pending");
+    assert!(!passes(&gateway, port, "/one"), "its rule is out of force");
+    gateway.write_policy(KNOWN);
+    gateway.signal("HUP");
+    wait_for(PATIENCE, || control.sandbox("default")["rejected"].is_null().then_some(()));
+    assert!(!passes(&gateway, port, "/one"));
+}
+
 #[test]
 fn a_pinned_version_stays_whatever_is_answered_edited_or_undone() {
     let origin = Origin::ok("hi");

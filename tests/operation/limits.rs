@@ -7,7 +7,7 @@ use crate::common::{read_response, wait_for};
 use crate::http_kit;
 use crate::operation_kit::{self, full, get, record_of, status};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 fn limited(origin: &Origin, limits: &str) -> Gateway {
@@ -99,6 +99,43 @@ fn requests_over_the_rate_are_refused_and_the_rate_comes_back() {
     assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
     assert_eq!(record_of(&gateway, "too_many_requests")["by"], "limit");
     wait_for(PATIENCE, || (get(&mut client, "origin.test", port, "/").0 == 200).then_some(()));
+}
+
+/// Whatever has a line in the record counts, so that no flood of anything washes earlier lines away.
+#[test]
+fn tunnels_and_what_is_refused_at_once_count_as_requests() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    for ask in [
+        "CONNECT h{n}.evil.test:443 HTTP/1.1\r\nHost: h{n}.evil.test:443\r\n\r\n",
+        "CONNECT tunnel.test:{port} HTTP/1.1\r\nHost: tunnel.test:{port}\r\n\r\n",
+        "TRACE http://origin.test:{port}/{n} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n",
+        "GET http://origin.test:{port}/{n} HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        "\x01{n}",
+    ] {
+        let entries = format!(
+            "{}\n  t:\n    endpoints:\n      - {{ host: tunnel.test, port: {port}, protocol: tcp }}",
+            full("a", "origin.test", port)
+        );
+        let gateway = Setup::policy(&entries)
+            .sandbox("    limits: { requests_per_second: 5 }\n    approval: { mode: deny }\n")
+            .start();
+        for n in 0..60 {
+            let ask = ask.replace("{n}", &n.to_string()).replace("{port}", &port.to_string());
+            let mut client = gateway.connect();
+            client.write_all(ask.as_bytes()).unwrap();
+            drop(client.shutdown(Shutdown::Write));
+            read_all(&mut client);
+        }
+        wait_for(PATIENCE, || {
+            let records = gateway.records_now("default");
+            let limited = records.iter().any(|record| record["code"] == "too_many_requests");
+            limited.then_some(())
+        });
+        let others = gateway.records_now("default");
+        let others = others.iter().filter(|record| record["code"] != "too_many_requests").count();
+        assert!(others < 40, "{ask:?}: {others}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A question becomes an entry, or joins the one that asks the same.
 
 use super::{Change, Entry, Inner, Queue, State};
-use super::{LEFT_FOR, MOST_PREVIEWS, SHORT_PREVIEW};
+use super::{LEFT_FOR, MOST_HEADS, MOST_PREVIEWS, SHORT_PREVIEW};
 use crate::approval::asked::{Asked, Key};
 use crate::approval::hold::{Hold, Waiter};
 use crate::approval::{Kind, Mode};
@@ -92,7 +92,7 @@ impl Queue {
                 number
             }
             Some(Again::Closed) | None => {
-                if !self.has_room(&mut inner, now) {
+                if !self.has_room(&mut inner, asked.head_len(), now) {
                     inner.dropped += 1;
                     return Ok(Asking::Full(None));
                 }
@@ -116,7 +116,9 @@ impl Queue {
             return;
         }
         let reason = entry.asked.reason.clone();
+        let was = entry.asked.head_len();
         let asked = self.shortened(inner, Asked { reason, ..asked });
+        inner.heads = inner.heads.saturating_sub(was) + asked.head_len();
         let risk = (self.risk)(&asked);
         if let Some(entry) = inner.entries.get_mut(&number) {
             entry.shows(asked, risk);
@@ -132,7 +134,14 @@ impl Queue {
     }
 
     /// Whether one more may wait, once what had its chance has gone.
-    fn has_room(&self, inner: &mut Inner, now: SystemTime) -> bool {
+    fn has_room(&self, inner: &mut Inner, head: usize, now: SystemTime) -> bool {
+        let fits = |inner: &Inner| inner.heads + head <= MOST_HEADS;
+        while !fits(inner) {
+            // What nobody answered is seen afterwards as long as there is room.
+            if !inner.forget_expired() && !inner.make_room(now) {
+                return false;
+            }
+        }
         inner.pending < self.settings.max_pending || inner.make_room(now)
     }
 
@@ -142,6 +151,7 @@ impl Queue {
         if asked.kind == Kind::Opaque {
             self.opaque.fetch_add(1, Ordering::Relaxed);
         }
+        inner.heads += asked.head_len();
         let risk = (self.risk)(&asked);
         let entry = Entry::new(number, asked, risk, now);
         inner.by_key.insert(key, number);

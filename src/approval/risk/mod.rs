@@ -64,6 +64,8 @@ note_codes! {
     LargeUpload;
     /// The path, the query or the host name holds what looks like encoded bytes.
     HighEntropy;
+    /// Only the beginning of the body was seen.
+    BodyUnseen;
     /// The host serves models, and is reached past `inference.local`.
     BypassesInference;
     /// What flows through cannot be seen.
@@ -97,6 +99,8 @@ pub struct Asked<'a> {
     pub headers: &'a [(&'a str, &'a [u8])],
     /// The first bytes of the body.
     pub body: &'a [u8],
+    /// Whether more of the body follows than was read.
+    pub longer: bool,
     /// Whether only host and port are known: a raw tunnel, or TLS that is not ended here.
     pub opaque: bool,
 }
@@ -127,6 +131,13 @@ pub fn notes(asked: &Asked<'_>, known: &Known<'_>) -> Vec<Note> {
     if let Some(place) = encoded(asked) {
         let text = format!("{place} holds what looks like encoded bytes");
         notes.push(Note { code: NoteCode::HighEntropy, text });
+    }
+    if asked.longer {
+        let text = match asked.body.len() {
+            0 => "nothing of the body was seen".to_owned(),
+            seen => format!("only the first {seen} bytes of the body were seen"),
+        };
+        notes.push(Note { code: NoteCode::BodyUnseen, text });
     }
     if asked.opaque {
         let text = "only host and port are known: what flows through cannot be seen".to_owned();

@@ -17,6 +17,7 @@ fn asked<'a>(host: &'a Host, path: &'a str) -> Asked<'a> {
         upload: None,
         headers: &[],
         body: b"",
+        longer: false,
         opaque: false,
     }
 }
@@ -136,6 +137,7 @@ fn the_gravest_comes_first_and_each_code_once() {
         query: Some(&token),
         upload: Some(1 << 20),
         body: token.as_bytes(),
+        longer: false,
         opaque: true,
         ..asked(&host, "/")
     };

@@ -72,6 +72,7 @@ fn notes(asked: &Asked, ruling: &Ruling, seen: &Seen, secrets: &Watchlist) -> Ve
         upload: length.or((seen_bytes > 0).then_some(seen_bytes)),
         headers: &headers,
         body: &asked.preview.bytes,
+        longer: asked.body.longer,
         opaque: matches!(asked.kind, Kind::Opaque | Kind::Tcp),
     };
     let known = risk::Known {

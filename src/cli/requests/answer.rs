@@ -3,11 +3,11 @@
 use super::whole;
 use crate::addr::Shown;
 use crate::cli::asking::{AskArgs, block_on};
-use crate::cli::words::{plural, shown, word};
+use crate::cli::words::{plural, shown, told, word};
 use crate::cli::{FINDING, yaml};
 use crate::config::Span;
 use crate::control::client::Client;
-use crate::control::wire::{Breadth, Decided, Decision, Request, Scope, Verdict};
+use crate::control::wire::{Body, Breadth, Decided, Decision, Request, Scope, Verdict};
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
@@ -106,6 +106,14 @@ fn decision(args: &AnswerArgs, verdict: Verdict) -> anyhow::Result<Decision> {
         ScopeArg::Session => Scope::Session,
         ScopeArg::Always => Scope::Always,
     };
+    let wider =
+        pattern || args.any_process || !matches!(args.breadth, None | Some(BreadthArg::Exact));
+    if scope == Scope::Once && wider {
+        bail!(
+            "--scope once is for one request as it was shown\n  fix: leave --breadth, --path, --method and \
+             --any-process out, or --scope once"
+        );
+    }
     if let Some(lasts) = &args.lasts {
         lasts.parse::<Span>().with_context(|| format!("--for {}", Shown::new(lasts)))?;
         if scope != Scope::Session {
@@ -144,24 +152,44 @@ async fn consented(
 /// Shows the entry and what the answer covers, and asks. Anything but yes is no.
 fn asked(request: &Request, decision: &Decision) -> anyhow::Result<bool> {
     let covers = yaml::document(&covers(request, decision))?;
+    let rule = rule(request, decision);
     let mut err = std::io::stderr().lock();
-    write!(err, "{}\n{covers}\n{}? [y/N] ", whole(request), word(decision.decision))?;
+    write!(err, "{}\n{covers}{rule}\n{}? [y/N] ", whole(request), word(decision.decision))?;
     err.flush()?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
+/// The rule that an approval for good would write, where it is known.
+fn rule(request: &Request, decision: &Decision) -> String {
+    let writes = (decision.decision, decision.scope, decision.breadth)
+        == (Verdict::Approve, Scope::Always, Breadth::Exact);
+    let lines = request.proposal.yaml.lines().filter(|_| writes);
+    let lines: String = lines.map(|line| format!("  {}\n", told(line))).collect();
+    if lines.is_empty() { lines } else { format!("it writes:\n{lines}") }
+}
+
 /// What the answer would cover, as it is shown.
 fn covers(request: &Request, decision: &Decision) -> serde_json::Value {
     let entry = request.method.clone().into_iter().collect::<Vec<_>>();
     let proposal = &request.proposal;
+    let body = |body: &Body| match body.longer {
+        true => "any that begins like the one above",
+        false => "the one above",
+    };
     let what = match decision.breadth {
+        Breadth::Exact if decision.scope == Scope::Always => json!({
+            "methods": entry,
+            "path": request.path,
+            "query": "see the rule",
+            "body": "any",
+        }),
         Breadth::Exact => json!({
             "methods": entry,
             "path": request.path,
             "query": request.query,
-            "body": request.body.as_ref().map(|_| "the one above"),
+            "body": request.body.as_ref().map(body),
         }),
         Breadth::Path => json!({
             "methods": decision.methods.as_ref().unwrap_or(&proposal.methods),

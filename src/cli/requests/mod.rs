@@ -148,6 +148,7 @@ fn listed(requests: &[Request], state: Option<State>) -> String {
     let mut table =
         Table::new(&["REQUEST", "AGE", "STATE", "HELD", "SANDBOX", "PROCESS", "ASKS", "RISK"])
             .keeping(&["ASKS"])
+            .naming(&["ASKS"])
             .sparing(&["HELD", "AGE"]);
     for request in requests {
         let risk: Vec<String> = request.risk.iter().map(|note| shown(&note.code)).collect();

@@ -180,7 +180,9 @@ impl Compiled {
             What::Bytes | What::Opaque => false,
             What::Host => true,
             What::Exact { websocket, method, path, query, body } => {
-                *websocket == asked.websocket
+                // What was not seen is not what was shown.
+                (denies || !body.longer)
+                    && *websocket == asked.websocket
                     && method.eq_ignore_ascii_case(asked.method)
                     && path == asked.path.as_str()
                     && query.as_deref() == asked.query

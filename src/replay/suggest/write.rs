@@ -204,6 +204,7 @@ fn risks(site: &Site, taken: &Taken) -> Vec<crate::approval::risk::Note> {
         upload: None,
         headers: &[],
         body: b"",
+        longer: false,
         opaque: false,
     };
     notes(&asked, &Known { allowed: &[], first_seen_today: false, secret: &|_| None })

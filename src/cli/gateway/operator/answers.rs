@@ -71,6 +71,7 @@ pub(in crate::cli::gateway) fn refused(error: &DecideError) -> Problem {
         DecideError::Changed(_) => Problem::changed(detail),
         DecideError::Decided(_) | DecideError::Undecided(_) => Problem::decided(detail),
         DecideError::NoPath(_)
+        | DecideError::Unseen(_)
         | DecideError::Elsewhere(_)
         | DecideError::Cover(_)
         | DecideError::Method(_) => Problem::bad_request(detail),
@@ -191,22 +192,25 @@ impl Operator {
         let (queue, number) = self.find(number)?;
         self.may_undo(queue, number)?;
         let by = who(by, None);
+        let entry = queue.entry(number);
+        let decided = entry.as_ref().and_then(|entry| entry.decided.as_ref());
+        if let Some(Outcome::File(_)) = decided.map(|decided| &decided.outcome) {
+            // First: where the rule can't be taken out, the answer stands and can be taken back again.
+            let (queue, who) = (queue.clone(), Who { uid: by.uid, name: by.name.to_string() });
+            self.order(|reply| super::Order::Unanswer(queue, number, who, reply)).await?;
+        }
+        let scope = decided.map_or(Scope::Session, |decided| decided.approval.scope);
         let undone = queue.undo(number).map_err(|error| refused(&error))?;
-        let approval = approval::undoing(&by, SystemTime::now());
+        let approval = approval::undoing(&by, scope, SystemTime::now());
+        let mut covered = entry.map(|entry| entry.asked.covering_exactly());
         let mut grant = None;
-        match undone {
-            Undone::Nothing => {}
-            Undone::Grant(revoked) => {
-                self.forget(&revoked).await?;
-                grant = Some(revoked);
-            }
-            Undone::File(_) => {
-                let (queue, who) = (queue.clone(), Who { uid: by.uid, name: by.name.to_string() });
-                self.order(|reply| super::Order::Unanswer(queue, number, who, reply)).await?;
-            }
+        if let Undone::Grant(revoked) = undone {
+            self.forget(&revoked).await?;
+            covered = Some(revoked.cover.clone());
+            grant = Some(revoked);
         }
         let shown = self.shown(queue, number);
-        let covers = shown.as_ref().map(|r| r.host.clone()).unwrap_or_default();
+        let covers = covered.as_ref().map(view::covers).unwrap_or_default();
         self.told(queue, Told { number: Some(number), covers, grant, undo: true }, &approval);
         shown.ok_or_else(|| Problem::not_found("it has just gone"))
     }

@@ -7,7 +7,7 @@ use crate::approval::{Entry, Plan, Queue};
 use crate::config::Config;
 use crate::control::wire::{Changed, Problem};
 use crate::control::{Change, Who};
-use crate::policy::Policy;
+use crate::policy::{Layer, Policy};
 use crate::proxy::Sandbox;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,6 +70,25 @@ impl Floor<'_> {
         if let Some(text) = runtime {
             layers.push(runtime_layer(text, "runtime")?);
         }
+        compile_layers(self.config, name, layers)
+    }
+
+    /// The policy with the answers as they are now. Where another file can't be used at the moment, what of it
+    /// is in force stays: an answer can be taken back all the same.
+    fn compile_answers(&self, name: &Arc<str>) -> anyhow::Result<Compiled> {
+        let error = match self.compile(name, self.policies.runtime(name).as_deref()) {
+            Ok(compiled) => return Ok(compiled),
+            Err(error) => error,
+        };
+        let shown = self.policies.shown.load();
+        let Some(standing) = shown.get(name) else { return Err(error) };
+        let file = self.config.approved(name);
+        let file = file.to_string_lossy();
+        let others = standing.layers.iter().filter(|layer| *layer.source != *file);
+        let mut layers: Vec<Layer> = others.cloned().collect();
+        let at =
+            layers.iter().position(|layer| &*layer.source == "runtime").unwrap_or(layers.len());
+        layers.splice(at..at, self.config.answers(name)?);
         compile_layers(self.config, name, layers)
     }
 
@@ -171,7 +190,9 @@ impl Floor<'_> {
             .map_err(|error| super::super::operator::refused(&error))?;
         let by = Some(plan.approval.by.to_string());
         let says = |policy: &Policy| asked.is_some_and(|asked| asked.answered_by(policy, answer));
-        match self.rewrite(name, (&text, &new), (Why { why: "approved", by }, says)).await {
+        let compile = || self.compile(name, self.policies.runtime(name).as_deref());
+        let why = Why { why: "approved", by };
+        match self.rewrite(name, (&text, &new), (why, says), compile).await {
             Ok(()) => Ok(entry),
             Err(problem) => {
                 drop(queue.undo(plan.number));
@@ -193,7 +214,8 @@ impl Floor<'_> {
         // Who took it out by hand has undone it already.
         let Some(new) = approved::without(&text, number) else { return Ok(()) };
         let why = Why { why: "undo", by: Some(who.name.clone()) };
-        self.rewrite(name, (&text, &new), (why, |_: &Policy| true)).await
+        let compile = || self.compile_answers(name);
+        self.rewrite(name, (&text, &new), (why, |_: &Policy| true), compile).await
     }
 
     fn unpinned(&self, name: &Arc<str>) -> Result<(), Problem> {
@@ -207,13 +229,13 @@ impl Floor<'_> {
         name: &Arc<str>,
         (old, new): (&str, &str),
         (why, says): (Why, impl FnOnce(&Policy) -> bool),
+        compile: impl FnOnce() -> anyhow::Result<Compiled>,
     ) -> Result<(), Problem> {
         let path = self.config.approved(name);
         approved::write(&path, new).map_err(|error| {
             Problem::unavailable(format!("{} can't be written: {error}", path.display()))
         })?;
-        let runtime = self.policies.runtime(name);
-        let compiled = self.compile(name, runtime.as_deref()).and_then(|compiled| {
+        let compiled = compile().and_then(|compiled| {
             anyhow::ensure!(says(&compiled.1), "no rule can say that: answer for the session");
             Ok(compiled)
         });
