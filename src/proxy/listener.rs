@@ -394,6 +394,10 @@ async fn entrance(
         }
         Ok(Ok(Spoken::Http2)) => Box::pin(http2::serve(connection, ClientIo::Plain(io))).await,
         Ok(Ok(Spoken::Socks)) => Box::pin(socks::serve(connection, io)).await,
+        Ok(Err(_)) if !io.prefix.is_empty() => {
+            // What it began ended with its connection.
+            serve::record(&connection, &serve::gone(), None);
+        }
         Ok(Ok(Spoken::Nothing) | Err(_)) => {}
         Ok(Ok(Spoken::Tls(_) | Spoken::BadTls(_) | Spoken::Other)) => {
             let detail = "this is an HTTP and SOCKS5 proxy: neither was spoken";
@@ -437,6 +441,9 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, literal: Aut
             };
             run(connection, target, io).await;
         }
+        Ok(Err(_)) if !io.prefix.is_empty() => {
+            serve::record(&connection, &serve::gone(), None);
+        }
         Ok(Ok(Spoken::Nothing) | Err(_)) => {}
         Ok(Ok(Spoken::Socks | Spoken::Other)) => run(connection, literal, io).await,
         Ok(Ok(Spoken::BadTls(error))) => {
@@ -444,7 +451,15 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, literal: Aut
             serve::record(&connection, &refusal, None);
             hello::alert(&mut io, &refusal).await;
         }
-        Err(End::Deadline) => drop(serve::record(&connection, &tunnel::unnamed(), None)),
+        Err(End::Deadline) if io.prefix.is_empty() => {
+            serve::record(&connection, &tunnel::unnamed(), None);
+        }
+        Err(End::Deadline) => {
+            let detail = "what came is the beginning of no request, nor of a handshake";
+            let refusal = Refusal::unjudged(Code::HeaderTimeout, detail);
+            serve::record(&connection, &refusal, None);
+            hello::alert(&mut io, &refusal).await;
+        }
         Err(_) => {}
     }
 }

@@ -208,7 +208,17 @@ impl OpenRecord {
         record.status = status;
         let let_through =
             matches!(record.verdict, Judged::Allow | Judged::Audit) || record.by == By::Observe;
-        let outcome = if record.sent || let_through { Outcome::Failed } else { Outcome::Refused };
+        // What a relayed client's first bytes are refused for was let through as a tunnel, and is refused all
+        // the same.
+        let lies = matches!(
+            refusal.code,
+            Code::SniMismatch
+                | Code::EncryptedClientHello
+                | Code::BadClientHello
+                | Code::ProtocolNotAllowed
+        );
+        let failed = record.sent || (let_through && !lies);
+        let outcome = if failed { Outcome::Failed } else { Outcome::Refused };
         if refusal.judged != Judged::None {
             record.verdict = refusal.judged;
         }

@@ -86,6 +86,10 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
     };
     let name = connection.sandbox.name().clone();
     let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
+    if let super::target::Via::Inside(inside) = &connection.via {
+        // Whatever the request itself names, which may be the lie that it is refused for.
+        open.asks(&inside.authority);
+    }
     let form = form(&request);
     let understood = understand(&connection, &mut request, &mut open);
     // What is refused at once counts too: each has its line in the record.
@@ -199,6 +203,10 @@ fn understand(
         Some(_) => Method::GET,
         None => request.method().clone(),
     };
+    if path.as_str() == "*" && method != Method::OPTIONS {
+        let detail = "only OPTIONS may ask about `*` (RFC 9112 §3.2.4)";
+        return Err(Refusal::unjudged(Code::BadTarget, detail));
+    }
     // Rules compare methods without case, and so may origins.
     let refused = ["TRACE", "CONNECT"].iter().any(|m| method.as_str().eq_ignore_ascii_case(m));
     open.requests(version, method, path);

@@ -220,7 +220,10 @@ fn unlooped(target: Authority, ours: bool) -> Result<Authority, Refusal> {
 
 /// The one authority of a CONNECT (RFC 9112 §3.2.3): its `Host`, if there, must be the same.
 fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
-    let named = request.uri().authority().ok_or_else(|| {
+    let uri = request.uri();
+    // RFC 9112 §3.2.3: the authority alone.
+    let alone = uri.scheme().is_none() && uri.path_and_query().is_none();
+    let named = uri.authority().filter(|_| alone).ok_or_else(|| {
         Refusal::unjudged(Code::BadTarget, "CONNECT needs host:port as its target")
     })?;
     let target = Authority::parse(named.as_str(), None)?;

@@ -197,6 +197,33 @@ fn a_request_for_another_host_in_a_tunnel_is_read_however_it_comes() {
     assert_eq!(origin.connections(), 0);
 }
 
+/// RFC 9112 §3.2.3: a CONNECT names host and port and nothing else.
+#[test]
+fn a_connect_has_no_scheme_and_no_path() {
+    let gateway = allowing(1);
+    for target in ["http://origin.test:1/", "https://origin.test:1/a?q", "ftp://origin.test:1"] {
+        let mut client = gateway.connect();
+        write!(client, "CONNECT {target} HTTP/1.1\r\nHost: origin.test:1\r\n\r\n").unwrap();
+        let (head, body) = read_response(&mut client);
+        assert!(head.starts_with("HTTP/1.1 400 "), "{target}: {head}");
+        assert_eq!(problem(&body)["code"], "bad_target", "{target}");
+    }
+}
+
+/// Whoever begins something and breaks off is in the record, however it breaks off.
+#[test]
+fn a_beginning_that_ends_in_a_reset_has_a_record() {
+    let gateway = allowing(1);
+    for (bytes, count) in [&b"GE"[..], b"\x16\x03\x01"].iter().zip(1..) {
+        let mut client = gateway.connect();
+        client.write_all(bytes).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        assert_eq!(gateway.record(count)["code"], "client_gone", "{}", bytes.escape_ascii());
+    }
+}
+
 #[test]
 fn what_resembles_a_request_in_a_tunnel_is_answered_like_one() {
     let origin = Origin::ok("never");

@@ -90,6 +90,7 @@ fn a_hello_for_another_name_gets_an_alert_and_not_a_byte_of_it_leaves() {
         assert_eq!(told(&gateway, &origin, &bytes), UNRECOGNIZED_NAME);
         let record = gateway.record(1);
         assert_eq!(record["code"], "sni_mismatch");
+        assert_eq!(record["outcome"], "refused");
         assert_eq!(record["sent"], false);
         assert_eq!(origin.heard(), "");
     }
