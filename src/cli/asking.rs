@@ -28,9 +28,24 @@ impl AskArgs {
         client(&self.config, &self.socket)
     }
 
-    /// Where the traffic files are that the flags mean.
-    pub(super) fn traffic(&self) -> anyhow::Result<PathBuf> {
-        Ok(self.config.load(Flags::default())?.config.state_dir.join("traffic"))
+    /// Where the traffic files are that the flags mean. A sandbox that is named is in the config, or has left
+    /// records.
+    pub(super) fn traffic(&self, sandbox: Option<&str>) -> anyhow::Result<PathBuf> {
+        let config = self.config.load(Flags::default())?.config;
+        let dir = config.state_dir.join("traffic");
+        if let Some(name) = sandbox
+            && !config.sandboxes.contains_key(name)
+            && !dir.join(crate::traffic::folder(name)).is_dir()
+        {
+            let known: Vec<String> =
+                config.sandboxes.keys().map(|name| Shown::new(name).to_string()).collect();
+            let name = Shown::new(name);
+            bail!(
+                "no sandbox is named `{name}`, and none left records\n  fix: use one of: {}",
+                known.join(", ")
+            );
+        }
+        Ok(dir)
     }
 }
 

@@ -85,16 +85,19 @@ enum Entry {
 pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let since = when(&args.since, Timestamp::now())?;
     let (mut decisions, mut groups) = (Vec::new(), BTreeMap::<Key, Sum>::new());
-    traffic::since(&args.ask.traffic()?, since, args.sandbox.as_deref(), |written| match &written
-        .line
-    {
-        Line::Event(event) if decides(event, args) => decisions.push(event.clone()),
-        Line::Event(_) => {}
-        Line::Record(record) if counts(record, args) => {
-            add(groups.entry(key(record)).or_default(), record, written);
-        }
-        Line::Record(_) => {}
-    })?;
+    traffic::since(
+        &args.ask.traffic(args.sandbox.as_deref())?,
+        since,
+        args.sandbox.as_deref(),
+        |written| match &written.line {
+            Line::Event(event) if decides(event, args) => decisions.push(event.clone()),
+            Line::Event(_) => {}
+            Line::Record(record) if counts(record, args) => {
+                add(groups.entry(key(record)).or_default(), record, written);
+            }
+            Line::Record(_) => {}
+        },
+    )?;
     decisions.sort_by(|a, b| a.time.cmp(&b.time));
     let decisions = decisions.into_iter().map(Entry::Decision);
     let traffic = groups.into_iter().map(|(key, sum)| Entry::Traffic { key, sum });

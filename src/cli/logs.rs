@@ -41,7 +41,11 @@ pub(super) fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
     // Asked first: what happens while the files are read is not lost.
     let client = args.follow.then(|| args.ask.client()).transpose()?;
     if lines > 0 {
-        let last = traffic::last(&args.ask.traffic()?, lines, args.sandbox.as_deref())?;
+        let last = traffic::last(
+            &args.ask.traffic(args.sandbox.as_deref())?,
+            lines,
+            args.sandbox.as_deref(),
+        )?;
         let mut out = String::new();
         for line in &last {
             out.push_str(&written(line, args.ask.shape.shape)?);

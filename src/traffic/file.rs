@@ -47,7 +47,7 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
 
 /// The name of a sandbox's directory: letters, digits, `-`, `_` and `.` stay, except a `.` or `_`
 /// in front; every other byte becomes `%XX`. Two sandboxes never share one, none leaves `traffic/`.
-pub(super) fn folder(sandbox: &str) -> String {
+pub fn folder(sandbox: &str) -> String {
     use std::fmt::Write;
     let mut name = String::with_capacity(sandbox.len());
     for (i, byte) in sandbox.bytes().enumerate() {

@@ -17,6 +17,7 @@ mod queue;
 pub mod read;
 mod writer;
 
+pub use file::folder;
 pub use queue::{RecordFailure, Recorder, SandboxRecorder, Slot, Writing};
 pub use writer::WriterThread;
 

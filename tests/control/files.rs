@@ -103,6 +103,11 @@ fn the_last_lines_come_from_all_files_in_the_order_of_time() {
 2026-11-24T10:20:01.000000Z agent unknown refused approval_denied POST https://api.github.com/\\u{202e}a%20b\\n 200 0B 2000B 9.5ms grant:g9 github/endpoints[0] r41
 ";
     assert_eq!(ran.out, expected);
+    for command in ["logs", "audit"] {
+        let typo = state.run(&[command, "-s", "c1"]);
+        assert_eq!(typo.status, Some(2), "{}", typo.out);
+        assert!(typo.err.contains("no sandbox is named `c1`"), "{}", typo.err);
+    }
     let ci = state.run(&["logs", "-s", "ci"]);
     assert_eq!(ci.out.lines().count(), 2, "its own and the gateway's: {}", ci.out);
     let many = state.run(&["logs", "-n", "5000", "-o", "json"]);

@@ -5,7 +5,7 @@
 
 use super::{detail, target};
 use crate::addr::Shown;
-use crate::control::wire::{Breadth, Scope, Verdict};
+use crate::control::wire::{Breadth, Request, Scope, Verdict};
 use crate::tui::line::Line;
 use crate::tui::model::Model;
 use crate::tui::prompt::{Answer, Fate, Many, Prompt};
@@ -20,6 +20,9 @@ const AROUND: usize = 2;
 /// holds, and a risk.
 const RESERVED: usize = 4;
 
+/// Lines that its target has in any case, where there are so many.
+const TARGET: usize = 3;
+
 /// How many rows of a question about many fit where it may have `most` lines.
 pub(super) fn listed(most: usize) -> usize {
     most.saturating_sub(AROUND).max(1)
@@ -29,7 +32,7 @@ pub(super) fn listed(most: usize) -> usize {
 pub(super) fn lines(model: &Model, width: usize, most: usize) -> Vec<Strip> {
     let Some(prompt) = &model.prompt else { return Vec::new() };
     let (title, body) = match prompt {
-        Prompt::Answer(answer) => one(model, answer, width * most.saturating_sub(RESERVED).max(1)),
+        Prompt::Answer(answer) => fitting(model, answer, (width, most)),
         Prompt::Many(many) => return of_many(many, width, most),
         Prompt::Revoke { grant, .. } => {
             let id = Shown::new(&grant.grant).limit(20);
@@ -73,8 +76,23 @@ fn edited(line: &Line) -> Strip {
         .shown(Tone::Strong, &after)
 }
 
+/// The question about one, whose target takes as many lines as the rest of it leaves.
+fn fitting(model: &Model, answer: &Answer, (width, most): (usize, usize)) -> (String, Vec<Strip>) {
+    let rows = |lines: &[Strip]| -> usize {
+        lines.iter().map(|line| line.clone().wrap(width, 2).len()).sum()
+    };
+    let mut room = most.saturating_sub(RESERVED).max(1);
+    loop {
+        let (title, lines) = one(model, answer, (width, width * room));
+        if room <= TARGET || rows(&lines) < most {
+            return (title, lines);
+        }
+        room -= 1;
+    }
+}
+
 /// `room` is how many columns the target may take, so that the rest of the question stands there too.
-fn one(model: &Model, answer: &Answer, room: usize) -> (String, Vec<Strip>) {
+fn one(model: &Model, answer: &Answer, (width, room): (usize, usize)) -> (String, Vec<Strip>) {
     let number = answer.number;
     let verb = match answer.verdict {
         Verdict::Approve => "approve",
@@ -107,9 +125,14 @@ fn one(model: &Model, answer: &Answer, room: usize) -> (String, Vec<Strip>) {
     }
     if answer.scope == Scope::Always && answer.breadth == Breadth::Exact {
         let yaml = entry.request.proposal.yaml.trim_end();
-        lines.extend(
-            yaml.split('\n').map(|line| Strip::of(Tone::Plain, "  ").shown(Tone::Faint, line)),
-        );
+        let line = |line: &str| {
+            let line = Shown::new(line).limit(width.saturating_sub(20)).to_string();
+            Strip::of(Tone::Plain, "  ").then(Tone::Faint, line)
+        };
+        // What it says of itself first: that it is wider than what was asked.
+        let (says, writes): (Vec<&str>, Vec<&str>) =
+            yaml.split('\n').partition(|line| line.trim_start().starts_with('#'));
+        lines.extend(says.into_iter().chain(writes).map(line));
     }
     (format!("{verb} {number}?"), lines)
 }
@@ -217,6 +240,7 @@ pub(in crate::tui) fn many(model: &Model, picks: &[(Number, String)], width: u16
             }
             Some(entry) => {
                 line.append(target::whole(entry, target::LISTED));
+                line = told_apart(line, &entry.request);
                 for note in &entry.request.risk {
                     line = line.then(Tone::Doubtful, " !").shown(Tone::Doubtful, &note.code);
                 }
@@ -225,4 +249,20 @@ pub(in crate::tui) fn many(model: &Model, picks: &[(Number, String)], width: u16
         line.wrap(usize::from(width), 4)
     };
     picks.iter().flat_map(one).collect()
+}
+
+/// Who asks, from where, with what: two of the same target may differ in nothing else.
+fn told_apart(line: Strip, request: &Request) -> Strip {
+    const BEGINNING: usize = 24;
+    let binary = request.client.as_ref().map_or("a process not seen", |client| &client.binary);
+    let line = line
+        .then(Tone::Faint, " · ")
+        .then(Tone::Plain, Shown::new(&request.sandbox).limit(40).to_string())
+        .then(Tone::Faint, " · ")
+        .then(Tone::Plain, Shown::new(binary).limit(60).to_string());
+    let Some(body) = &request.body else { return line };
+    let unseen = if body.longer { ", not seen whole" } else { "" };
+    let beginning = Shown::new(&body.preview).limit(BEGINNING).to_string();
+    line.then(Tone::Faint, format!(" · {}{unseen}: ", detail::of_body(body)))
+        .then(Tone::Plain, beginning)
 }

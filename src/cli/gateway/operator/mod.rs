@@ -314,7 +314,8 @@ fn warnings(sandboxes: &[SandboxStatus], recording: bool, observe: bool) -> Vec<
     for sandbox in sandboxes {
         let name = &sandbox.name;
         if let Some(error) = &sandbox.rejected {
-            let first = error.lines().next().unwrap_or_default();
+            // Its lines are escaped.
+            let first = error.split("\\n").next().unwrap_or_default();
             warnings.push(format!("{name}: the newest files are not in force: {first}"));
         }
         if let Some(version) = sandbox.pinned {
