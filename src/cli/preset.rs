@@ -70,7 +70,7 @@ fn list(shape: ShapeArgs) -> anyhow::Result<ExitCode> {
             name: preset.name,
             access: accesses.filter(|a| preset.has(*a)).map(Access::as_str).collect(),
             credential: preset_credential::find(preset.name).map(|carried| &*carried.variables),
-            description: preset.description().into(),
+            description: preset.description(),
         }
     };
     let all: Vec<Listed> = preset::all().iter().map(listed).collect();

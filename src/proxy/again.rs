@@ -32,7 +32,7 @@ pub(super) enum Again {
 
 /// A try that failed.
 pub(super) struct Tried {
-    pub(super) failed: Failed,
+    pub(super) failed: Box<Failed>,
     pub(super) carrier: Carrier,
     pub(super) spare: Option<Spare>,
     pub(super) kind: (Scheme, Versions),
@@ -75,7 +75,7 @@ impl Tried {
     /// it may be repeated.
     fn again(&mut self, pace: &Arc<Pace>) -> Option<Request<UpBody>> {
         if let Some(request) = self.failed.unsent.take() {
-            return Some(request);
+            return Some(*request);
         }
         let spare = self.spare.as_mut()?;
         // Of a response that had begun nothing is sent again.

@@ -423,28 +423,27 @@ fn unsent(failed: upstream::Unsent<UpBody>, pace: Option<&Pace>) -> Unsent {
         true => "the origin did not take the request: its connection takes no more".into(),
         false => sentence(&failed.error),
     };
-    Unsent::Failed(Failed {
+    Unsent::Failed(Box::new(Failed {
         refusal: Refusal::unjudged(code_of(&failed.error), detail),
+        http1: failed.error.wants_http1(),
         unsent: failed.request,
         unprocessed,
-        http1: failed.error.wants_http1(),
-    })
+    }))
 }
 
 /// Why there is no response.
-#[expect(clippy::large_enum_variant, reason = "passed up once, where something failed")]
 pub(crate) enum Unsent {
     /// Ended by the gateway.
     Refused(Refusal),
     /// The connection failed.
-    Failed(Failed),
+    Failed(Box<Failed>),
 }
 
 /// What is known of a request that failed.
 pub(crate) struct Failed {
     pub(crate) refusal: Refusal,
     /// The request itself where not a byte of it was written.
-    pub(crate) unsent: Option<Request<UpBody>>,
+    pub(crate) unsent: Option<Box<Request<UpBody>>>,
     /// The origin did nothing with it.
     pub(crate) unprocessed: bool,
     /// The origin takes it over HTTP/1.1 alone.

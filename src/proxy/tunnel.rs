@@ -60,17 +60,29 @@ pub(super) fn opened(connection: &Connection, target: &Authority) -> Result<Open
     Ok(open)
 }
 
+/// Why nothing is judged on a connection, if nothing is.
+fn turned_away(connection: &Connection) -> Option<Refusal> {
+    if let Some(code) = connection.refuses {
+        return Some(Refusal::unjudged(code, "the sandbox has too many connections"));
+    }
+    let draining = connection.gate.tasks.draining();
+    draining.then(|| Refusal::unjudged(Code::Draining, "the gateway is stopping"))
+}
+
+fn is_inspected(connection: &Connection, verdict: &TunnelVerdict) -> bool {
+    match verdict {
+        TunnelVerdict::Inspect => true,
+        TunnelVerdict::Unknown(_) => connection.sandbox.settings().unknown == Unknown::Inspect,
+        TunnelVerdict::Deny(_) | TunnelVerdict::Relay(_) => false,
+    }
+}
+
 /// Judges a tunnel, and dials it where it is relayed. `Err` has its record.
 pub(crate) async fn plan(
     connection: &Arc<Connection>,
     target: Authority,
 ) -> Result<Next, (Refusal, Option<OpenRecord>)> {
-    if let Some(code) = connection.refuses {
-        let refusal = Refusal::unjudged(code, "the sandbox has too many connections");
-        return Err((refusal.closing(), opened(connection, &target).ok()));
-    }
-    if connection.gate.tasks.draining() {
-        let refusal = Refusal::unjudged(Code::Draining, "the gateway is stopping");
+    if let Some(refusal) = turned_away(connection) {
         return Err((refusal.closing(), opened(connection, &target).ok()));
     }
     if local::is_reserved(&target.host) {
@@ -92,24 +104,18 @@ pub(crate) async fn plan(
         });
         Err((refusal, open))
     };
-    let inspected = match &verdict {
-        TunnelVerdict::Inspect => true,
-        TunnelVerdict::Unknown(_) => connection.sandbox.settings().unknown == Unknown::Inspect,
-        TunnelVerdict::Deny(_) | TunnelVerdict::Relay(_) => false,
-    };
-    if !inspected && let Err(refusal) = connection.sandbox.counted(started) {
+    if is_inspected(connection, &verdict) {
+        // What comes inside is counted.
+        return Ok(Next::Inspect(target));
+    }
+    if let Err(refusal) = connection.sandbox.counted(started) {
         return refused(refusal);
     }
     let permit = match verdict {
-        TunnelVerdict::Inspect => return Ok(Next::Inspect(target)),
-        TunnelVerdict::Unknown(question) => {
-            return match connection.sandbox.settings().unknown {
-                Unknown::Inspect => Ok(Next::Inspect(target)),
-                Unknown::Deny => refused(question.into()),
-            };
-        }
-        TunnelVerdict::Deny(denial) => return refused(denial.into()),
         TunnelVerdict::Relay(permit) => permit,
+        TunnelVerdict::Deny(denial) => return refused(denial.into()),
+        TunnelVerdict::Unknown(question) => return refused(question.into()),
+        TunnelVerdict::Inspect => return Ok(Next::Inspect(target)),
     };
     let mut open = opened(connection, &target).map_err(|refusal| (refusal, None))?;
     open.permitted(permit.permit(), policy.id(), took);

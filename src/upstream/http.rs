@@ -124,7 +124,7 @@ pub struct Unsent<B> {
     /// Why.
     pub error: HttpError,
     /// What can be sent again.
-    pub request: Option<Request<B>>,
+    pub request: Option<Box<Request<B>>>,
 }
 
 impl HttpError {
@@ -196,7 +196,7 @@ where
                 Either::Left(sender.try_send_request(request).map(|sent| match sent {
                     Ok(response) => Ok(response.map(Received::Http1)),
                     Err(mut failed) => {
-                        let request = failed.take_message();
+                        let request = failed.take_message().map(Box::new);
                         Err(Unsent { error: failed.into_error().into(), request })
                     }
                 }))
@@ -204,7 +204,7 @@ where
             // Boxed: it is three times the size of the other.
             Self::Http2(sender) => Either::Right(Box::pin(async move {
                 if let Err(error) = sender.ready().await {
-                    return Err(Unsent { error, request: Some(request) });
+                    return Err(Unsent { error, request: Some(Box::new(request)) });
                 }
                 let response = sender.send(request, interim).await;
                 let response = response.map_err(|error| Unsent { error, request: None })?;
