@@ -42,7 +42,8 @@ pub(super) fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
     let client = args.follow.then(|| args.ask.client()).transpose()?;
     if lines > 0 {
         let last = traffic::last(
-            &args.ask.traffic(args.sandbox.as_deref())?,
+            // Who follows may wait for one that is still to come.
+            &args.ask.traffic(args.sandbox.as_deref().filter(|_| !args.follow))?,
             lines,
             args.sandbox.as_deref(),
         )?;

@@ -224,7 +224,11 @@ pub(super) fn in_force(
         Err(error) if socket.socket.is_none() && is_absent(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let name = format!("version {} of {}, in force", policy.version, shown(&policy.sandbox));
+    let name = format!(
+        "version {} of {}, in force (grants aside)",
+        policy.version,
+        shown(&policy.sandbox)
+    );
     Ok(Some(InForce { layers: layers(&policy)?, name }))
 }
 
@@ -232,7 +236,7 @@ pub(super) fn in_force(
 pub(super) struct InForce {
     /// In order.
     pub(super) layers: Vec<Layer>,
-    /// `version 3 of agent, in force`.
+    /// `version 3 of agent, in force (grants aside)`.
     pub(super) name: String,
 }
 

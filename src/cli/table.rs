@@ -116,7 +116,11 @@ fn line<'a>(cells: impl Iterator<Item = (&'a str, bool)>, widths: &[usize], out:
     for ((cell, host), width) in cells.zip(widths) {
         // Cells are ASCII: a byte is a column.
         match cell.get(..width.saturating_sub(3)).filter(|_| cell.len() > *width) {
-            Some(_) if host => out.push_str(&with_host(cell, *width)),
+            Some(_) if host => {
+                let cut = with_host(cell, *width);
+                out.push_str(&cut);
+                out.extend(std::iter::repeat_n(' ', width.saturating_sub(cut.len())));
+            }
             Some(head) => out.extend([head, "..."]),
             None => {
                 out.push_str(cell);

@@ -343,6 +343,9 @@ fn said(name: &[u8]) -> bool {
             | b"trafficType"
             | b"modality"
             | b"provider"
+            | b"token"
+            | b"b64_json"
+            | b"blockReason"
     )
 }
 

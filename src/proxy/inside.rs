@@ -205,6 +205,9 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         Ok(open) => open,
         Err(_) => return,
     };
+    if let Err(refusal) = connection.sandbox.counted(open.started()) {
+        return unrelayed(open, &target, io, refusal).await;
+    }
     if local::is_reserved(&target.host) {
         let detail = "the gateway itself answers for this host, over HTTP alone";
         return unrelayed(open, &target, io, Refusal::unjudged(Code::NotServed, detail)).await;

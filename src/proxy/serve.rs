@@ -178,13 +178,16 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
     };
     let name = connection.sandbox.name().clone();
     let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
-    if let Some(authority) = authority {
+    let counted = connection.sandbox.counted(open.started());
+    if let (Some(authority), Ok(())) = (authority, &counted) {
         open.asks(authority);
     }
     let id = open.record().id;
-    match connection.sandbox.counted(open.started()) {
-        Ok(()) => open.refuse(refusal, status),
-        Err(too_many) => open.refuse(&too_many, status),
+    match counted {
+        // Nobody is told anything else.
+        Err(too_many) if refusal.code == Code::ClientGone => open.refuse(&too_many, status),
+        // Over the rate without its host, so that lines of one code are counted together.
+        _ => open.refuse(refusal, status),
     }
     id
 }

@@ -8,6 +8,8 @@ use std::io;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest request line that is waited for.
 const LINE: usize = 64 * 1024;
+/// How long a beginning is looked at whenever some of it comes.
+const SHORT: usize = 1024;
 /// How many bytes of empty lines are waited through.
 const EMPTY: usize = 1024;
 /// Methods after which everything is HTTP.
@@ -78,7 +80,12 @@ fn http1(bytes: &[u8], ended: bool) -> Option<Spoken> {
         return Some(Spoken::Other);
     }
     if METHODS.iter().any(|known| method.eq_ignore_ascii_case(known)) {
-        return Some(Spoken::Http1);
+        // STOMP begins with a CONNECT that is all of its line.
+        return match rest {
+            [b'\n', ..] | [b'\r', b'\n', ..] => Some(Spoken::Other),
+            [b'\r'] => ended.then_some(Spoken::Other),
+            _ => Some(Spoken::Http1),
+        };
     }
     let end = rest.iter().position(|b| *b == b'\n');
     let target = rest[..end.unwrap_or(rest.len())].iter().find(|b| !is_blank(**b));
@@ -87,7 +94,7 @@ fn http1(bytes: &[u8], ended: bool) -> Option<Spoken> {
         (_, Some(end)) if has_version(&rest[..end]) => Some(Spoken::Http1),
         (_, Some(_)) => Some(Spoken::Other),
         // A line without an end is no reason to let it through.
-        (_, None) if has_version(rest) && (ended || rest.len() > LINE) => Some(Spoken::Http1),
+        (_, None) if ended && has_version(rest) => Some(Spoken::Http1),
         (_, None) if rest.len() > LINE => Some(Spoken::Http1),
         // LDAP and its like: no server takes such a method with such a target.
         (_, None) if rest.iter().any(|b| is_control(*b)) && !is_word(method) => Some(Spoken::Other),
@@ -136,10 +143,21 @@ pub(crate) fn resembles_http(bytes: &[u8]) -> bool {
 
 /// Reads until it is clear what is spoken. The bytes stay in the prefix.
 pub(crate) async fn sniff(io: &mut Prefixed, place: Place) -> io::Result<Spoken> {
+    let (mut looked, mut new) = (0, 0);
     loop {
-        if let Some(spoken) = classify(&io.prefix, place, false) {
-            return Ok(spoken);
+        // A long beginning that is no TLS is decided at the end of its line: it is not looked at for each byte.
+        let prefix = &io.prefix[..];
+        let due = prefix.len() <= SHORT
+            || prefix.len() >= 2 * looked
+            || prefix[new..].contains(&b'\n')
+            || hello::parse(prefix) != Hello::NotTls;
+        if due {
+            looked = prefix.len();
+            if let Some(spoken) = classify(prefix, place, false) {
+                return Ok(spoken);
+            }
         }
+        new = prefix.len();
         if io.fill().await? == 0 {
             return Ok(classify(&io.prefix, place, true).unwrap_or(Spoken::Nothing));
         }
@@ -206,7 +224,9 @@ mod tests {
             (b"GET\xa0/admin\r\n", "http1"),
             (b"\x85\tGET /admin\r\n", "http1"),
             (b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1\r\n", "http1"),
-            (b"GET\r\n", "http1"),
+            (b"GET\r\n", "other"),
+            (b"CONNECT\naccept-version:1.2\n", "other"),
+            (b"CONNECT\r\naccept-version:1.2\r\n", "other"),
             (b"EHLO mail.test\r\n", "other"),
             (b"MAIL FROM:<HTTPS@a.test>\r\n", "other"),
             (b"set k 0 0 5\r\nhello\r\n", "other"),

@@ -108,7 +108,10 @@ pub(crate) async fn plan(
         // What comes inside is counted.
         return Ok(Next::Inspect(target));
     }
-    if let Err(refusal) = connection.sandbox.counted(started) {
+    // What an operator let through once is spent by now: it is counted, and goes.
+    if let Err(refusal) = connection.sandbox.counted(started)
+        && ticket.is_none()
+    {
         return refused(refusal);
     }
     let permit = match verdict {

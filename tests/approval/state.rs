@@ -458,6 +458,7 @@ fn an_answer_for_good_is_taken_back_whatever_has_become_of_the_other_files() {
     let again = control.undo(&entry);
     assert_eq!(again["state"], "pending");
     assert!(!passes(&gateway, port, "/one"), "its rule is out of force");
+    assert!(control.sandbox("default")["rejected"].is_string(), "the other file is no better");
     gateway.write_policy(KNOWN);
     gateway.signal("HUP");
     wait_for(PATIENCE, || control.sandbox("default")["rejected"].is_null().then_some(()));

@@ -111,7 +111,8 @@ fn tunnels_and_what_is_refused_at_once_count_as_requests() {
         "CONNECT tunnel.test:{port} HTTP/1.1\r\nHost: tunnel.test:{port}\r\n\r\n",
         "TRACE http://origin.test:{port}/{n} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n",
         "GET http://origin.test:{port}/{n} HTTP/1.1\r\nHost: other.test\r\n\r\n",
-        "\x01{n}",
+        // Bytes in a tunnel that is looked into.
+        "CONNECT origin.test:{port} HTTP/1.1\r\nHost: origin.test:{port}\r\n\r\n\0x",
     ] {
         let entries = format!(
             "{}\n  t:\n    endpoints:\n      - {{ host: tunnel.test, port: {port}, protocol: tcp }}",

@@ -215,7 +215,13 @@ impl Floor<'_> {
         let Some(new) = approved::without(&text, number) else { return Ok(()) };
         let why = Why { why: "undo", by: Some(who.name.clone()) };
         let compile = || self.compile_answers(name);
-        self.rewrite(name, (&text, &new), (why, |_: &Policy| true), compile).await
+        let rejected = self.policies.shown.load().get(name).and_then(|s| s.rejected.clone());
+        self.rewrite(name, (&text, &new), (why, |_: &Policy| true), compile).await?;
+        if self.compile(name, self.policies.runtime(name).as_deref()).is_err() {
+            // The other file is no better for it.
+            self.policies.show(name, |standing| standing.rejected = rejected);
+        }
+        Ok(())
     }
 
     fn unpinned(&self, name: &Arc<str>) -> Result<(), Problem> {
