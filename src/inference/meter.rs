@@ -253,6 +253,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(kind: &str, chunks: &[&str]) -> Meter {
         let mut meter = Meter::new(Some(kind), (Work::Response, 400));
@@ -347,6 +348,27 @@ mod tests {
         let bytes = "\u{8}\u{1}".repeat(2000);
         let counted = read("application/x-protobuf", &[&bytes]).tokens();
         assert_eq!(counted, Tokens { input: 100, output: 1000, estimated: true });
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_does_not_depend_on_where_the_chunks_break(
+            (words, at) in (proptest::collection::vec(prop_oneof![
+                Just("{"), Just("}"), Just("["), Just("]"), Just("\""), Just(":"), Just(","),
+                Just("\\"), Just(" "), Just("\n"), Just("\r"), Just("12"), Just("abc"),
+                Just("\"input\":{"), Just("\"args\":["), Just("\"status\":\"queued\""),
+                Just("\"id\":\"r\""), Just("\"usage\":{"), Just("\"output_tokens\":"),
+                Just("\"response\":{"), Just("\"content\":\""), Just("\n\ndata: "),
+            ], 0..40), any::<usize>())
+        ) {
+            let text = words.concat();
+            let at = at % (text.len() + 1);
+            for kind in [SSE, "application/x-ndjson", "application/json"] {
+                let (whole, cut) = (read(kind, &[&text]), read(kind, &[&text[..at], &text[at..]]));
+                prop_assert_eq!(whole.tokens(), cut.tokens());
+                prop_assert_eq!(whole.response_id(), cut.response_id());
+            }
+        }
     }
 
     /// A model writes in more places than its text: all of it counts where nobody says what it cost.
