@@ -86,10 +86,6 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
     };
     let name = connection.sandbox.name().clone();
     let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
-    if let super::target::Via::Inside(inside) = &connection.via {
-        // Whatever the request itself names, which may be the lie that it is refused for.
-        open.asks(&inside.authority);
-    }
     let form = form(&request);
     let understood = understand(&connection, &mut request, &mut open);
     // What is refused at once counts too: each has its line in the record.
@@ -103,6 +99,10 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
     let (target, framing, upgrade) = match understood {
         Ok(understood) => understood,
         Err(refusal) => {
+            if let super::target::Via::Inside(inside) = &connection.via {
+                // Whatever the request itself names, which may be the lie that it is refused for.
+                open.asks(&inside.authority);
+            }
             // To read would be to say `100 Continue`.
             let rest = (!head.headers.contains_key(header::EXPECT)).then_some(body);
             return Box::pin(async move {

@@ -72,7 +72,7 @@ fn http1(bytes: &[u8], ended: bool) -> Option<Spoken> {
         // Whoever sends empty lines alone is not waited for for ever.
         return (ended || bytes.len() > EMPTY).then_some(Spoken::Http1);
     }
-    let (method, rest) = token(line);
+    let (method, rest) = word(line);
     let Some(first) = rest.first() else {
         return (ended || method.len() > LINE).then_some(Spoken::Other);
     };
@@ -123,6 +123,17 @@ fn request_line(bytes: &[u8]) -> &[u8] {
     &bytes[empty..]
 }
 
+/// What stands where a method would, and what follows it. Behind a letter or a digit some servers take what is no
+/// token, too; what else text begins with (JSON, XML) is no method to any that is known.
+fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match bytes.first() {
+        Some(first) if first.is_ascii_alphanumeric() => {
+            bytes.split_at(bytes.iter().take_while(|b| b.is_ascii_graphic()).count())
+        }
+        _ => token(bytes),
+    }
+}
+
 /// A token (RFC 9110 §5.6.2), and what follows it.
 fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
     let is_token = |b: &&u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
@@ -149,7 +160,7 @@ pub(crate) async fn sniff(io: &mut Prefixed, place: Place) -> io::Result<Spoken>
         let prefix = &io.prefix[..];
         let due = prefix.len() <= SHORT
             || prefix.len() >= 2 * looked
-            || prefix[new..].contains(&b'\n')
+            || prefix[new..].iter().any(|b| *b == b'\n' || is_control(*b))
             || hello::parse(prefix) != Hello::NotTls;
         if due {
             looked = prefix.len();
@@ -225,6 +236,10 @@ mod tests {
             (b"\x85\tGET /admin\r\n", "http1"),
             (b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1\r\n", "http1"),
             (b"GET\r\n", "other"),
+            (b"FOO@BAR /admin HTTP/1.1\r\n", "http1"),
+            (b"a:b c\r\n", "other"),
+            (b"{\"id\": 1}", "other"),
+            (b"<?xml version='1.0'?>", "other"),
             (b"CONNECT\naccept-version:1.2\n", "other"),
             (b"CONNECT\r\naccept-version:1.2\r\n", "other"),
             (b"EHLO mail.test\r\n", "other"),

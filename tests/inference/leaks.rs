@@ -183,4 +183,15 @@ async fn what_a_provider_did_not_take_is_anothers_and_costs_nothing() {
     let got = call(&gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false));
     assert_eq!(got.status, 200, "{got:?}");
     assert_eq!(second.asks().len(), 1);
+    // Where nobody stands in: it failed, and cost nothing.
+    let alone = format!("    provider: openai\n    endpoint: {first}\n    credential: key\n");
+    let gateway = inference_kit::gateway(&alone);
+    let got = call(&gateway, "POST", "/v1/chat/completions", "", &chat_body("m", false));
+    assert_eq!(got.status, 502, "{got:?}");
+    let usage = inference_kit::usage(&gateway);
+    assert_eq!(
+        (&usage["spent_today"], &usage["today"]["failed"]),
+        (&json!(0), &json!(1)),
+        "{usage}"
+    );
 }
