@@ -352,7 +352,7 @@ fn summed(model: &mut Model, verdict: Verdict) {
     let word = if verdict == Verdict::Approve { "approved" } else { "denied" };
     let rest = match refused {
         0 => String::new(),
-        left_out => format!(", {left_out} not answered: they changed or went"),
+        left_out => format!(", {left_out} not answered: changed, gone, or not seen whole"),
     };
     model.say(Tone::Good, format!("{count} {word}{rest} · u takes them back"));
 }

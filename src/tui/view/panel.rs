@@ -125,14 +125,16 @@ fn one(model: &Model, answer: &Answer, (width, room): (usize, usize)) -> (String
     }
     if answer.scope == Scope::Always && answer.breadth == Breadth::Exact {
         let yaml = entry.request.proposal.yaml.trim_end();
-        let line = |line: &str| {
-            let line = Shown::new(line).limit(width.saturating_sub(20)).to_string();
-            Strip::of(Tone::Plain, "  ").then(Tone::Faint, line)
-        };
-        // What it says of itself first: that it is wider than what was asked.
+        // What it says of itself first, and whole: that it is wider than what was asked.
         let (says, writes): (Vec<&str>, Vec<&str>) =
             yaml.split('\n').partition(|line| line.trim_start().starts_with('#'));
-        lines.extend(says.into_iter().chain(writes).map(line));
+        let says =
+            says.into_iter().map(|line| Strip::of(Tone::Plain, "  ").shown(Tone::Faint, line));
+        let writes = writes.into_iter().map(|line| {
+            let line = Shown::new(line).limit(width.saturating_sub(20)).to_string();
+            Strip::of(Tone::Plain, "  ").then(Tone::Faint, line)
+        });
+        lines.extend(says.chain(writes));
     }
     (format!("{verb} {number}?"), lines)
 }
