@@ -91,8 +91,8 @@ pub enum Undone {
     Nothing,
     /// A grant: to be forgotten.
     Grant(Arc<Grant>),
-    /// The rule of this entry in the operator's file: to be taken out.
-    File(Arc<str>),
+    /// The rule of this entry in the operator's file, which covers this: to be taken out.
+    Rule(Arc<Cover>),
 }
 
 /// Why an answer is refused.
@@ -215,7 +215,7 @@ impl Queue {
                 self.put_in_force(&mut inner, grant, &decided, now);
             }
             (None, Some(file), answer) => {
-                decided.outcome = Outcome::File(file);
+                decided.outcome = Outcome::Rule { file, cover: Arc::new(plan.cover.clone()) };
                 decided.released = match answer {
                     // Judged again when the rule is in force.
                     Answer::Approve => inner.entries.get(&plan.number).map_or(0, Entry::held),
@@ -273,7 +273,7 @@ impl Queue {
         let decided = entry.decided.clone().ok_or(DecideError::Undecided(number))?;
         let undone = match decided.outcome {
             Outcome::Nothing => Undone::Nothing,
-            Outcome::File(file) => Undone::File(file),
+            Outcome::Rule { cover, .. } => Undone::Rule(cover),
             Outcome::Grant(id) => match inner.grants.remove(&id) {
                 Some(grant) => Undone::Grant(grant),
                 None => Undone::Nothing,
@@ -292,7 +292,7 @@ impl Queue {
                     inner.changed(number, Change::Pending);
                 }
             }
-            Undone::Nothing | Undone::File(_) => {
+            Undone::Nothing | Undone::Rule(_) => {
                 inner.reopen(number);
                 inner.changed(number, Change::Pending);
             }

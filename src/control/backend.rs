@@ -93,11 +93,12 @@ pub trait Backend: Send + Sync + 'static {
         decision: Decision,
     ) -> impl Future<Output = Result<Decided, Problem>> + Send;
 
-    /// Takes an answer back.
+    /// Takes an answer back; `via` says where, as far as it was told.
     fn undo(
         &self,
         who: &Who,
         number: &str,
+        via: Option<&str>,
     ) -> impl Future<Output = Result<Request, Problem>> + Send;
 
     /// The grants of one sandbox or of all.

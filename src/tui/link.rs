@@ -139,7 +139,7 @@ impl Gateway {
 
     async fn undo(&self, numbers: Vec<Number>) {
         for number in numbers {
-            let result = self.client.undo(&number.to_string()).await;
+            let result = self.client.undo(&number.to_string(), "term").await;
             let result = result.map(Box::new).map_err(|error| refusal(&error));
             self.tell(Msg::Done(Done::Undone { number, result })).await;
         }

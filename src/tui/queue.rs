@@ -7,7 +7,7 @@ use super::clock::{self, Now};
 use super::cursor::Cursor;
 use crate::addr::Host;
 use crate::control::wire::{Request, State};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 /// At most this many entries are kept; a gateway holds back far earlier.
@@ -82,8 +82,11 @@ impl Entry {
 /// What the list is sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// The oldest first.
+    /// What holds a client first; in that the sandboxes take turns, each with its oldest first, so
+    /// that what one of them floods the queue with stands before nobody else's.
     #[default]
+    Turn,
+    /// The oldest first.
     Number,
     /// What is held for the shortest time first.
     Deadline,
@@ -99,6 +102,7 @@ impl Sort {
     /// Its word in the header.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Turn => "turn",
             Self::Number => "number",
             Self::Deadline => "time left",
             Self::Host => "host",
@@ -110,11 +114,12 @@ impl Sort {
     /// The next one.
     pub fn next(self) -> Self {
         match self {
+            Self::Turn => Self::Number,
             Self::Number => Self::Deadline,
             Self::Deadline => Self::Host,
             Self::Host => Self::Risk,
             Self::Risk => Self::Count,
-            Self::Count => Self::Number,
+            Self::Count => Self::Turn,
         }
     }
 }
@@ -132,6 +137,8 @@ pub struct Queue {
     touched: BTreeSet<Number>,
     /// How many entries hold a client.
     held: usize,
+    /// More wait than are kept.
+    beyond: bool,
     /// `rows` is out of date.
     stale: bool,
 }
@@ -160,6 +167,11 @@ impl Queue {
     /// How many of them hold a client.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether more wait than are kept: those are not shown before the list is read again.
+    pub fn is_short(&self) -> bool {
+        self.beyond
     }
 
     /// What the list shows, in its order.
@@ -212,6 +224,7 @@ impl Queue {
         }
         let old = self.entries.get(&number);
         if old.is_none() && self.entries.len() >= MOST {
+            self.beyond = true;
             return false;
         }
         let changed = old.is_some_and(|old| old.request.digest != entry.request.digest);
@@ -244,7 +257,7 @@ impl Queue {
         let touched = std::mem::take(&mut self.touched);
         self.entries.retain(|number, _| kept.contains(number) || touched.contains(number));
         self.marks.retain(|number| self.entries.contains_key(number));
-        self.stale = true;
+        (self.stale, self.beyond) = (true, false);
         for entry in list {
             if !touched.contains(&entry.number) {
                 self.insert(entry, now);
@@ -298,6 +311,7 @@ impl Queue {
         self.held = self.entries.values().filter(|entry| entry.request.held > 0).count();
         let found = self.entries.values().filter(|entry| entry.found(&self.search));
         self.rows = match self.sort {
+            Sort::Turn => in_turn(found),
             Sort::Number => found.map(|entry| entry.number).collect(),
             Sort::Deadline => sorted(found, |entry| entry.until.unwrap_or(i64::MAX)),
             Sort::Host => sorted(found, |entry| {
@@ -311,10 +325,22 @@ impl Queue {
     }
 }
 
+/// Those that hold a client, then the others; in each, the first of every sandbox, the second of
+/// every sandbox, and so on. `entries` come by number.
+fn in_turn<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Number> {
+    let mut turns: HashMap<(bool, &str), usize> = HashMap::new();
+    sorted(entries, |entry| {
+        let unheld = entry.request.held == 0;
+        let turn = turns.entry((unheld, &entry.request.sandbox)).or_default();
+        *turn += 1;
+        (unheld, *turn)
+    })
+}
+
 /// Sorted by `key`, and by number where that is equal.
 fn sorted<'a, K: Ord>(
     entries: impl Iterator<Item = &'a Entry>,
-    key: impl Fn(&'a Entry) -> K,
+    mut key: impl FnMut(&'a Entry) -> K,
 ) -> Vec<Number> {
     let mut keyed: Vec<(K, Number)> = entries.map(|e| (key(e), e.number)).collect();
     keyed.sort_unstable();

@@ -274,8 +274,14 @@ fn every_answer_is_taken_back() {
     assert_eq!(control.get("/v1/grants"), json!([]));
     let text = common::text(&file);
     assert!(text.contains("network_policies: {}"), "{text}");
-    let undone = gateway.events("default").into_iter().filter(|e| e["decision"] == "undo");
-    assert_eq!(undone.count(), 8);
+    let events = gateway.events("default");
+    let of = |undo: bool| -> Vec<&Value> {
+        let told = |e: &&Value| e["event"] == "decision" && (e["decision"] == "undo") == undo;
+        events.iter().filter(told).map(|e| &e["covers"]).collect()
+    };
+    assert_eq!(of(true).len(), 8);
+    assert!(of(true).iter().any(|covers| covers.as_str().unwrap().contains('*')));
+    assert!(of(true).iter().all(|covers| of(false).contains(covers)), "{events:?}");
 }
 
 #[test]
@@ -287,7 +293,11 @@ fn an_undone_grant_stays_undone_over_a_restart() {
     let (entry, mut client) = held(&gateway, port, "/a");
     control.approve(&entry, &json!({}));
     assert_eq!(answer(&mut client).0, 200);
-    control.undo(&entry);
+    let at = format!("/v1/requests/{}/decision", name(&entry));
+    assert_eq!(control.call("DELETE", &format!("{at}?via=term&by=me"), None).0, 400);
+    assert_eq!(control.call("DELETE", &format!("{at}?via=term"), None).0, 200);
+    let undone = gateway.events("default").into_iter().find(|e| e["decision"] == "undo").unwrap();
+    assert_eq!(undone["via"], "term", "{undone}");
     let (entry, mut client) = held(&gateway, port, "/b");
     control.approve(&entry, &json!({}));
     assert_eq!(answer(&mut client).0, 200);
@@ -439,6 +449,29 @@ fn a_runtime_layer_is_in_force_at_once_and_after_a_restart_until_it_is_taken_awa
     assert!(!passes(&gateway, port, "/after"));
     assert_eq!(explained(&gateway, &[], (port, "/after"))["verdict"], "unknown");
     assert_eq!(history(&control)[0]["why"], "apply");
+}
+
+#[test]
+fn the_end_of_a_grant_that_ended_while_no_gateway_ran_is_recorded() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let mut gateway = holding().start();
+    let url = format!("http://origin.test:{port}/ahead");
+    let grant = Control::of(&gateway).grant(&json!({ "method": "GET", "url": url, "for": "1s" }));
+    gateway.signal("KILL");
+    gateway.wait();
+    let until: jiff::Timestamp = grant["expires"].as_str().unwrap().parse().unwrap();
+    wait_for(PATIENCE, || (jiff::Timestamp::now() > until).then_some(()));
+    gateway.restart(&[]);
+    assert!(!passes(&gateway, port, "/ahead"));
+    let ended = wait_for(PATIENCE, || {
+        gateway.events("default").into_iter().find(|event| event["event"] == "grant.expired")
+    });
+    assert_eq!(ended["grant"], grant["grant"]);
+    assert_eq!(Control::of(&gateway).get("/v1/grants"), json!([]));
+    gateway.restart(&[]);
+    let ended = gateway.events("default").into_iter().filter(|e| e["event"] == "grant.expired");
+    assert_eq!(ended.count(), 1, "once");
 }
 
 /// Another file that can't be read at the moment neither keeps a rule in force nor one out of it.

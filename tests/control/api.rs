@@ -57,7 +57,7 @@ async fn every_route_answers_as_its_type() {
     assert_eq!(client.request("r1").await.unwrap(), request("r1", "agent"));
     let decided = client.decide("r1", &approve()).await.unwrap();
     assert_eq!((decided.decision, decided.released), (Verdict::Approve, 1));
-    assert_eq!(client.undo("r1").await.unwrap().request, "r1");
+    assert_eq!(client.undo("r1", "cli").await.unwrap().request, "r1");
     assert_eq!(client.grants(Some("agent")).await.unwrap().len(), 1);
     assert_eq!(client.grants(Some("ci")).await.unwrap().len(), 0);
     assert_eq!(client.grant(&ahead(Some("ci"))).await.unwrap().sandbox, "ci");
@@ -78,6 +78,7 @@ async fn every_route_answers_as_its_type() {
     assert!(told.iter().all(|(who, _)| who.uid == euid && !who.name.is_empty()), "{told:?}");
     let said: Vec<&str> =
         told.iter().map(|(_, what)| what.split([' ', '{']).next().unwrap()).collect();
+    assert!(told.iter().any(|(_, what)| what == "undo r1 via cli"), "{told:?}");
     assert_eq!(said, ["decide", "undo", "grant", "revoke", "Apply", "Rollback", "Unpin", "Reload"]);
 }
 
@@ -181,7 +182,9 @@ async fn no_gateway_is_said_with_how_to_start_one() {
     let ask = || async {
         let error = portcullis::control::client::Client::new(&socket).status().await.unwrap_err();
         assert!(error.no_gateway(), "{error}");
-        assert!(error.to_string().ends_with("start one with `portcullis gateway`"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("start one with `portcullis gateway`\n  fix: "), "{text}");
+        assert!(text.contains("--socket"), "{text}");
     };
     ask().await;
     // A socket that a dead gateway left behind.

@@ -332,6 +332,23 @@ async fn a_watchers_command_gets_the_entry_and_no_shell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_watchers_command_prints_stands_between_no_objects() {
+    let served = served();
+    for shape in ["json", "yaml"] {
+        let mut command = command(served.dir.path(), &served.socket);
+        command.args(["requests", "watch", "-o", shape, "--exec", "echo noise"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut noise = BufReader::new(child.stderr.take().unwrap()).lines();
+        let heard = tokio::task::spawn_blocking(move || [noise.next(), noise.next()]);
+        let heard = tokio::time::timeout(PATIENCE, heard).await.unwrap().unwrap();
+        assert!(heard.iter().all(|line| line.as_ref().unwrap().as_ref().unwrap() == "noise"));
+        child.kill().unwrap();
+        let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+        assert!(said.contains("r1") && said.contains("r2") && !said.contains("noise"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watchers_command_that_hangs_or_fails_is_said_and_holds_nothing_up() {
     let served = served();
     let mut command = command(served.dir.path(), &served.socket);

@@ -81,6 +81,24 @@ fn a_probe_sends_real_requests_and_says_what_works() {
 }
 
 #[test]
+fn a_page_that_answers_200_to_anything_is_no_provider() {
+    let portal = Provider::tls_instead(|ask, out| {
+        // To a stream and a tool it says what would pass by its words alone.
+        let page = "<html>data: sign in\n\"tool_calls\" \"tool_use\"</html>";
+        let body = if ask.body.contains("tools") { json!({ "page": page }) } else { json!(page) };
+        whole(out, 200, "", &body).unwrap();
+        Did::Answered
+    });
+    let gateway = gateway(&pinned(&portal));
+    let probed = objects(&portcullis(&gateway, "inference probe -o json"));
+    assert_eq!(probed.len(), 3);
+    for check in &probed {
+        let detail = check["detail"].as_str().unwrap();
+        assert!(check["works"] == false && detail.contains("no `choices`"), "{check}");
+    }
+}
+
+#[test]
 fn what_does_not_work_is_said_and_not_put_in_force() {
     let broken = Provider::tls_instead(|ask, out| {
         if !ask.body.contains("tools") {

@@ -4,7 +4,7 @@ use crate::approval::asked::{Asked, Key};
 use crate::approval::hold::Waiter;
 use crate::approval::risk::Note;
 use crate::approval::{Breadth, proposal};
-use crate::policy::{Approval, GrantId, Ticket};
+use crate::policy::{Approval, Cover, GrantId, Ticket};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -77,8 +77,13 @@ pub enum Outcome {
     Ticket(Arc<Ticket>),
     /// A grant.
     Grant(GrantId),
-    /// A rule in this file.
-    File(Arc<str>),
+    /// A rule.
+    Rule {
+        /// In this file.
+        file: Arc<str>,
+        /// What it covers.
+        cover: Arc<Cover>,
+    },
 }
 
 impl Entry {

@@ -116,7 +116,7 @@ pub(super) fn run(args: RequestsArgs) -> anyhow::Result<ExitCode> {
         Some(RequestsCommand::Deny(args)) => answer::run(&args, Verdict::Deny),
         Some(RequestsCommand::Undo(args)) => {
             let client = args.ask.client()?;
-            let request = block_on(async { Ok(client.undo(&args.request).await?) })?;
+            let request = block_on(async { Ok(client.undo(&args.request, "cli").await?) })?;
             args.ask.shape.one(&request, |request| {
                 let (number, state) = (shown(&request.request), word(request.state));
                 format!("the answer to {number} is taken back: it is {state}\n")

@@ -17,6 +17,7 @@ use anyhow::Context;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -34,7 +35,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub(super) struct WatchArgs {
     /// Run this for each entry, with the entry as JSON on its stdin. Words and quotes as in a
-    /// shell; no shell is started.
+    /// shell; no shell is started. What it prints goes to stderr with `-o json` and `-o yaml`.
     #[arg(long, value_name = "COMMAND", env = "PORTCULLIS_EXEC")]
     exec: Option<String>,
     /// How long a command may run.
@@ -178,6 +179,14 @@ impl Watch {
         Ok(())
     }
 
+    /// Where a command's output goes: not between the objects that a script reads.
+    fn said_to(&self) -> std::io::Result<Stdio> {
+        match self.shape {
+            Shape::Text => Ok(Stdio::inherit()),
+            Shape::Json | Shape::Yaml => Ok(std::io::stderr().as_fd().try_clone_to_owned()?.into()),
+        }
+    }
+
     fn start(&mut self, request: Request) -> anyhow::Result<()> {
         let Some([program, args @ ..]) = self.argv.as_deref() else { return Ok(()) };
         let mut command = tokio::process::Command::new(program);
@@ -186,7 +195,7 @@ impl Watch {
             // What it asks the gateway goes to the same one.
             .env("PORTCULLIS_SOCKET", self.client.socket())
             .stdin(Stdio::piped())
-            .stdout(Stdio::inherit())
+            .stdout(self.said_to()?)
             .kill_on_drop(true);
         let entry = json(&request)?;
         let (number, within) = (shown(&request.request), self.within);

@@ -64,7 +64,8 @@ impl fmt::Display for ClientError {
         match self {
             Self::NoGateway { socket } => write!(
                 f,
-                "no gateway is running at {}: start one with `portcullis gateway`",
+                "no gateway is running at {}: start one with `portcullis gateway`\n  fix: where \
+                 one runs, name its socket with --socket, or its state directory with --state-dir",
                 path(socket)
             ),
             Self::Unreachable { socket, source } => {

@@ -85,9 +85,10 @@ impl Client {
         self.ask(ask.body(decision)).await
     }
 
-    /// Takes an answer back; the entry waits again.
-    pub async fn undo(&self, number: &str) -> Answer<Request> {
-        self.ask(Ask::new(Method::DELETE, "/v1/requests").then(number).then("decision")).await
+    /// Takes an answer back; the entry waits again. `via`: `term`, `cli`, `api`.
+    pub async fn undo(&self, number: &str, via: &str) -> Answer<Request> {
+        let ask = Ask::new(Method::DELETE, "/v1/requests").then(number).then("decision");
+        self.ask(ask.with("via", Some(via))).await
     }
 
     /// What was granted, in one sandbox or in all.

@@ -4,7 +4,7 @@ use super::body::{self, Body};
 use super::route::{self, Does, Found, ROUTES};
 use super::stream;
 use crate::control::feed::Feed;
-use crate::control::wire::{Filter, GrantRequest, Listen, Problem, Rollback, SandboxStatus};
+use crate::control::wire::{Filter, GrantRequest, Listen, Problem, Rollback, SandboxStatus, Undo};
 use crate::control::{Backend, Change, Who};
 use crate::tasks::Tasks;
 use http::{HeaderValue, Request, Response, header};
@@ -47,6 +47,7 @@ impl<B: Backend> Api<B> {
         let (path, query) = (head.uri.path(), head.uri.query());
         let answer = match route::find(&head.method, path) {
             Found::Route(does, segment) if reads(does) => self.read(does, &segment, query).await,
+            Found::Route(Does::Undo, segment) => self.undo(who.clone(), segment, query).await,
             Found::Route(does, segment) => match body::query::<Nothing>(query) {
                 Ok(Nothing {}) => self.write(does, segment, who.clone(), body).await,
                 Err(problem) => Err(problem),
@@ -129,7 +130,6 @@ impl<B: Backend> Api<B> {
                 let decision = body::read(sent).await?;
                 self.finish(async move { backend.decide(&who, &segment, decision).await }).await
             }
-            Does::Undo => self.finish(async move { backend.undo(&who, &segment).await }).await,
             Does::Grant => {
                 let ask = self.whose(body::read(sent).await?)?;
                 self.finish(async move { backend.grant(&who, ask).await }).await
@@ -170,7 +170,14 @@ impl<B: Backend> Api<B> {
             | Does::Grants
             | Does::Inference
             | Does::History => unreachable!("`reads` says that it reads"),
+            Does::Undo => unreachable!("it reads its query by itself"),
         }
+    }
+
+    async fn undo(&self, who: Arc<Who>, segment: String, query: Option<&str>) -> Answer {
+        let Undo { via } = body::query(query)?;
+        let backend = self.backend.clone();
+        self.finish(async move { backend.undo(&who, &segment, via.as_deref()).await }).await
     }
 
     async fn models(&self, does: Does, segment: &str, who: Arc<Who>, sent: Incoming) -> Answer {

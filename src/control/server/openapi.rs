@@ -4,7 +4,7 @@ use super::route::{Does, ROUTES, Route};
 use crate::control::wire::{
     Apply, Changed, Credential, CredentialCheck, Decided, Decision, EffectivePolicy, Event, Filter,
     Grant, GrantRequest, Inference, Listen, PolicyVersion, Probe, Problem, Request, Rollback,
-    SandboxStatus, SetInference, Status,
+    SandboxStatus, SetInference, Status, Undo,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -140,6 +140,7 @@ fn in_query(does: Does, schemas: &mut SchemaGenerator) -> Vec<Value> {
     let keys = match does {
         Does::Events => properties::<Listen>(schemas),
         Does::Requests => properties::<Filter>(schemas),
+        Does::Undo => properties::<Undo>(schemas),
         Does::Grants | Does::History => {
             let mut keys = properties::<Filter>(schemas);
             keys.retain(|name, _| name == "sandbox");
@@ -155,7 +156,6 @@ fn in_query(does: Does, schemas: &mut SchemaGenerator) -> Vec<Value> {
         | Does::Unpin
         | Does::Request
         | Does::Decide
-        | Does::Undo
         | Does::Grant
         | Does::Revoke
         | Does::Inference

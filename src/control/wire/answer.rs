@@ -73,6 +73,15 @@ pub struct Decision {
     pub via: Option<String>,
 }
 
+/// The query of `DELETE /v1/requests/{r}/decision`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// Where the answer was taken back: `term`, `cli`, `api`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+}
+
 /// What became of a decision: the body of its answer, and part of the entry from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decided {

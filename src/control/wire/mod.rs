@@ -12,7 +12,7 @@ mod models;
 mod policy;
 mod queue;
 
-pub use answer::{Breadth, Decided, Decision, Grant, GrantRequest, Scope, Verdict};
+pub use answer::{Breadth, Decided, Decision, Grant, GrantRequest, Scope, Undo, Verdict};
 pub use credentials::{Credential, CredentialBinding, CredentialCheck, CredentialFailure};
 pub use events::{Batch, Event, Listen, Row, Traffic};
 pub use models::{

@@ -204,12 +204,23 @@ impl Ask<'_> {
             let first: String = text.chars().take(300).collect();
             return Some(format!("{}: {}", came.status, crate::addr::Shown::new(&first)));
         }
-        let called = match self.shape() {
-            Shape::OpenAi | Shape::Ollama => "\"tool_calls\"",
-            Shape::Anthropic => "\"tool_use\"",
-            Shape::Gemini => "\"functionCall\"",
+        let (said, called) = match self.shape() {
+            Shape::OpenAi => ("choices", "\"tool_calls\""),
+            Shape::Ollama => ("message", "\"tool_calls\""),
+            Shape::Anthropic => ("content", "\"tool_use\""),
+            Shape::Gemini => ("candidates", "\"functionCall\""),
+        };
+        let answers = match self.check {
+            "stream" => text.contains(&format!("\"{said}\"")),
+            _ => serde_json::from_slice::<Value>(&came.body)
+                .is_ok_and(|answer| answer.get(said).is_some()),
         };
         match self.check {
+            _ if !answers => {
+                let first: String = text.chars().take(100).collect();
+                let first = crate::addr::Shown::new(&first);
+                Some(format!("{}, but no `{said}` in the answer: {first}", came.status))
+            }
             "tool" if !text.contains(called) => Some("the model did not call the tool".into()),
             "stream" if !text.contains("data:") && !text.trim_end().contains('\n') => {
                 Some("the answer came whole, not as a stream".into())

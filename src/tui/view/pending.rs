@@ -75,13 +75,16 @@ fn title(model: &Model) -> Strip {
         (all, found) if all == found => Strip::of(Tone::Plain, format!("{all} wait")),
         (all, found) => Strip::of(Tone::Plain, format!("{found} of {all}")),
     };
+    if queue.is_short() {
+        line.push(Tone::Doubtful, " and more, not shown");
+    }
     if queue.held() > 0 {
         line.push(Tone::Plain, format!(", {} held", queue.held()));
     }
     if !queue.marks().is_empty() {
         line.push(Tone::Strong, format!(" · {} marked", queue.marks().len()));
     }
-    if queue.sort() != Sort::Number {
+    if queue.sort() != Sort::default() {
         line.push(Tone::Faint, format!(" · by {}", queue.sort().word()));
     }
     if !queue.search().is_empty() {

@@ -126,9 +126,9 @@ impl Backend for Fake {
         })
     }
 
-    async fn undo(&self, who: &Who, number: &str) -> Result<Request, Problem> {
+    async fn undo(&self, who: &Who, number: &str, via: Option<&str>) -> Result<Request, Problem> {
         let request = self.request(number)?;
-        self.note(who, format!("undo {number}")).await;
+        self.note(who, format!("undo {number} via {}", via.unwrap_or("nothing"))).await;
         Ok(request)
     }
 

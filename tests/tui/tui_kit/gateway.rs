@@ -113,7 +113,7 @@ impl Backend for Fake {
         Ok(decided)
     }
 
-    async fn undo(&self, _: &Who, number: &str) -> Result<Request, Problem> {
+    async fn undo(&self, _: &Who, number: &str, _: Option<&str>) -> Result<Request, Problem> {
         let mut request = self.request(number)?;
         request.state = State::Pending;
         request.decision = None;

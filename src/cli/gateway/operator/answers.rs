@@ -188,13 +188,18 @@ impl Operator {
     }
 
     /// Takes an answer back.
-    pub(super) async fn take_back(&self, by: &Who, number: &str) -> Result<wire::Request, Problem> {
+    pub(super) async fn take_back(
+        &self,
+        by: &Who,
+        number: &str,
+        via: Option<&str>,
+    ) -> Result<wire::Request, Problem> {
         let (queue, number) = self.find(number)?;
         self.may_undo(queue, number)?;
-        let by = who(by, None);
+        let by = who(by, via);
         let entry = queue.entry(number);
         let decided = entry.as_ref().and_then(|entry| entry.decided.as_ref());
-        if let Some(Outcome::File(_)) = decided.map(|decided| &decided.outcome) {
+        if let Some(Outcome::Rule { .. }) = decided.map(|decided| &decided.outcome) {
             // First: where the rule can't be taken out, the answer stands and can be taken back again.
             let (queue, who) = (queue.clone(), Who { uid: by.uid, name: by.name.to_string() });
             self.order(|reply| super::Order::Unanswer(queue, number, who, reply)).await?;
@@ -202,15 +207,18 @@ impl Operator {
         let scope = decided.map_or(Scope::Session, |decided| decided.approval.scope);
         let undone = queue.undo(number).map_err(|error| refused(&error))?;
         let approval = approval::undoing(&by, scope, SystemTime::now());
-        let mut covered = entry.map(|entry| entry.asked.covering_exactly());
-        let mut grant = None;
-        if let Undone::Grant(revoked) = undone {
-            self.forget(&revoked).await?;
-            covered = Some(revoked.cover.clone());
-            grant = Some(revoked);
-        }
+        let (covers, grant) = match undone {
+            Undone::Nothing => {
+                let exactly = entry.map(|entry| entry.asked.covering_exactly());
+                (exactly.as_ref().map(view::covers).unwrap_or_default(), None)
+            }
+            Undone::Rule(cover) => (view::covers(&cover), None),
+            Undone::Grant(revoked) => {
+                self.forget(&revoked).await?;
+                (view::covers(&revoked.cover), Some(revoked))
+            }
+        };
         let shown = self.shown(queue, number);
-        let covers = covered.as_ref().map(view::covers).unwrap_or_default();
         self.told(queue, Told { number: Some(number), covers, grant, undo: true }, &approval);
         shown.ok_or_else(|| Problem::not_found("it has just gone"))
     }
@@ -221,7 +229,7 @@ impl Operator {
         let outcome = entry.and_then(|entry| entry.decided).map(|decided| decided.outcome);
         let pinned = self.shown.load().get(queue.sandbox()).and_then(|s| s.pinned);
         match (outcome, pinned) {
-            (Some(Outcome::File(_)), Some(version)) => {
+            (Some(Outcome::Rule { .. }), Some(version)) => {
                 Err(super::policies::is_pinned(queue.sandbox(), version))
             }
             _ => Ok(()),

@@ -197,8 +197,8 @@ impl Backend for Operator {
         self.answer(who, number, ask).await
     }
 
-    async fn undo(&self, who: &Who, number: &str) -> Result<Request, Problem> {
-        self.take_back(who, number).await
+    async fn undo(&self, who: &Who, number: &str, via: Option<&str>) -> Result<Request, Problem> {
+        self.take_back(who, number, via).await
     }
 
     fn grants(&self, sandbox: Option<&str>) -> Vec<Grant> {

@@ -166,7 +166,7 @@ pub(super) fn decided(decided: &Decided) -> wire::Decided {
     let (grant, file) = match &decided.outcome {
         Outcome::Nothing | Outcome::Ticket(_) => (None, None),
         Outcome::Grant(id) => (Some(id.to_string()), None),
-        Outcome::File(file) => (None, Some(file.to_string())),
+        Outcome::Rule { file, .. } => (None, Some(file.to_string())),
     };
     wire::Decided {
         decision: answer(approval.decision),
