@@ -70,6 +70,8 @@ fn v4(ip: Ipv4Addr) -> Class {
         [169, 254, ..] => Class::LinkLocal,
         // IETF protocol assignments; TEST-NET-1; the old 6to4 relay anycast (RFC 7526).
         [192, 0, 0 | 2, _] | [192, 88, 99, _] => Class::Reserved,
+        // Public by its number, and on every host of Azure the platform's own (WireServer).
+        [168, 63, 129, 16] => Class::Reserved,
         // Benchmarking (RFC 2544); TEST-NET-2 and -3 (RFC 5737).
         [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => Class::Reserved,
         [224..=239, ..] => Class::Multicast,

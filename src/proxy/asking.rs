@@ -62,25 +62,26 @@ pub(crate) async fn peek(
     head: &http::request::Parts,
     framing: &Framing,
     (body, judged): (&mut Option<ClientBody>, &JudgedBody),
-) -> Seen {
+) -> Result<Seen, Refusal> {
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let length = framing.length;
     if let Some(bytes) = judged.bytes() {
         let longer = bytes.len() > PREVIEW;
         let bytes = bytes.slice(..bytes.len().min(PREVIEW));
         let shown = Fingerprint::of(kind, length, &bytes, longer);
-        return Seen { shown, preview: Preview { bytes, longer, waits: false }, up: None };
+        return Ok(Seen { shown, preview: Preview { bytes, longer, waits: false }, up: None });
     }
     let Some(incoming) = body.take_if(|body| !http_body::Body::is_end_stream(body)) else {
-        return no_body(head, framing);
+        return Ok(no_body(head, framing));
     };
     if framing.expects {
         // To read would be to say `100 Continue`.
         *body = Some(incoming);
         let preview = Preview { bytes: Bytes::new(), longer: true, waits: true };
-        return Seen { shown: Fingerprint::of(kind, length, &[], true), preview, up: None };
+        let shown = Fingerprint::of(kind, length, &[], true);
+        return Ok(Seen { shown, preview, up: None });
     }
-    let peeked = first(incoming).await;
+    let peeked = first(incoming).await?;
     let longer = peeked.rest.is_some();
     let bytes = peeked.first.slice(..peeked.first.len().min(PREVIEW));
     let longer = longer || bytes.len() < peeked.first.len();
@@ -89,11 +90,12 @@ pub(crate) async fn peek(
         true => Up::Whole(peeked.first),
         false => Up::Peeked(Box::new(peeked)),
     };
-    Seen { shown, preview: Preview { bytes, longer, waits: false }, up: Some(up) }
+    Ok(Seen { shown, preview: Preview { bytes, longer, waits: false }, up: Some(up) })
 }
 
-/// The first frames of a body, as many as come in time and are needed.
-async fn first(mut body: ClientBody) -> Peeked {
+/// The first frames of a body, as many as come in time and are needed. What breaks off is nothing
+/// to be asked about.
+async fn first(mut body: ClientBody) -> Result<Peeked, Refusal> {
     let mut first = BytesMut::new();
     let mut trailers = None;
     let mut ended = false;
@@ -104,20 +106,23 @@ async fn first(mut body: ClientBody) -> Peeked {
                     Ok(data) => first.extend_from_slice(&data),
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
-                Some(Err(_)) => return,
+                Some(Err(error)) => return Err(super::body::broken(&error)),
                 None => {
                     ended = true;
-                    return;
+                    return Ok(());
                 }
             }
             if http_body::Body::is_end_stream(&body) {
                 ended = true;
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     };
-    drop(tokio::time::timeout(PREVIEW_WITHIN, reading).await);
-    Peeked { first: first.freeze(), trailers, rest: (!ended).then_some(body) }
+    if let Ok(read) = tokio::time::timeout(PREVIEW_WITHIN, reading).await {
+        read?;
+    }
+    Ok(Peeked { first: first.freeze(), trailers, rest: (!ended).then_some(body) })
 }
 
 /// Asks about what no rule knows, and waits for what becomes of it. What comes back was judged

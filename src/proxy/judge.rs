@@ -48,7 +48,9 @@ impl Exchange {
             let within = connection.gate.settings.timeouts.header;
             let query = line.target.query();
             let asked = judged::Asked { head: &self.head, query, need };
-            body = Box::pin(judged::read(asked, &mut self.body, within)).await?;
+            body =
+                Box::pin(judged::read(asked, &mut self.body, (connection.sandbox.calls(), within)))
+                    .await?;
             if let Some(id) = body.rpc_id() {
                 *form = Form::Rpc(id);
             }
@@ -59,7 +61,7 @@ impl Exchange {
         let mut seen = self.bodyless(&rules);
         if seen.is_none() && rules.minds_body(&unread, now) {
             let parts = (&mut self.body, &mut self.peeked);
-            seen = Some(Box::pin(peek((&self.head, &self.framing), parts, &mut body)).await);
+            seen = Some(Box::pin(peek((&self.head, &self.framing), parts, &mut body)).await?);
         }
         let shown = seen.as_ref().map(|seen| seen.shown.clone());
         let started = Instant::now();
@@ -118,7 +120,7 @@ impl Exchange {
             Some(seen) => seen,
             None => {
                 let parts = (&mut self.body, &mut self.peeked);
-                peek((&self.head, &self.framing), parts, body).await
+                peek((&self.head, &self.framing), parts, body).await?
             }
         };
         let intent = OwnedIntent {
@@ -177,14 +179,14 @@ async fn peek(
     (head, framing): (&http::request::Parts, &Framing),
     (incoming, peeked): (&mut Option<ClientBody>, &mut Option<Box<Peeked>>),
     body: &mut JudgedBody,
-) -> Seen {
-    let mut seen = asking::peek(head, framing, (incoming, body)).await;
+) -> Result<Seen, Refusal> {
+    let mut seen = asking::peek(head, framing, (incoming, body)).await?;
     match seen.up.take() {
         Some(Up::Whole(bytes)) => *body = JudgedBody::seen(bytes),
         Some(Up::Peeked(first)) => *peeked = Some(first),
         None => {}
     }
-    seen
+    Ok(seen)
 }
 
 impl Line {

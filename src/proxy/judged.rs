@@ -1,6 +1,8 @@
-//! Bodies that must be read to judge: buffered to a stated limit, never let through beyond it.
+//! Bodies that must be read to judge, or to rewrite: buffered to a stated limit, never let through
+//! beyond it, and all those of a sandbox in the room that it has for them.
 
 use super::body::{ClientBody, Peeked};
+use super::inference::{Calls, rooms};
 use super::refuse::Refusal;
 use crate::policy::body::{NO_POST, graphql, rpc};
 use crate::policy::{BodyNeed, BodyProtocol, BodySource, Code, OwnedBody};
@@ -9,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A body that was read, and what it says. Empty where no rule needed it.
 #[derive(Debug, Default)]
@@ -98,6 +101,39 @@ pub(crate) enum Ungathered {
     Broken(Refusal),
 }
 
+/// A body with the room that it takes: whoever holds a part of it holds the room.
+struct Roomed {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Room for `body`, of which at most `limit` bytes are read. A sandbox that holds all it has waits.
+pub(crate) async fn room(
+    calls: &Calls,
+    body: &ClientBody,
+    (limit, within): (usize, Duration),
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    let most = http_body::Body::size_hint(body)
+        .upper()
+        .map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
+    tokio::time::timeout(within, calls.room(most)).await.map_err(|_| {
+        let detail = "the sandbox's other bodies that are read before they go up hold all the room that \
+                      there is for them (128 MiB): try again when one of those is answered";
+        Refusal::unjudged(Code::BodyTimeout, detail).closing()
+    })
+}
+
+/// What `bytes` turned out not to need is given back.
+pub(crate) fn fit(room: &mut OwnedSemaphorePermit, bytes: usize) {
+    drop(room.split(room.num_permits().saturating_sub(rooms(bytes))));
+}
+
 /// All of a body, as one piece: what came in a million chunks takes no more room than its bytes.
 pub(crate) async fn gather(mut body: ClientBody, limit: usize) -> Result<Bytes, Ungathered> {
     if http_body::Body::size_hint(&body).lower() > limit as u64 {
@@ -119,13 +155,14 @@ pub(crate) async fn gather(mut body: ClientBody, limit: usize) -> Result<Bytes, 
 pub(crate) async fn read(
     asked: Asked<'_>,
     body: &mut Option<ClientBody>,
-    within: Duration,
+    (calls, within): (&Calls, Duration),
 ) -> Result<JudgedBody, Refusal> {
     let limit = asked.need.limit;
     let nowhere = asked.need.source == BodySource::Nowhere;
     // What waits for no body goes on as it came.
     let there = |body: &mut ClientBody| !(nowhere && http_body::Body::is_end_stream(body));
     let Some(incoming) = body.take_if(there) else { return Ok(JudgedBody::default()) };
+    let mut room = room(calls, &incoming, (limit, within)).await?;
     let bytes = match tokio::time::timeout(within, gather(incoming, limit)).await {
         Err(_) => {
             let detail = "the body, which must be read to judge it, did not come in time";
@@ -141,6 +178,8 @@ pub(crate) async fn read(
         Ok(Err(Ungathered::Broken(refusal))) => return Err(refusal),
         Ok(Ok(bytes)) => bytes,
     };
+    fit(&mut room, bytes.len());
+    let bytes = Bytes::from_owner(Roomed { bytes, _room: room });
     let facts = (!nowhere || !bytes.is_empty()).then(|| Box::new(understand(&asked, &bytes)));
     Ok(JudgedBody { bytes: Some(bytes), facts })
 }
@@ -149,27 +188,31 @@ pub(crate) async fn read(
 pub(crate) async fn whole(
     (first, body): (Option<Peeked>, Option<ClientBody>),
     limit: (usize, &str),
-    within: Duration,
+    (calls, within): (&Calls, Duration),
 ) -> Result<Bytes, Refusal> {
     let (mut all, rest) = match first {
         Some(peeked) => (BytesMut::from(&peeked.first[..]), peeked.rest),
         None => (BytesMut::new(), body),
     };
     let Some(rest) = rest else { return Ok(all.freeze()) };
-    let room = limit.0.saturating_sub(all.len());
-    match tokio::time::timeout(within, gather(rest, room)).await {
-        Err(_) => {
-            let detail = format!("the body did not come in time, and {}", limit.1);
-            Err(Refusal::unjudged(Code::BodyTimeout, detail).closing())
-        }
-        Ok(Err(Ungathered::TooLong)) => Err(too_long(limit)),
-        Ok(Err(Ungathered::Broken(refusal))) => Err(refusal),
-        Ok(Ok(bytes)) if all.is_empty() => Ok(bytes),
-        Ok(Ok(bytes)) => {
-            all.extend_from_slice(&bytes);
-            Ok(all.freeze())
-        }
-    }
+    // What was read already is at most what is shown of a body.
+    let mut room = room(calls, &rest, (limit.0, within)).await?;
+    let bytes =
+        match tokio::time::timeout(within, gather(rest, limit.0 - all.len().min(limit.0))).await {
+            Err(_) => {
+                let detail = format!("the body did not come in time, and {}", limit.1);
+                return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
+            }
+            Ok(Err(Ungathered::TooLong)) => return Err(too_long(limit)),
+            Ok(Err(Ungathered::Broken(refusal))) => return Err(refusal),
+            Ok(Ok(bytes)) if all.is_empty() => bytes,
+            Ok(Ok(bytes)) => {
+                all.extend_from_slice(&bytes);
+                all.freeze()
+            }
+        };
+    fit(&mut room, bytes.len());
+    Ok(Bytes::from_owner(Roomed { bytes, _room: room }))
 }
 
 /// The refusal for a body over `limit`, which says why there is one.

@@ -50,7 +50,7 @@ impl Exchange {
             head.headers.insert(header::HOST, self.target.host.clone());
         }
         head.uri = match path {
-            Some(path) if carrier.absolute || carrier.is_http2() => self.absolute(path)?,
+            Some(path) if carrier.absolute || carrier.is_http2() => self.absolute(path, carrier)?,
             path => path.map_or_else(Uri::default, Uri::from),
         };
         for_parent(&mut head.headers, connection, carrier);
@@ -58,7 +58,12 @@ impl Exchange {
     }
 
     /// The whole URL of `path`.
-    fn absolute(&self, path: PathAndQuery) -> Result<Uri, Refusal> {
+    fn absolute(&self, path: PathAndQuery, carrier: &Carrier) -> Result<Uri, Refusal> {
+        if path.as_str() == "*" && !carrier.is_http2() {
+            // It would be a URL without a path (RFC 9112 §3.2.4), which the `*` can't stand in.
+            let detail = "`OPTIONS *` can't be forwarded through the parent proxy: name a path";
+            return Err(Refusal::unjudged(Code::BadTarget, detail));
+        }
         let scheme = match self.target.scheme {
             Scheme::Https => http::uri::Scheme::HTTPS,
             _ => http::uri::Scheme::HTTP,
@@ -81,7 +86,7 @@ impl Exchange {
         let absolute = http2 || carrier.absolute;
         if head.uri.authority().is_some() != absolute {
             head.uri = match std::mem::take(&mut head.uri).into_parts().path_and_query {
-                Some(path) if absolute => self.absolute(path)?,
+                Some(path) if absolute => self.absolute(path, carrier)?,
                 path => path.map_or_else(Uri::default, Uri::from),
             };
         }

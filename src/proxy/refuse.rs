@@ -23,6 +23,8 @@ const MAX_BODY: usize = 4096;
 /// What of it is left for what stands around a problem object, an RPC's error object the most.
 const ROUND: usize = 1024;
 const RPC_MESSAGE: usize = 256;
+/// What a `grpc-message` escapes beside what is not ASCII (gRPC over HTTP/2, "Status-Message").
+const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
 
 /// Why something is refused or failed, with all that its answer and its record need.
 #[derive(Clone, Debug)]
@@ -298,10 +300,8 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from_static(grpc_status(self.status())));
-        let escaped = percent_encoding::utf8_percent_encode(
-            clip(&self.detail, 1024),
-            percent_encoding::CONTROLS,
-        );
+        let detail = clip(&self.detail, 1024);
+        let escaped = percent_encoding::utf8_percent_encode(detail, GRPC_MESSAGE);
         if let Ok(message) = HeaderValue::try_from(escaped.to_string()) {
             headers.insert("grpc-message", message);
         }

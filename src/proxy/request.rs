@@ -357,7 +357,8 @@ impl Exchange {
         };
         up.pace.forget();
         drop(awaited);
-        self.respond(connection, response, (carrier, up.upload), plan).await
+        let kept = (Some(carrier.lease), Some(up.upload));
+        self.respond(connection, response, kept, plan).await
     }
 
     /// The versions that it may go up in. Of an HTTP/1 client only what has no body and may be repeated

@@ -1,7 +1,7 @@
 //! The origin's answer on its way to the client: cleaned, scrubbed where it has to be, and begun.
 
-use super::body::{DownBody, Streaming, Upload};
-use super::carry::{Carrier, sentence};
+use super::body::{DownBody, Lease, Streaming, Upload};
+use super::carry::sentence;
 use super::gate::Connection;
 use super::headers;
 use super::inject::Plan;
@@ -18,12 +18,13 @@ use std::task::Poll;
 pub(super) const AHEAD: u64 = 16 * 1024;
 
 impl Exchange {
-    /// The origin's answer as the client gets it.
+    /// The origin's answer as the client gets it. Its connection is kept where there is a lease, and its
+    /// record is open as long as an upload goes on.
     pub(super) async fn respond(
         &mut self,
         connection: &Connection,
         response: Response<Received>,
-        (carrier, upload): (Carrier, Upload),
+        (lease, upload): (Option<Lease>, Option<Upload>),
         plan: Option<&Plan>,
     ) -> Result<Response<DownBody>, Refusal> {
         let (mut head, body) = response.into_parts();
@@ -42,7 +43,10 @@ impl Exchange {
         head.version = Version::HTTP_11;
         head.extensions = hyper_reason(&head.extensions);
         let body = match plan {
-            Some(plan) => plan.receive(&mut head, body, self.head.method == Method::HEAD)?,
+            Some(plan) => {
+                let headed = self.head.method == Method::HEAD;
+                plan.receive(&mut head, body, (connection.sandbox.calls(), headed))?
+            }
             None => scrub::Answer::plain(body),
         };
         let mut streaming = Box::new(Streaming {
@@ -50,8 +54,8 @@ impl Exchange {
             first: None,
             broken: None,
             open: None,
-            lease: (!negotiates).then_some(carrier.lease),
-            upload: Some(upload),
+            lease: lease.filter(|_| !negotiates),
+            upload,
             idle: connection.gate.settings.timeouts.idle,
             tee: None,
             trailers: self.framing.trailers,

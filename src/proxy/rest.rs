@@ -13,7 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// How long a client that takes nothing may hold up the end of its connection.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The client's stream, noting when bytes come and go.
 pub(crate) struct Noted {
@@ -87,7 +91,7 @@ impl Noted {
         .await;
         if first.is_empty() {
             // Its end, its deadline or a drain: nothing is under way that an answer could be for.
-            drop(self.io.shutdown().await);
+            drop(tokio::time::timeout(GOODBYE, self.io.shutdown()).await);
             return None;
         }
         self.connection.read_some();

@@ -4,7 +4,7 @@
 //! Where the rules judge messages, each text message is judged before it leaves.
 
 use super::body::{ClientBody, DownBody, UpBody};
-use super::carry::{Unsent, Use, Versions, cut, send};
+use super::carry::{Unsent, Use, Versions, send};
 use super::gate::{Connection, Serving};
 use super::headers;
 use super::http2::Stream;
@@ -13,12 +13,9 @@ use super::messages::{self, Judge};
 use super::open::OpenRecord;
 use super::refuse::{Form, Refusal};
 use super::request::Exchange;
-use super::respond;
 use super::scrub;
-use super::unless::unless_cut;
 use super::websocket::accept_for;
 use crate::policy::{Code, Permit};
-use crate::record::Outcome;
 use crate::secret::Watchlist;
 use crate::upstream::http::Received;
 use bytes::Bytes;
@@ -29,9 +26,6 @@ use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-
-/// The longest answer of an origin that declines a handshake.
-const DECLINED: usize = 1024 * 1024;
 
 /// A client's WebSocket handshake.
 pub(crate) enum Handshake {
@@ -86,14 +80,9 @@ pub(crate) async fn forward(
             Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
         },
         Ok((Answer::Declined(response), _)) => {
-            let idle = connection.gate.settings.timeouts.idle;
-            match declined(response, &exchange.open, plan.as_ref(), idle).await {
-                Ok((head, body)) => {
-                    exchange.open.record().status = Some(head.status.as_u16());
-                    exchange.open.record().download = body.len() as u64;
-                    exchange.open.close(Outcome::Passed);
-                    Response::from_parts(head, DownBody::whole(body))
-                }
+            let answer = declined(&mut exchange, connection, (response, &handshake), plan.as_ref());
+            match answer.await {
+                Ok(answer) => answer,
                 Err(refusal) => refuse(exchange, &refusal.allowed(judged, permit.rule())),
             }
         }
@@ -267,29 +256,17 @@ async fn relay<C: AsyncRead + AsyncWrite + Send>(
     drop(serving);
 }
 
-/// The origin answered the handshake with an ordinary response: it goes to the client whole.
+/// The origin answered the handshake with an ordinary response: it goes to the client as any does.
 async fn declined(
-    response: Response<Received>,
-    open: &OpenRecord,
+    exchange: &mut Exchange,
+    connection: &Arc<Connection>,
+    (response, handshake): (Response<Received>, &Handshake),
     plan: Option<&Plan>,
-    idle: Duration,
-) -> Result<(http::response::Parts, Bytes), Refusal> {
-    use http_body_util::BodyExt;
-    let (mut head, body) = response.into_parts();
-    headers::clean_response(&mut head.headers);
-    respond::one_length(&mut head)?;
-    let watch = open.watch().expect("set when it was judged");
-    watch.due(idle);
-    let body = match plan {
-        Some(plan) => plan.receive(&mut head, body, false)?,
-        None => scrub::Answer::plain(body),
-    };
-    let body = http_body_util::Limited::new(body, DECLINED).collect();
-    let body = unless_cut(watch.live(), body)
-        .await
-        .map_err(|end| cut(end, Code::IdleTimeout))?
-        .map_err(|_| Refusal::unjudged(Code::UpstreamClosed, "the origin's answer was cut off"))?;
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.version = Version::HTTP_11;
-    Ok((head, body.to_bytes()))
+) -> Result<Response<DownBody>, Refusal> {
+    if matches!(handshake, Handshake::Http2(_)) && response.status().is_success() {
+        // Over HTTP/2 it would say that the WebSocket is open (RFC 8441 §5).
+        let detail = format!("the origin answered the handshake with {}", response.status());
+        return Err(Refusal::unjudged(Code::BadUpgrade, detail));
+    }
+    exchange.respond(connection, response, (None, None), plan).await
 }

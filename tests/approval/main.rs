@@ -10,6 +10,7 @@ mod http_kit;
 
 mod agent;
 mod answers;
+mod bodies;
 mod bounds;
 mod hold;
 mod kinds;

@@ -335,9 +335,39 @@ fn a_handshake_gets_a_credential_only_where_the_binding_says_so() {
         let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
         let (line, fields) = request.split_once("\r\n").unwrap();
         write!(tls, "{line} HTTP/1.1\r\nHost: origin.test:{port}\r\n{fields}\r\n").unwrap();
-        let (head, body) = common::read_response(&mut tls);
+        let head = common::read_head(&mut tls);
         assert!(head.starts_with("HTTP/1.1 403"), "{head}");
-        assert_eq!(body, b"no");
+        let body = if gets { &b"2\r\nno\r\n0\r\n\r\n"[..] } else { b"no" };
+        let mut heard = vec![0; body.len()];
+        tls.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, body, "{binding}");
         assert_eq!(!server.only().all("x-token").is_empty(), gets, "{binding}");
     }
+}
+
+#[test]
+fn a_declined_handshake_in_another_coding_is_not_passed_on_unread() {
+    let server = Server::new(|heard| {
+        let echo = heard.all("x-token").join("");
+        let body = crate::credentials_kit::gzipped(format!("you sent {echo}").as_bytes());
+        let size = body.len();
+        let mut answer =
+            b"HTTP/1.1 400 Bad Request\r\ntransfer-encoding: gzip, chunked\r\n\r\n".to_vec();
+        answer.extend_from_slice(format!("{size:x}\r\n").as_bytes());
+        answer.extend_from_slice(&body);
+        answer.extend_from_slice(b"\r\n0\r\n\r\n");
+        answer
+    });
+    let port = server.port();
+    let gateway = setup(port, &["header: X-Token, websocket: true"]).start();
+    let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
+    write!(
+        tls,
+        "GET /ws HTTP/1.1\r\nHost: origin.test:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .unwrap();
+    let (head, body) = common::read_response(&mut tls);
+    assert_eq!(server.only().all("x-token"), [TOKEN]);
+    assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+    assert_eq!(common::problem(&body)["code"], "upstream_protocol");
 }

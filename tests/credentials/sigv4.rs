@@ -2,6 +2,7 @@
 
 use crate::common::{self, Gateway, problem};
 use crate::credentials_kit::{Heard, Server, ask, ask_bytes, setup};
+use std::io::Write;
 
 const KEYS: &str = "AKIDEXAMPLE:wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
@@ -143,6 +144,59 @@ fn a_stream_of_signed_chunks_is_sent_on_without_their_signatures() {
             heard.all("authorization"),
             [signature(&heard, ("s3", "eu-west-1"), "UNSIGNED-PAYLOAD")]
         );
+    }
+}
+
+#[test]
+fn signed_chunks_that_are_not_what_their_head_says_are_never_a_whole_request() {
+    let server = Server::ok();
+    let port = server.port();
+    let gateway = started(port, "{ service: s3, region: eu-west-1 }", KEYS);
+    let chunk = format!("5;chunk-signature={}\r\nhello\r\n", "0".repeat(64));
+    let whole = format!("{chunk}0;chunk-signature={}\r\n\r\n", "0".repeat(64));
+    for (body, said) in [(&whole, 3), (&whole, 6), (&chunk, 5)] {
+        let request = format!(
+            "PUT /bucket/key\r\nContent-Encoding: aws-chunked\r\nX-Amz-Content-Sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\nX-Amz-Decoded-Content-Length: {said}\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let (head, _) = ask_bytes(&gateway, "origin.test", port, &request, body.as_bytes());
+        assert!(head.starts_with("HTTP/1.1 400"), "{said}: {head}");
+    }
+    assert_eq!(server.count(), 0, "none was heard to its end");
+    let records = gateway.records(3);
+    assert!(records.iter().all(|record| record["code"] == "bad_framing"), "{records:#?}");
+}
+
+/// The room is the sandbox's: bodies that are never sent hold up its own others alone, and end.
+#[test]
+fn bodies_that_are_read_to_be_signed_have_a_bounded_room_together() {
+    let server = Server::ok();
+    let port = server.port();
+    let mut setup = setup(port, &["sigv4: { service: sqs, region: eu-west-1 }"]);
+    setup.files[0].1 = KEYS.to_owned();
+    setup.more += "buffer: { sigv4: 64MiB }\ntimeout: { header: 2s }\n";
+    let gateway = setup.start();
+    let authority = format!("origin.test:{port}");
+    let hold = || {
+        let mut tls = gateway.tls(&authority, "origin.test", &["http/1.1"]);
+        let length = 64 << 20;
+        write!(tls, "POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\na")
+            .unwrap();
+        tls.flush().unwrap();
+        tls
+    };
+    let started = std::time::Instant::now();
+    let mut held = [hold(), hold()];
+    // Both are read by now: each has answered nothing, and its byte has come.
+    common::wait_for(common::PATIENCE, || (started.elapsed().as_millis() > 500).then_some(()));
+    let (head, _) =
+        ask_bytes(&gateway, "origin.test", port, "POST /small\r\nContent-Length: 1\r\n", b"b");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(started.elapsed() >= std::time::Duration::from_secs(2), "it waited for room");
+    for tls in &mut held {
+        let (head, body) = common::read_response(tls);
+        assert!(head.starts_with("HTTP/1.1 408"), "{head}");
+        assert_eq!(problem(&body)["code"], "body_timeout");
     }
 }
 

@@ -105,12 +105,16 @@ async fn a_refused_call_is_told_in_grpc() {
     let message = head.headers()["grpc-message"].to_str().unwrap();
     assert!(message.contains("/a.B/Delete"), "{message}");
     assert!(body.is_empty());
+    let (head, ..) = exchange(&mut client, call(port, "/a.B/%25"), b"\0\0\0\0\0").await;
+    let message = head.headers()["grpc-message"].to_str().unwrap();
+    // Escaped once more (gRPC over HTTP/2, "Status-Message"): who reads it undoes that.
+    assert!(message.contains("/a.B/%2525"), "{message}");
     assert_eq!(origin.connections(), 0);
     let (head, body, trailers) = exchange(&mut client, call(port, "/a.B/Get"), b"\0\0\0\0\0").await;
     assert_eq!(head.status(), 200);
     assert_eq!(body, b"\0\0\0\0\0");
     assert_eq!(trailers.unwrap()["grpc-status"], "0");
-    let records = gateway.records(2);
+    let records = gateway.records(3);
     assert_eq!(records[0]["outcome"], "refused");
     assert_eq!(records[0]["code"], "path_not_allowed");
 }

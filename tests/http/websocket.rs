@@ -4,6 +4,7 @@ use crate::common::{Gateway, Origin, Setup, header, problem, read_all, read_head
 use crate::http_kit::{self, client, soon};
 use bytes::Bytes;
 use portcullis::proxy::websocket::{Opcode, accept_for, encode, encode_close};
+use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
@@ -172,10 +173,11 @@ fn a_declined_handshake_whose_body_never_ends_has_a_deadline() {
         .start();
     let mut client = gateway.connect();
     client.write_all(handshake(port).as_bytes()).unwrap();
-    let (head, body) = read_response(&mut client);
-    assert!(head.starts_with("HTTP/1.1 504"), "{head}");
-    assert_eq!(problem(&body)["error"], "upstream_timeout");
-    assert_eq!(gateway.record(1)["verdict"], "allow");
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 401"));
+    assert_eq!(read_all(&mut client), b"no", "and it is cut there");
+    let record = gateway.record(1);
+    assert_eq!((&record["verdict"], &record["outcome"]), (&json!("allow"), &json!("failed")));
+    assert_eq!(record["code"], "idle_timeout");
 }
 
 #[test]
@@ -288,4 +290,34 @@ async fn an_http2_client_opens_one_with_an_extended_connect() {
     assert_eq!(record["websocket"], true);
     assert_eq!(record["outcome"], "passed");
     assert_eq!(record["http"], "2");
+}
+
+/// Any 2xx would say that the WebSocket is open (RFC 8441 §5), and the page be taken for messages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_ignores_the_handshake_opens_nothing_for_an_http2_client() {
+    let origin = Origin::tls(&["origin.test"], &["http/1.1"], |mut stream| {
+        let status = if read_head(&mut stream).contains("/page") { "200 OK" } else { "403 No" };
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 4\r\n\r\npage").unwrap();
+        stream.flush().unwrap();
+    });
+    let port = origin.port();
+    let gateway = Setup::allow_all(&["origin.test"], port).start();
+    let mut client = client(&gateway, port).await;
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    for (path, status, code) in [("/page", 502, "bad_upgrade"), ("/no", 403, "allowed")] {
+        let mut request = http_kit::request("CONNECT", port, path)
+            .header("sec-websocket-version", "13")
+            .body(())
+            .unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (response, _up) = client.send_request(request, false).unwrap();
+        let response = soon(response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        let (body, _) = http_kit::collect(response.into_body()).await;
+        assert_eq!(body == b"page"[..], status == 403, "{path}");
+        let records = gateway.records(1 + usize::from(status == 403));
+        assert_eq!(records.last().unwrap()["code"], code, "{path}");
+    }
 }

@@ -2,6 +2,7 @@
 //! (security.md 6).
 
 use crate::common::dns::DnsServer;
+use crate::common::read_response;
 use crate::common::{self, Gateway, Origin, Setup, header, limits, problem, read_head};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -152,6 +153,23 @@ fn where_the_parent_resolves_literals_are_guarded_all_the_same() {
         assert_eq!(problem(&said)["code"], "address_refused", "{host}");
     }
     assert_eq!(parent.connections(), 0);
+}
+
+/// `*` stands in no URL, and a URL is what a parent is asked for (RFC 9112 §3.2.4): one made of both
+/// would name another authority than was judged.
+#[test]
+fn a_server_as_a_whole_is_not_asked_about_through_a_parent() {
+    let parent = Origin::ok("never");
+    let port = free_port();
+    let upstream = format!("  proxy: {{ url: \"http://{}\", resolve: proxy }}\n", parent.at);
+    let gateway = Setup::allow_all(&["far.test"], port).upstream(&upstream).start();
+    let mut tunnel = gateway.tunnel(&format!("far.test:{port}"));
+    let head = format!("OPTIONS * HTTP/1.1\r\nHost: far.test:{port}\r\n\r\n");
+    tunnel.write_all(head.as_bytes()).unwrap();
+    let (head, body) = read_response(&mut tunnel);
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert!(problem(&body)["detail"].as_str().unwrap().contains("OPTIONS *"), "{head}");
+    assert_eq!(parent.heard(), "");
 }
 
 /// A parent proxy that sends each head on as it came, to where it is told; the ninth, nowhere.

@@ -26,6 +26,12 @@ pub(crate) enum BodyError {
     /// The client's connection.
     #[error(transparent)]
     Hyper(hyper::Error),
+    /// The client's connection, asked once more.
+    #[error("the client's body broke off")]
+    Broken {
+        /// The client has gone; otherwise what it sends is malformed.
+        left: bool,
+    },
     /// The client's stream.
     #[error("{0}")]
     Http2(#[source] h2::Error),
@@ -58,7 +64,11 @@ impl BodyError {
         match self {
             Self::Unread(_) => Code::UpstreamProtocol,
             Self::Http(error) if error.is_protocol() => Code::UpstreamProtocol,
-            Self::Hyper(_) | Self::Http2(_) | Self::Http(_) | Self::Over(_) => Code::UpstreamClosed,
+            Self::Hyper(_)
+            | Self::Broken { .. }
+            | Self::Http2(_)
+            | Self::Http(_)
+            | Self::Over(_) => Code::UpstreamClosed,
             Self::Cut(code) => *code,
         }
     }
@@ -81,6 +91,9 @@ fn has_left(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.is_remote() || error.is_io();
+        }
+        if let Some(BodyError::Broken { left }) = error.downcast_ref::<BodyError>() {
+            return *left;
         }
         error.downcast_ref::<std::io::Error>().is_some_and(|error| {
             matches!(

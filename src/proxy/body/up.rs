@@ -98,9 +98,9 @@ impl UpBody {
         self
     }
 
-    /// The same, taken out of its signed chunks where `unframed`.
-    pub(crate) fn unframed(mut self, unframed: bool) -> Self {
-        self.unframed = unframed.then(Box::default);
+    /// The same, taken out of its signed chunks where it has them: this many bytes.
+    pub(crate) fn unframed(mut self, length: Option<u64>) -> Self {
+        self.unframed = length.map(|length| Box::new(Unframed::new(length)));
         self
     }
 
@@ -136,15 +136,23 @@ impl UpBody {
             None => Some(piece),
             Some(unframed) => unframed.push(piece),
         };
-        let stop = || match &self.pace {
-            Some(pace) => pace.stop(Code::BadFraming),
-            None => BodyError::Cut(Code::BadFraming),
-        };
-        let piece = piece.ok_or_else(stop)?;
+        let piece = piece.ok_or_else(|| self.misframed())?;
         if let Some(pace) = &self.pace {
             pace.keep(|kept| kept.push(&piece));
         }
         Ok(Frame::data(piece))
+    }
+
+    fn misframed(&self) -> BodyError {
+        match &self.pace {
+            Some(pace) => pace.stop(Code::BadFraming),
+            None => BodyError::Cut(Code::BadFraming),
+        }
+    }
+
+    /// Whether it may end here.
+    fn may_end(&self) -> bool {
+        self.unframed.as_ref().is_none_or(|unframed| unframed.is_whole())
     }
 
     fn clean(without: Option<&[HeaderName]>, trailers: &mut HeaderMap) {
@@ -187,9 +195,13 @@ impl UpBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let may_end = self.may_end();
         let Source::Stream(body) = &mut self.source else {
             let Source::Whole(bytes) = &mut self.source else { return Poll::Ready(None) };
             let bytes = bytes.take();
+            if self.unframed.is_some() {
+                return Poll::Ready(self.whole_unframed(bytes));
+            }
             if let (Some(bytes), Some(pace)) = (&bytes, &self.pace) {
                 // What goes up again was counted.
                 if !pace.polled.swap(true, Ordering::Relaxed) {
@@ -205,6 +217,7 @@ impl UpBody {
         let polled = Pin::new(&mut *body).poll_frame(cx);
         pace.starved.store(polled.is_pending(), Ordering::Relaxed);
         match ready!(polled) {
+            None if !may_end => Poll::Ready(Some(Err(self.misframed()))),
             None => {
                 self.finished();
                 Poll::Ready(None)
@@ -213,11 +226,12 @@ impl UpBody {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     pace.count(data.len() as u64)?;
-                    if body.is_end_stream() {
+                    if body.is_end_stream() && self.unframed.is_none() {
                         pace.live.sent_all.store(true, Ordering::Relaxed);
                     }
                     Poll::Ready(Some(self.shaped(data)))
                 }
+                Err(_) if !may_end => Poll::Ready(Some(Err(self.misframed()))),
                 Err(frame) => {
                     pace.forget();
                     let mut trailers = frame.into_trailers().unwrap_or_default();
@@ -228,6 +242,22 @@ impl UpBody {
                 }
             },
         }
+    }
+
+    /// What was read to judge, or to be shown, out of its signed chunks.
+    fn whole_unframed(&mut self, bytes: Option<Bytes>) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let Some(bytes) = bytes else {
+            let ended = self.may_end();
+            self.finished();
+            return (!ended).then(|| Err(self.misframed()));
+        };
+        if let Some(pace) = &self.pace {
+            pace.polled.store(true, Ordering::Relaxed);
+            if let Err(error) = pace.count(bytes.len() as u64) {
+                return Some(Err(error));
+            }
+        }
+        Some(self.shaped(bytes))
     }
 
     fn finished(&self) {
@@ -273,7 +303,7 @@ impl Body for UpBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.may_end() {
             return false;
         }
         match &self.source {

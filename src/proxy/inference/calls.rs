@@ -25,7 +25,8 @@ pub struct Calls {
     rooms: Rooms,
 }
 
-/// The bodies of a sandbox's calls that wait for the beginning of their answers, in KiB.
+/// The bodies of a sandbox's calls that wait for the beginning of their answers, those that are read to
+/// judge or to rewrite them, and the windows of answers that are decoded: in KiB.
 const ROOMS: usize = 128 * 1024;
 
 /// Room for bodies.
@@ -79,6 +80,12 @@ impl Calls {
         let count = u32::try_from(rooms(bytes)).unwrap_or(u32::MAX);
         let room = self.rooms.0.clone().acquire_many_owned(count).await;
         room.expect("it is never closed")
+    }
+
+    /// Room for `bytes`, where there is some at once.
+    pub(crate) fn room_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(rooms(bytes)).unwrap_or(u32::MAX);
+        self.rooms.0.clone().try_acquire_many_owned(count).ok()
     }
 
     /// Puts `routes` in force; whether they are others than before.

@@ -21,6 +21,7 @@ mod listing;
 mod probe;
 mod tee;
 
+pub(crate) use calls::rooms;
 pub use calls::{Calls, Changed, Spending};
 pub use probe::{Probed, probe};
 pub(crate) use tee::Tee;
@@ -155,15 +156,8 @@ async fn read(
         return Err(Refusal::unjudged(Code::BadModelCall, BodyError::NotAnObject.to_string()));
     };
     let within = connection.gate.settings.timeouts.first_byte;
-    let most = http_body::Body::size_hint(&incoming)
-        .upper()
-        .map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
-    let Ok(mut room) = tokio::time::timeout(within, connection.sandbox.calls().room(most)).await
-    else {
-        let detail = "the bodies of the sandbox's other model calls hold all the room that there is \
-                      for them (128 MiB): try again when one of those is answered";
-        return Err(Refusal::unjudged(Code::BodyTimeout, detail).closing());
-    };
+    let calls = connection.sandbox.calls();
+    let mut room = judged::room(calls, &incoming, (limit, within)).await?;
     let bytes = match tokio::time::timeout(within, judged::gather(incoming, limit)).await {
         Err(_) => {
             let detail = "the body did not come in time";
@@ -176,8 +170,7 @@ async fn read(
         Ok(Err(Ungathered::Broken(refusal))) => return Err(refusal),
         Ok(Ok(bytes)) => bytes,
     };
-    // What it turned out not to need.
-    drop(room.split(room.num_permits().saturating_sub(calls::rooms(bytes.len()))));
+    judged::fit(&mut room, bytes.len());
     let body = Body::read(bytes, shape).map_err(|error| {
         // It was read to its end: the connection can be kept.
         let refusal = Refusal::unjudged(Code::BadModelCall, error.to_string());

@@ -10,6 +10,7 @@ use super::place;
 use super::sigv4::{self, Payload, Scope};
 use super::{Bound, Injector};
 use crate::policy::{Code, Permit};
+use crate::proxy::inference::Calls;
 use crate::proxy::refuse::Refusal;
 use crate::proxy::scrub::{self, Answer};
 use crate::secret::{Secret, Watchlist};
@@ -55,8 +56,8 @@ pub(crate) struct Outbound {
     pub(crate) body: Option<Bytes>,
     /// The names of the headers that hold a value: none of them may come again as a trailer.
     pub(crate) replaced: Vec<HeaderName>,
-    /// The body comes in signed chunks, and goes up without them.
-    pub(crate) unframed: bool,
+    /// The body comes in signed chunks, and goes up without them: this many bytes.
+    pub(crate) unframed: Option<u64>,
 }
 
 /// What fills placeholders in the messages of a WebSocket.
@@ -104,7 +105,7 @@ impl Plan {
         &self,
         head: &mut http::response::Parts,
         body: Received,
-        bodyless: bool,
+        (calls, bodyless): (&Calls, bool),
     ) -> Result<Answer, Refusal> {
         if head.status == http::StatusCode::UNAUTHORIZED {
             for chosen in &self.chosen {
@@ -112,7 +113,7 @@ impl Plan {
             }
         }
         match &self.needles {
-            Some(needles) => scrub::scrub(head, body, needles, bodyless),
+            Some(needles) => scrub::scrub(head, body, (needles, calls), bodyless),
             None => Ok(Answer::plain(body)),
         }
     }
@@ -151,7 +152,7 @@ impl Plan {
     ) -> Result<Outbound, Refusal> {
         let places = self.chosen.iter().map(|chosen| &self.bound(chosen).binding.place);
         let replaced = draft::replaced(places);
-        let mut out = Outbound { head, body: None, replaced, unframed: false };
+        let mut out = Outbound { head, body: None, replaced, unframed: None };
         if self.needles.is_some() {
             scrub::ask_plainly(&mut out.head.headers);
         }
@@ -233,8 +234,7 @@ impl Plan {
         };
         let scope = Scope { service, region };
         if scope.is_s3() && aws_chunked::is_signed(&out.head.headers) {
-            aws_chunked::unframe(&mut out.head.headers)?;
-            out.unframed = true;
+            out.unframed = Some(aws_chunked::unframe(&mut out.head.headers)?);
         }
         let payload = match out.head.headers.get(sigv4::CONTENT).map(HeaderValue::as_bytes) {
             _ if !scope.is_s3() => Payload::of(out.body.as_deref().unwrap_or_default()),

@@ -8,6 +8,7 @@ use crate::addr::Shown;
 use crate::policy::{Code, Permit, Scheme, Source};
 use crate::proxy::carry::cut;
 use crate::proxy::gate::Connection;
+use crate::proxy::inference::Calls;
 use crate::proxy::judged::JudgedBody;
 use crate::proxy::refuse::Refusal;
 use crate::proxy::request::Exchange;
@@ -82,7 +83,8 @@ impl Exchange {
             (None, true) => (injector.buffers.sigv4, "it is signed"),
             (None, false) => return Ok(None),
         };
-        let bytes = self.whole(body, (limit, why), within).await?;
+        let calls = connection.sandbox.calls();
+        let bytes = self.whole(body, (limit, why), (calls, within)).await?;
         if let Some(spot) = spot {
             draft
                 .body(&bytes, spot)
@@ -120,7 +122,7 @@ impl Exchange {
         &mut self,
         judged: &mut JudgedBody,
         limit: (usize, &str),
-        within: Duration,
+        within: (&Calls, Duration),
     ) -> Result<Bytes, Refusal> {
         let bytes = match judged.take_bytes() {
             Some(bytes) => bytes,

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The most that is decoded at a time, in bytes that came.
 const PIECE: usize = 4 * 1024;
@@ -38,6 +39,7 @@ pub(crate) enum Unread {
 pub(crate) struct Scrubbed {
     body: Received,
     decoder: Option<Decoder>,
+    _room: Option<OwnedSemaphorePermit>,
     known: Watchlist,
     /// The body is one of messages, each of which leaves when it came.
     messages: Option<Messages>,
@@ -57,10 +59,16 @@ enum At {
 }
 
 impl Answer {
-    pub(super) fn scrubbed(body: Received, coding: Coding, known: Watchlist) -> Self {
+    /// `room` is what the decoder has of the sandbox's, for as long as it is there.
+    pub(super) fn scrubbed(
+        body: Received,
+        (coding, room): (Coding, Option<OwnedSemaphorePermit>),
+        known: Watchlist,
+    ) -> Self {
         Self::Scrubbed(Box::new(Scrubbed {
             body,
             decoder: Decoder::new(coding),
+            _room: room,
             scrubber: Scrubber::new(known.needles()),
             known,
             messages: None,

@@ -29,6 +29,16 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
+    /// What a decoder of it may come to keep, in bytes, where that is much: the window (RFC 7932 §9.1, RFC
+    /// 9659), and what it works with.
+    pub(super) fn keeps(self) -> Option<usize> {
+        match self {
+            Self::Identity | Self::Gzip | Self::Deflate => None,
+            Self::Brotli => Some(20 << 20),
+            Self::Zstd => Some(10 << 20),
+        }
+    }
+
     /// Whether there is nothing to undo.
     pub(crate) fn is_identity(self) -> bool {
         self == Self::Identity

@@ -13,6 +13,7 @@ mod messages;
 pub(crate) use body::{Answer, Unread};
 pub(crate) use decode::DecodeError;
 
+use super::inference::Calls;
 use super::refuse::Refusal;
 use crate::policy::Code;
 use crate::secret::{Needles, Watchlist};
@@ -21,6 +22,7 @@ pub(crate) use decode::Coding;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What says something of the bytes that were sent and holds no longer once they are rewritten.
 static SPENT: [HeaderName; 5] = [
@@ -51,7 +53,8 @@ const NOT_ASKED: [&str; 9] = [
 /// Codings of messages inside a body.
 const INNER: [&str; 2] = ["grpc-encoding", "connect-content-encoding"];
 
-/// Takes out of a request what would bring an answer that can't be scrubbed.
+/// Takes out of a request what would bring an answer that can't be scrubbed, or that takes much memory to
+/// be: the client gets it without any coding. What an origin sends unasked is decoded all the same.
 pub(crate) fn ask_plainly(headers: &mut HeaderMap) {
     for name in NOT_ASKED {
         headers.remove(name);
@@ -59,7 +62,7 @@ pub(crate) fn ask_plainly(headers: &mut HeaderMap) {
     let mut codings: Vec<String> = Vec::new();
     for value in headers.get_all(header::ACCEPT_ENCODING) {
         let elements = value.to_str().unwrap_or_default().split(',');
-        codings.extend(elements.map(str::trim).filter(|e| is_decoded(e)).map(str::to_owned));
+        codings.extend(elements.map(str::trim).filter(|e| is_asked_for(e)).map(str::to_owned));
     }
     let wanted = if codings.is_empty() { "identity".to_owned() } else { codings.join(", ") };
     let wanted = HeaderValue::try_from(wanted);
@@ -73,17 +76,27 @@ pub(crate) fn ask_plainly(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether an element of `Accept-Encoding` names a coding that is decoded here.
-fn is_decoded(element: &str) -> bool {
+/// Whether an element of `Accept-Encoding` names a coding that is decoded here, and cheaply.
+fn is_asked_for(element: &str) -> bool {
     let name = element.split(';').next().unwrap_or(element).trim();
-    Coding::named(name.as_bytes()).is_some()
+    Coding::named(name.as_bytes()).is_some_and(|coding| coding.keeps().is_none())
+}
+
+/// The room for what a decoder of `coding` keeps, which an origin can fill and a client not take.
+fn room(coding: Coding, calls: &Calls) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    let Some(bytes) = coding.keeps() else { return Ok(None) };
+    calls.room_now(bytes).map(Some).ok_or_else(|| {
+        let detail = "the origin's answer is compressed as it was not asked to be, and the sandbox's other \
+                      answers hold all the room that there is for that: try again";
+        Refusal::unjudged(Code::UpstreamProtocol, detail)
+    })
 }
 
 /// The answer without the values that are known, also those that come to be while it is under way.
 pub(crate) fn scrub(
     head: &mut Parts,
     body: Received,
-    known: &Watchlist,
+    (known, calls): (&Watchlist, &Calls),
     bodyless: bool,
 ) -> Result<Answer, Refusal> {
     let coding = coding(&head.headers)?;
@@ -92,15 +105,16 @@ pub(crate) fn scrub(
         return Ok(Answer::plain(body));
     }
     if bodyless || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok(Answer::scrubbed(body, Coding::Identity, known.clone()));
+        return Ok(Answer::scrubbed(body, (Coding::Identity, None), known.clone()));
     }
+    let room = room(coding, calls)?;
     for name in &SPENT {
         head.headers.remove(name);
     }
     for name in DIGESTS {
         head.headers.remove(name);
     }
-    let answer = Answer::scrubbed(body, coding, known.clone());
+    let answer = Answer::scrubbed(body, (coding, room), known.clone());
     Ok(if super::headers::is_grpc(&head.headers) { answer.in_messages() } else { answer })
 }
 
@@ -167,10 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_much_has_room_of_the_sandbox_and_what_keeps_little_needs_none() {
+        let calls = Calls::default();
+        let held: Vec<_> = std::iter::from_fn(|| room(Coding::Brotli, &calls).ok()).collect();
+        assert_eq!(held.len(), 6);
+        let refused = room(Coding::Brotli, &calls).unwrap_err();
+        assert_eq!(refused.code, Code::UpstreamProtocol);
+        assert!(room(Coding::Gzip, &calls).unwrap().is_none());
+        assert!(room(Coding::Identity, &calls).unwrap().is_none());
+        drop(held);
+        assert!(room(Coding::Zstd, &calls).unwrap().is_some());
+    }
+
+    #[test]
     fn nothing_is_asked_for_that_can_not_be_undone() {
         for (asked, goes) in [
             (None, "identity"),
-            (Some("zstd, br;q=0.5, gzip, sdch"), "zstd, br;q=0.5, gzip"),
+            (Some("zstd, br;q=0.5, gzip;q=0.8, sdch, deflate"), "gzip;q=0.8, deflate"),
+            (Some("br"), "identity"),
             (Some("dcb, *"), "identity"),
             (Some(""), "identity"),
         ] {

@@ -172,3 +172,10 @@ pub(crate) fn dechunked(mut bytes: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+/// The same bytes in gzip.
+pub(crate) fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
