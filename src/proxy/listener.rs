@@ -3,6 +3,7 @@
 //! A listener serves only whom it names: anyone else gets nothing, not even a refusal that tells
 //! what would be allowed (security.md 7).
 
+use super::away::{SAY_AGAIN, TurnedAway};
 use super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::hello;
 use super::http2;
@@ -33,8 +34,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const TOLD: usize = 64;
 /// How long to wait where a connection can't be taken: the next could not either.
 const AGAIN: Duration = Duration::from_millis(20);
-/// How often the log says so.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// How a listener's connections name their targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +103,7 @@ pub(crate) struct Door {
     pub(crate) gate: Arc<Gate>,
     pub(crate) worker: Arc<Worker>,
     pub(crate) slots: Arc<Semaphore>,
+    away: TurnedAway,
 }
 
 pub(crate) enum Socketed {
@@ -159,6 +159,7 @@ impl Listener {
             gate: gate.clone(),
             worker: worker.clone(),
             slots: slots.clone(),
+            away: TurnedAway::default(),
         })
     }
 }
@@ -224,7 +225,7 @@ impl Door {
             Ok(who) => who,
             Err(why) => {
                 self.gate.gauges.turned_away.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(from = ?from, why, "a connection was turned away");
+                self.away.tell(from, why);
                 return;
             }
         };
@@ -352,8 +353,8 @@ impl Door {
 
     fn local(&self, to: SocketAddr, from: SocketAddr) -> Result<Option<Socket>, &'static str> {
         self.gate.peers.tcp_peer(to, from).map_err(|error| {
-            tracing::error!(%error, "the uid of a local client can't be looked up");
-            "its uid can't be looked up"
+            tracing::debug!(%error, "the uid of a local client can't be looked up");
+            "its uid can't be looked up (-v says why)"
         })
     }
 

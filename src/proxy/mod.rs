@@ -22,6 +22,7 @@
 
 mod again;
 mod asking;
+mod away;
 mod body;
 mod carry;
 mod gate;

@@ -13,6 +13,7 @@ mod operation_kit;
 mod config_file;
 mod idle;
 mod limits;
+mod logging;
 mod metrics;
 mod records;
 mod reload;

@@ -64,6 +64,8 @@ enum Woken {
 
 /// The signals that the gateway heeds.
 pub(super) struct Signals {
+    /// It was started at a terminal, whose end is to be its own.
+    attached: bool,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -73,6 +75,7 @@ impl Signals {
     /// Heeds them from now on. Needs a runtime.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
+            attached: has_terminal() && !ignores_hangup(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -83,7 +86,10 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Woken::Stop,
             _ = self.interrupt.recv() => Woken::Stop,
-            _ = self.hangup.recv() => Woken::Reload("SIGHUP"),
+            _ = self.hangup.recv() => match self.attached && !has_terminal() {
+                true => Woken::Stop,
+                false => Woken::Reload("SIGHUP"),
+            },
         }
     }
 
@@ -316,6 +322,19 @@ impl Running {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Whether there is a terminal that this process belongs to.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether whoever started it (`nohup`) wants it to outlive the terminal.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let set = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    set & 1 != 0
 }
 
 /// What changed in the config and is not in force before a restart, by its keys.
