@@ -230,7 +230,7 @@ pub const KEYS: &[Binding] = &[
     on(P::Request, &[Char('u')], &[A::Undo], "take the last answer back", "undo"),
     on(P::Pending, &[Char('A')], &[A::All], "list all that wait (all marked, all found) and ask", "all"),
     on(P::Pending, &[Char(' ')], &[A::Mark], "mark: a, o, x and X then ask about all marked", "mark"),
-    on(P::Pending, &[Char('s')], &[A::Sort], "sort: in turn, by number, time left, host, risk, count", "sort"),
+    on(P::Pending, &[Char('s')], &[A::Sort], "sort: in turn, by time left, host, risk, count, number", "sort"),
     on(P::Pending, &[Char('/')], &[A::Search], "search in sandbox, process, method, host and path", "search"),
     on(P::Pending, &[ESC], &[A::Cancel], "drop the marks, then the search", ""),
     on(P::Traffic, &[Char(' ')], &[A::Pause], "hold still, and go on", "pause"),

@@ -114,12 +114,12 @@ impl Sort {
     /// The next one.
     pub fn next(self) -> Self {
         match self {
-            Self::Turn => Self::Number,
-            Self::Number => Self::Deadline,
+            Self::Turn => Self::Deadline,
             Self::Deadline => Self::Host,
             Self::Host => Self::Risk,
             Self::Risk => Self::Count,
-            Self::Count => Self::Turn,
+            Self::Count => Self::Number,
+            Self::Number => Self::Turn,
         }
     }
 }

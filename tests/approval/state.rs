@@ -274,7 +274,11 @@ fn every_answer_is_taken_back() {
     assert_eq!(control.get("/v1/grants"), json!([]));
     let text = common::text(&file);
     assert!(text.contains("network_policies: {}"), "{text}");
-    let events = gateway.events("default");
+    let undo = |event: &Value| event["decision"] == "undo";
+    let events = wait_for(PATIENCE, || {
+        let events = gateway.events("default");
+        (events.iter().filter(|event| undo(event)).count() == 8).then_some(events)
+    });
     let of = |undo: bool| -> Vec<&Value> {
         let told = |e: &&Value| e["event"] == "decision" && (e["decision"] == "undo") == undo;
         events.iter().filter(told).map(|e| &e["covers"]).collect()
@@ -296,7 +300,9 @@ fn an_undone_grant_stays_undone_over_a_restart() {
     let at = format!("/v1/requests/{}/decision", name(&entry));
     assert_eq!(control.call("DELETE", &format!("{at}?via=term&by=me"), None).0, 400);
     assert_eq!(control.call("DELETE", &format!("{at}?via=term"), None).0, 200);
-    let undone = gateway.events("default").into_iter().find(|e| e["decision"] == "undo").unwrap();
+    let undone = wait_for(PATIENCE, || {
+        gateway.events("default").into_iter().find(|event| event["decision"] == "undo")
+    });
     assert_eq!(undone["via"], "term", "{undone}");
     let (entry, mut client) = held(&gateway, port, "/b");
     control.approve(&entry, &json!({}));

@@ -128,7 +128,7 @@ fn a_flood_of_one_sandbox_stands_before_nobody_elses_held_one() {
     assert_eq!(rows[..6], ["r701", "r902", "r903", "r702", "r904", "r703"]);
     assert_eq!(rows[203..206], ["r1", "r901", "r2"], "then what holds nobody, in turn too");
     assert_eq!(rows.len(), 904);
-    pane.press("s");
+    pane.press("sssss");
     assert_eq!(pane.model.queue.rows()[..2], [number("r1"), number("r2")]);
     assert!(pane.screen().contains("by number"));
 }
