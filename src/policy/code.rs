@@ -182,6 +182,8 @@ codes! {
     TooManyRequests = "too_many_requests", LimitExceeded, 429;
     /// The sandbox's upload for the day is used up.
     UploadLimit = "upload_limit", LimitExceeded, 429;
+    /// What the sandbox's other requests hold leaves no room for what must be held of this one.
+    NoRoom = "no_room", LimitExceeded, 429;
     /// Too many distinct names under one wildcard a minute.
     TooManyNames = "too_many_names", LimitExceeded, 429;
     /// A credential has no value, or may not go over this connection.

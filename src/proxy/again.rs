@@ -48,6 +48,11 @@ impl Spare {
         (carrier.is_http2() || stale).then(|| Self { head: copy(head), again })
     }
 
+    /// Whether it has no body to go up again with.
+    pub(super) fn is_bare(&self) -> bool {
+        matches!(self.again, Again::Bare)
+    }
+
     /// With the body that goes up passed through `shape`.
     pub(super) fn shaped(self, shape: impl Fn(UpBody) -> UpBody) -> Self {
         let again = match self.again {

@@ -67,7 +67,8 @@ pub(crate) async fn peek(
     let length = framing.length;
     if let Some(bytes) = judged.bytes() {
         let longer = bytes.len() > PREVIEW;
-        let bytes = bytes.slice(..bytes.len().min(PREVIEW));
+        // A copy: what is shown stays for hours, and the body with its room goes.
+        let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(PREVIEW)]);
         let shown = Fingerprint::of(kind, length, &bytes, longer);
         return Ok(Seen { shown, preview: Preview { bytes, longer, waits: false }, up: None });
     }

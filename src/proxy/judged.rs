@@ -104,7 +104,7 @@ pub(crate) enum Ungathered {
 /// A body with the room that it takes: whoever holds a part of it holds the room.
 struct Roomed {
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl AsRef<[u8]> for Roomed {
@@ -113,33 +113,46 @@ impl AsRef<[u8]> for Roomed {
     }
 }
 
-/// Room for `body`, of which at most `limit` bytes are read. A sandbox that holds all it has waits.
+/// Room for `body`, of which at most `limit` bytes are read, where it takes some. A sandbox that holds all
+/// it has waits.
 pub(crate) async fn room(
     calls: &Calls,
     body: &ClientBody,
     (limit, within): (usize, Duration),
-) -> Result<OwnedSemaphorePermit, Refusal> {
-    let most = http_body::Body::size_hint(body)
+) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    let hint = http_body::Body::size_hint(body);
+    let most = hint
         .upper()
         .map_or(limit, |upper| usize::try_from(upper).map_or(limit, |upper| upper.min(limit)));
-    tokio::time::timeout(within, calls.room(most)).await.map_err(|_| {
+    if most == 0 || hint.lower() > limit as u64 {
+        // It is not there, or not read.
+        return Ok(None);
+    }
+    tokio::time::timeout(within, calls.room(most)).await.map(Some).map_err(|_| {
         let detail = "the sandbox's other bodies that are read before they go up hold all the room that \
                       there is for them (128 MiB): try again when one of those is answered";
-        Refusal::unjudged(Code::BodyTimeout, detail).closing()
+        Refusal::unjudged(Code::NoRoom, detail).closing()
     })
 }
 
 /// What `bytes` turned out not to need is given back.
-pub(crate) fn fit(room: &mut OwnedSemaphorePermit, bytes: usize) {
-    drop(room.split(room.num_permits().saturating_sub(rooms(bytes))));
+pub(crate) fn fit(room: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
+    if let Some(room) = room {
+        drop(room.split(room.num_permits().saturating_sub(rooms(bytes))));
+    }
 }
 
 /// All of a body, as one piece: what came in a million chunks takes no more room than its bytes.
 pub(crate) async fn gather(mut body: ClientBody, limit: usize) -> Result<Bytes, Ungathered> {
-    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+    let length = http_body::Body::size_hint(&body);
+    if length.lower() > limit as u64 {
         return Err(Ungathered::TooLong);
     }
-    let mut all = BytesMut::new();
+    // As much as it says it has; where it does not say, what was taken beyond its bytes is given back.
+    let mut all = match length.exact() {
+        Some(length) => BytesMut::with_capacity(usize::try_from(length).unwrap_or(0)),
+        None => BytesMut::new(),
+    };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Ungathered::Broken(super::body::broken(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -148,7 +161,10 @@ pub(crate) async fn gather(mut body: ClientBody, limit: usize) -> Result<Bytes, 
         }
         all.extend_from_slice(&data);
     }
-    Ok(all.freeze())
+    match all.capacity() > all.len() + all.len() / 4 {
+        true => Ok(Bytes::copy_from_slice(&all)),
+        false => Ok(all.freeze()),
+    }
 }
 
 /// Reads `body` as far as `asked.need` allows and understands it.

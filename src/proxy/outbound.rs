@@ -30,6 +30,8 @@ impl Exchange {
         let body = body.map_or(judged, JudgedBody::seen);
         let (request, spare) = self.outbound(head, body, pace, carrier)?;
         let shaped = |body: UpBody| body.without(replaced.clone()).unframed(unframed);
+        // Without a body it can't be what its head says, and is not said again.
+        let spare = spare.filter(|spare| unframed.is_none() || !spare.is_bare());
         let spare = spare.map(|spare| spare.shaped(shaped));
         Ok((request.map(shaped), spare))
     }

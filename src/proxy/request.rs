@@ -207,8 +207,7 @@ fn understand(
         let detail = "only OPTIONS may ask about `*` (RFC 9112 §3.2.4)";
         return Err(Refusal::unjudged(Code::BadTarget, detail));
     }
-    // Rules compare methods without case, and so may origins.
-    let refused = ["TRACE", "CONNECT"].iter().any(|m| method.as_str().eq_ignore_ascii_case(m));
+    let refused = never_forwarded(&method);
     open.requests(version, method, path);
     if refused {
         let detail = format!("{} is never forwarded", request.method());
@@ -436,4 +435,12 @@ impl<F: Future> Future for Sending<'_, F> {
         }
         this.sending.poll(cx)
     }
+}
+
+/// Rules compare methods without case, and so may origins. What has more than letters, digits, `-` and `_`
+/// is no method that any server knows (RFC 9110 §9.1 would let it be one), and no rule can name it.
+fn never_forwarded(method: &Method) -> bool {
+    let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    ["TRACE", "CONNECT"].iter().any(|other| method.as_str().eq_ignore_ascii_case(other))
+        || !method.as_str().bytes().all(named)
 }

@@ -1,7 +1,7 @@
 //! Bodies that break off while they are read to be shown, or to be told from others.
 
 use crate::approval_kit::{Control, answer, body, holding, send_with};
-use crate::common::Origin;
+use crate::common::{Origin, Setup};
 use serde_json::json;
 use std::io::Read;
 use std::net::Shutdown;
@@ -49,4 +49,32 @@ fn a_body_that_breaks_off_is_neither_asked_about_nor_sent_whatever_answers_stand
         let code = record["code"].as_str().unwrap();
         assert!(["bad_framing", "client_gone"].contains(&code), "{record}");
     }
+}
+
+/// What is shown of a body stays for a day; the body, and the room that it takes, goes with its request.
+#[test]
+fn what_is_asked_about_keeps_no_room_for_its_body() {
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let policy = format!(
+        "  q:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: graphql, \
+         rules: [ {{ allow: {{ operation_type: query }} }} ] }}"
+    );
+    let gateway = Setup::policy(&policy)
+        .sandbox("    approval: { mode: queue }\n")
+        .more("buffer: { graphql: 128MiB }\ntimeout: { header: 2s }\n")
+        .start();
+    let authority = format!("origin.test:{port}");
+    // Of unknown length, so each takes all the room that there is until it has come.
+    let ask = |text: &str| {
+        let text = json!({ "query": text }).to_string();
+        let rest = format!(
+            "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{text}\r\n0\r\n\r\n",
+            text.len()
+        );
+        answer(&mut send_with(&gateway, "POST", &authority, "/graphql", &rest)).0
+    };
+    assert_eq!(ask("mutation { deleteAll }"), 403);
+    assert_eq!(Control::of(&gateway).one(0)["body"]["longer"], false);
+    assert_eq!(ask("{ viewer }"), 200);
 }

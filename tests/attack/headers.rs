@@ -55,6 +55,8 @@ fn what_is_refused_before_it_is_judged_is_known_by_its_code() {
         ("second_host", 400, "GET {T}/a", "Host: {H}\r\nHost: {H}\r\n"),
         ("bad_framing", 400, "POST {T}/a", "Host: {H}\r\nContent-Length: 01\r\n"),
         ("method_refused", 405, "TRACE {T}/a", "Host: {H}\r\n"),
+        ("method_refused", 405, "GET|PUT {T}/a", "Host: {H}\r\n"),
+        ("method_refused", 405, "P*T {T}/a", "Host: {H}\r\n"),
     ] {
         for place in PLACES {
             let answer = bench.say(place, &format!("{line} HTTP/1.1\r\n{fields}\r\n"), true);

@@ -167,6 +167,61 @@ fn signed_chunks_that_are_not_what_their_head_says_are_never_a_whole_request() {
     assert!(records.iter().all(|record| record["code"] == "bad_framing"), "{records:#?}");
 }
 
+/// The same where its beginning was read to be shown, and trailers end it.
+#[test]
+fn signed_chunks_that_trailers_cut_off_are_never_a_whole_request() {
+    let server = Server::ok();
+    let port = server.port();
+    let mut setup = setup(port, &["sigv4: { service: s3, region: eu-west-1 }"]);
+    setup.files[0].1 = KEYS.to_owned();
+    setup.policy = "version: 1\nnetwork_policies: {}\n".to_owned();
+    setup.sandbox += "    approval: { mode: hold, timeout: 20s, unattended: 20s }\n";
+    let gateway = setup.start();
+    let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
+    let chunk = format!("5;chunk-signature={}\r\nhello\r\n", "0".repeat(64));
+    write!(
+        tls,
+        "PUT /bucket/key HTTP/1.1\r\nHost: origin.test:{port}\r\nX-Amz-Content-Sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\nX-Amz-Decoded-Content-Length: 5\r\nTrailer: x-a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{chunk}\r\n0\r\nx-a: b\r\n\r\n",
+        chunk.len()
+    )
+    .unwrap();
+    tls.flush().unwrap();
+    let approve = || {
+        assert_cmd::Command::cargo_bin("portcullis")
+            .unwrap()
+            .args(["requests", "approve", "r1", "--scope", "once", "--yes", "--socket"])
+            .arg(gateway.state().join("control.sock"))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    common::wait_for(common::PATIENCE, || approve().then_some(()));
+    let (head, _) = common::read_response(&mut tls);
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn a_connection_is_kept_behind_signed_chunks() {
+    let server = Server::ok();
+    let port = server.port();
+    let gateway = started(port, "{ service: s3, region: eu-west-1 }", KEYS);
+    let mut tls = gateway.tls(&format!("origin.test:{port}"), "origin.test", &["http/1.1"]);
+    let none = "0".repeat(64);
+    let body = format!("5;chunk-signature={none}\r\nhello\r\n0;chunk-signature={none}\r\n\r\n");
+    for _ in 0..3 {
+        write!(
+            tls,
+            "PUT /bucket/key HTTP/1.1\r\nHost: origin.test:{port}\r\nX-Amz-Content-Sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\nX-Amz-Decoded-Content-Length: 5\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        assert!(common::read_response(&mut tls).0.starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!((server.count(), server.origin.connections()), (3, 1));
+}
+
 /// The room is the sandbox's: bodies that are never sent hold up its own others alone, and end.
 #[test]
 fn bodies_that_are_read_to_be_signed_have_a_bounded_room_together() {

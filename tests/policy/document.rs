@@ -147,15 +147,32 @@ fn rules_that_are_not_whole_are_refused() {
         "{ operation_type: query }",
         "{ method: GET, path: /a, quiet: true }",
         "{ method: GET PUT, path: /a }",
+        r#"{ method: "", path: /a }"#,
+        r#"{ method: "GET,PUT", path: /a }"#,
+        r#"{ method: "{GET,PUT}", path: /a }"#,
+        r#"{ method: "P*", path: /a }"#,
+        r#"{ method: "**", path: /a }"#,
+        r#"{ method: "!GET", path: /a }"#,
+        r#"{ method: "GET|PUT", path: /a }"#,
     ] {
         refused(&rest(rule));
     }
+    // A deny rule that never matches denies nothing.
+    let error = refused(&file(
+        r#"host: x.test, port: 443, access: full, deny_rules: [ { method: "POST,DELETE", path: "/**" } ]"#,
+    ));
+    let mistake = &error.mistakes[0];
+    assert!(
+        mistake.problem.contains("POST,DELETE") && mistake.right.contains("its own"),
+        "{error}"
+    );
     for (protocol, rule) in [
         ("graphql", "{ method: GET, path: /a }"),
         ("graphql", "{ fields: [a] }"),
         ("graphql", "{ operation_type: query, fields: [] }"),
         ("graphql", "{ operation_type: all }"),
         ("json-rpc", r#"{ method: "a.*" }"#),
+        ("json-rpc", r"{ method: 'Admin\delete' }"),
         ("json-rpc", "{ method: a, tool: b }"),
         ("mcp", "{ method: a, path: /b }"),
         ("mcp", "{}"),

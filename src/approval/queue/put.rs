@@ -6,6 +6,7 @@ use crate::approval::asked::{Asked, Key};
 use crate::approval::hold::{Hold, Waiter};
 use crate::approval::{Kind, Mode};
 use crate::policy::Ticket;
+use bytes::Bytes;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -128,7 +129,11 @@ impl Queue {
     /// Its preview, as long as there is room for it among the others.
     fn shortened(&self, inner: &mut Inner, mut asked: Asked) -> Asked {
         let most = MOST_PREVIEWS.saturating_sub(inner.previews).max(SHORT_PREVIEW);
-        asked.preview.bytes.truncate(most);
+        let bytes = &mut asked.preview.bytes;
+        if bytes.len() > most {
+            // A copy: a part of them would keep them all.
+            *bytes = Bytes::copy_from_slice(&bytes[..most]);
+        }
         inner.previews += asked.preview.bytes.len();
         asked
     }

@@ -10,11 +10,13 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
 /// How many lines wait to be written.
 const WAITING: usize = 4096;
+/// How long to wait before a full queue is tried again.
+const AGAIN: Duration = Duration::from_millis(5);
 /// How long the end waits for them.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -72,10 +74,16 @@ impl Drop for Logging {
     fn drop(&mut self) {
         let Some(writer) = WRITER.get() else { return };
         let (tell, told) = sync_channel(1);
-        if writer.try_send(Line::Flush(tell)).is_ok() {
-            // Who does not read by then has not read for long.
-            let _: Result<(), RecvTimeoutError> = told.recv_timeout(LAST_LINES);
+        let until = Instant::now() + LAST_LINES;
+        while let Err(TrySendError::Full(_)) = writer.try_send(Line::Flush(tell.clone())) {
+            if Instant::now() >= until {
+                // Who has not read by now has not read for long.
+                return;
+            }
+            std::thread::sleep(AGAIN);
         }
+        let left = until.saturating_duration_since(Instant::now());
+        let _: Result<(), RecvTimeoutError> = told.recv_timeout(left);
     }
 }
 
@@ -112,15 +120,22 @@ fn write(lines: &Receiver<Line>, format: LogFormat) {
     for line in lines {
         match line {
             Line::Text(text) => {
-                let mut stderr = std::io::stderr().lock();
-                let _ = stderr.write_all(&text);
-                let dropped = DROPPED.swap(0, Ordering::Relaxed);
-                if dropped > 0 {
-                    let _ = writeln!(stderr, "{}", missing(dropped, format));
-                }
+                let _ = std::io::stderr().write_all(&text);
+                say_dropped(format);
             }
-            Line::Flush(tell) => drop(tell.send(())),
+            Line::Flush(tell) => {
+                say_dropped(format);
+                let _ = tell.send(());
+            }
         }
+    }
+}
+
+/// Says how many lines had no room since it was said last.
+fn say_dropped(format: LogFormat) {
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    if dropped > 0 {
+        let _ = writeln!(std::io::stderr(), "{}", missing(dropped, format));
     }
 }
 

@@ -15,6 +15,8 @@ use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
 use crate::record::Event;
 use crate::tls::{Ca, Origins};
 use crate::traffic::{Recorder, WriterThread, Writing};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,7 +66,7 @@ enum Woken {
 
 /// The signals that the gateway heeds.
 pub(super) struct Signals {
-    /// It was started at a terminal, whose end is to be its own.
+    /// There is a terminal that it was started at, whose end is to be its own.
     attached: bool,
     terminate: Signal,
     interrupt: Signal,
@@ -93,8 +95,18 @@ impl Signals {
         }
     }
 
+    /// A second order to stop. A terminal that has gone may say so more than once.
     async fn stop(&mut self) {
-        while !matches!(self.next().await, Woken::Stop) {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Looks whether the terminal went without a word: whoever left the gateway running then wants it to
+    /// run, and SIGHUP means a reload again.
+    fn look(&mut self) {
+        self.attached = self.attached && has_terminal();
     }
 }
 
@@ -127,7 +139,10 @@ impl Running {
             };
             match woken {
                 Woken::Stop => break,
-                Woken::Count => self.count(),
+                Woken::Count => {
+                    signals.look();
+                    self.count();
+                }
                 Woken::Changed if !watched.changed() => {}
                 Woken::Changed => drop(self.reload("a file changed", &reread, &mut watched).await),
                 Woken::Reload(why) => drop(self.reload(why, &reread, &mut watched).await),
@@ -324,9 +339,10 @@ impl Running {
     }
 }
 
-/// Whether there is a terminal that this process belongs to.
+/// Whether there is a terminal that this process belongs to (tty(4): there is none, ENXIO).
 fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    !matches!(rustix::fs::open("/dev/tty", flags, Mode::empty()), Err(Errno::NXIO))
 }
 
 /// Whether whoever started it (`nohup`) wants it to outlive the terminal.

@@ -77,11 +77,12 @@ pub(super) fn resembles(key: &str, name: &str) -> bool {
 }
 
 /// Whether some server could take a parameter of a query, `name`, for `key`: as [`resembles`], and
-/// as frameworks read `key[]`, `key[a]`, `[key]` and `ke[y`.
+/// as frameworks read `key[]`, `key[a]`, `[key]` and `ke[y`, and PHP `key[a]b` and a name with a NUL in it.
 pub(in crate::policy) fn parameter_resembles(name: &str, key: &str) -> bool {
-    // What is taken off: nothing, then one `[…]` after the other.
-    let ends = name.match_indices('[').map(|(at, _)| at).filter(|at| *at > 0).chain([name.len()]);
-    ends.into_iter().any(|end| flat(&name[..end]).eq(flat(key)))
+    // What is taken off: nothing, then one `[…]` after the other, what is behind one, what is behind a NUL.
+    let ends = name.match_indices(['[', '\0']).map(|(at, _)| at).filter(|at| *at > 0);
+    let behind = name.match_indices(']').map(|(at, _)| at + 1);
+    ends.chain(behind).chain([name.len()]).any(|end| flat(&name[..end]).eq(flat(key)))
 }
 
 /// The letters of a parameter's name.
@@ -204,6 +205,9 @@ mod tests {
             ("filter[state][0]", "filter[state]"),
             ("[filter][state]", "filter[state]"),
             ("user[id", "user_id"),
+            ("admin\0x", "admin"),
+            ("admin\0[x", "admin"),
+            ("filter[state]zz", "filter[state]"),
         ] {
             assert!(parameter_resembles(name, key), "{name} for {key}");
         }
@@ -214,6 +218,7 @@ mod tests {
             ("x[admin]", "admin"),
             ("filter[size]", "filter[state]"),
             ("filter", "filter[state]"),
+            ("\0admin", "adminx"),
         ] {
             assert!(!parameter_resembles(name, key), "{name} for {key}");
         }

@@ -220,6 +220,7 @@ impl Found {
         side: Side,
     ) {
         self.globs(place, rule);
+        self.method(place, rule, protocol);
         let http = rule.path.is_some() || !rule.query.is_empty();
         let graphql =
             rule.operation_type.is_some() || rule.operation_name.is_some() || rule.fields.is_some();
@@ -265,9 +266,9 @@ impl Found {
             self.push(place, problem, right);
         }
         if protocol == Some(Protocol::JsonRpc)
-            && rule
-                .method
-                .is_some_and(|method| method != "*" && method.contains(['*', '?', '[', '{']))
+            && rule.method.is_some_and(|method| {
+                method != "*" && method.contains(['*', '?', '[', ']', '{', '}', '\\'])
+            })
         {
             self.push(place, "a JSON-RPC method is exact, or \"*\"", "{ method: reports.search }");
         }
@@ -276,11 +277,6 @@ impl Found {
     fn globs(&mut self, place: (u32, u32), rule: Matched<'_>) {
         if let Some(path) = rule.path {
             self.path_pattern(place, path);
-        }
-        if let Some(method) = rule.method
-            && (method.is_empty() || method.contains(char::is_whitespace))
-        {
-            self.push(place, "a method is one word, or \"*\"", "{ method: GET, … }");
         }
         let values = rule.query.values().chain(rule.tool);
         for globs in values {
@@ -297,6 +293,28 @@ impl Found {
         }
         if rule.fields.is_some_and(<[String]>::is_empty) {
             self.push(place, "`fields` is empty", "list fields, or remove the key: all fields");
+        }
+    }
+
+    /// A method of HTTP is no glob, although paths and values beside it are: what looks like one would
+    /// never match, and a deny rule would deny nothing.
+    fn method(&mut self, place: (u32, u32), rule: Matched<'_>, protocol: Option<Protocol>) {
+        let Some(method) = rule.method else { return };
+        let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let right = "{ method: GET, … }, and a rule of its own for each further method";
+        match protocol {
+            Some(Protocol::JsonRpc | Protocol::Mcp | Protocol::Sql | Protocol::Tcp) => {
+                if method.is_empty() || method.contains(char::is_whitespace) {
+                    self.push(place, "a method is one word, or \"*\"", right);
+                }
+            }
+            Some(Protocol::Rest | Protocol::Websocket | Protocol::Graphql) | None => {
+                if method != "*" && (method.is_empty() || !method.bytes().all(named)) {
+                    let problem =
+                        format!("the method {} is neither one method nor \"*\"", quoted(method));
+                    self.push(place, problem, right);
+                }
+            }
         }
     }
 

@@ -97,6 +97,8 @@ pub enum CoverError {
 pub(super) struct Compiled {
     pub(super) host: HostPattern,
     path: Option<PathPattern>,
+    /// What an origin may make of the path of one request.
+    readings: Box<[String]>,
 }
 
 impl Fingerprint {
@@ -107,6 +109,11 @@ impl Fingerprint {
             seen => Sha256::digest(seen).iter().map(|byte| format!("{byte:02x}")).collect(),
         };
         Self { content_type: content_type.map(Into::into), digest, length, longer }
+    }
+
+    /// Whether these are the same bytes, whatever they are called and however their length is told.
+    fn same_bytes(&self, other: &Self) -> bool {
+        (&self.digest, self.longer) == (&other.digest, other.longer)
     }
 
     /// Whether there is no body at all.
@@ -125,7 +132,14 @@ impl Cover {
             What::Paths { path, .. } => Some(PathPattern::parse(path)?),
             What::Bytes | What::Opaque | What::Exact { .. } | What::Host => None,
         };
-        Ok(Compiled { host, path })
+        let readings: Box<[String]> = match &self.what {
+            What::Exact { path, .. } => match Path::parse(path) {
+                Ok(path) => path.readings().iter().map(str::to_owned).collect(),
+                Err(_) => [path.clone()].into(),
+            },
+            What::Bytes | What::Opaque | What::Paths { .. } | What::Host => Box::default(),
+        };
+        Ok(Compiled { host, path, readings })
     }
 }
 
@@ -141,7 +155,9 @@ impl Compiled {
     }
 
     /// Whether it covers what is asked. Of a path every reading must be covered that an origin may make
-    /// of it; what `denies` covers it where one is, also with its escapes undone.
+    /// of it; what `denies` covers it where one is, also with its escapes undone, and whatever else brings
+    /// the same: a HEAD where a GET is denied, a handshake where a plain request is, the same bytes under
+    /// another type.
     pub(super) fn covers(
         &self,
         (cover, denies): (&Cover, bool),
@@ -176,12 +192,15 @@ impl Compiled {
         asked: &Asked<'_>,
         shown: Option<&Fingerprint>,
     ) -> bool {
+        if denies {
+            return self.forbids(what, asked, shown);
+        }
         match what {
             What::Bytes | What::Opaque => false,
             What::Host => true,
             What::Exact { websocket, method, path, query, body } => {
                 // What was not seen is not what was shown.
-                (denies || !body.longer)
+                !body.longer
                     && *websocket == asked.websocket
                     && method.eq_ignore_ascii_case(asked.method)
                     && path == asked.path.as_str()
@@ -193,14 +212,41 @@ impl Compiled {
                     && (methods.is_empty()
                         || methods.iter().any(|method| method.eq_ignore_ascii_case(asked.method)))
                     && self.path.as_ref().is_some_and(|pattern| {
-                        let readings = asked.path.readings();
-                        if denies {
-                            readings.iter().any(|path| pattern.matches(path))
-                                || asked.path.decoded().any(|path| pattern.matches(&path.path))
-                        } else {
-                            readings.iter().all(|path| pattern.matches(path))
-                        }
+                        asked.path.readings().iter().all(|path| pattern.matches(path))
                     })
+            }
+        }
+    }
+
+    /// Whether what is denied comes of what is asked, in any spelling.
+    fn forbids(&self, what: &What, asked: &Asked<'_>, shown: Option<&Fingerprint>) -> bool {
+        // Who asks to switch protocols may be answered as if it had not.
+        let plain = |websocket: bool| !websocket || asked.websocket;
+        let method = |method: &str| {
+            method.eq_ignore_ascii_case(asked.method)
+                || (method.eq_ignore_ascii_case("GET") && asked.method.eq_ignore_ascii_case("HEAD"))
+        };
+        let any_reading = |matches: &dyn Fn(&str) -> bool| {
+            asked.path.readings().iter().any(matches)
+                || asked.path.decoded().any(|decoded| matches(&decoded.path))
+        };
+        match what {
+            What::Bytes | What::Opaque => false,
+            What::Host => true,
+            What::Exact { websocket, method: denied, query, body, .. } => {
+                plain(*websocket)
+                    && method(denied)
+                    && query.as_deref() == asked.query
+                    && shown.is_some_and(|shown| shown.same_bytes(body))
+                    && any_reading(&|path| self.readings.iter().any(|denied| denied == path))
+            }
+            What::Paths { websocket, methods, .. } => {
+                plain(*websocket)
+                    && (methods.is_empty() || methods.iter().any(|denied| method(denied)))
+                    && self
+                        .path
+                        .as_ref()
+                        .is_some_and(|pattern| any_reading(&|path| pattern.matches(path)))
             }
         }
     }

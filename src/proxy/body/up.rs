@@ -175,6 +175,9 @@ impl UpBody {
             let counted = pace.count(first.len() as u64);
             return Some(counted.and_then(|()| self.shaped(first)));
         }
+        if peeked.trailers.is_some() && self.unframed.as_ref().is_some_and(|u| !u.is_whole()) {
+            return Some(Err(self.misframed()));
+        }
         if let Some(mut trailers) = peeked.trailers.take() {
             pace.forget();
             Self::clean(self.without.as_deref(), &mut trailers);
@@ -226,10 +229,12 @@ impl UpBody {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     pace.count(data.len() as u64)?;
-                    if body.is_end_stream() && self.unframed.is_none() {
-                        pace.live.sent_all.store(true, Ordering::Relaxed);
+                    let ends = body.is_end_stream();
+                    let shaped = self.shaped(data);
+                    if ends && self.may_end() {
+                        self.finished();
                     }
-                    Poll::Ready(Some(self.shaped(data)))
+                    Poll::Ready(Some(shaped))
                 }
                 Err(_) if !may_end => Poll::Ready(Some(Err(self.misframed()))),
                 Err(frame) => {
@@ -257,7 +262,11 @@ impl UpBody {
                 return Some(Err(error));
             }
         }
-        Some(self.shaped(bytes))
+        let shaped = self.shaped(bytes);
+        if self.may_end() {
+            self.finished();
+        }
+        Some(shaped)
     }
 
     fn finished(&self) {

@@ -23,10 +23,12 @@ pub struct Calls {
     pub(super) made: Mutex<Made>,
     lists: Mutex<BTreeMap<Arc<str>, Listed>>,
     rooms: Rooms,
+    /// What decoders of answers keep; apart, for an answer can't wait as a body can.
+    windows: Rooms,
 }
 
-/// The bodies of a sandbox's calls that wait for the beginning of their answers, those that are read to
-/// judge or to rewrite them, and the windows of answers that are decoded: in KiB.
+/// The bodies of a sandbox's calls that wait for the beginning of their answers, and those that are read to
+/// judge or to rewrite them, in KiB; as much again for the windows of answers that are decoded.
 const ROOMS: usize = 128 * 1024;
 
 /// Room for bodies.
@@ -82,10 +84,10 @@ impl Calls {
         room.expect("it is never closed")
     }
 
-    /// Room for `bytes`, where there is some at once.
-    pub(crate) fn room_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// Room for what a decoder keeps, where there is some at once.
+    pub(crate) fn window(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let count = u32::try_from(rooms(bytes)).unwrap_or(u32::MAX);
-        self.rooms.0.clone().try_acquire_many_owned(count).ok()
+        self.windows.0.clone().try_acquire_many_owned(count).ok()
     }
 
     /// Puts `routes` in force; whether they are others than before.

@@ -130,7 +130,7 @@ async fn answer(
     let (body, _room) = match call.operation {
         Operation::Body(_) | Operation::Path { .. } => {
             let (body, room) = read(exchange, connection, call.shape).await?;
-            (Some(body), Some(room))
+            (Some(body), room)
         }
         Operation::Kept { .. } | Operation::Models { .. } => (None, None),
     };
@@ -145,7 +145,7 @@ async fn read(
     exchange: &mut Exchange,
     connection: &Connection,
     shape: Shape,
-) -> Result<(Body, OwnedSemaphorePermit), Refusal> {
+) -> Result<(Body, Option<OwnedSemaphorePermit>), Refusal> {
     if !scrub::coding(&exchange.head.headers).is_ok_and(scrub::Coding::is_identity) {
         let detail = "the body is compressed, so its model can't be read: send it as it is";
         return Err(Refusal::unjudged(Code::BadModelCall, detail));

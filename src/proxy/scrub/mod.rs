@@ -85,10 +85,10 @@ fn is_asked_for(element: &str) -> bool {
 /// The room for what a decoder of `coding` keeps, which an origin can fill and a client not take.
 fn room(coding: Coding, calls: &Calls) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
     let Some(bytes) = coding.keeps() else { return Ok(None) };
-    calls.room_now(bytes).map(Some).ok_or_else(|| {
+    calls.window(bytes).map(Some).ok_or_else(|| {
         let detail = "the origin's answer is compressed as it was not asked to be, and the sandbox's other \
                       answers hold all the room that there is for that: try again";
-        Refusal::unjudged(Code::UpstreamProtocol, detail)
+        Refusal::unjudged(Code::NoRoom, detail)
     })
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let held: Vec<_> = std::iter::from_fn(|| room(Coding::Brotli, &calls).ok()).collect();
         assert_eq!(held.len(), 6);
         let refused = room(Coding::Brotli, &calls).unwrap_err();
-        assert_eq!(refused.code, Code::UpstreamProtocol);
+        assert_eq!(refused.code, Code::NoRoom);
         assert!(room(Coding::Gzip, &calls).unwrap().is_none());
         assert!(room(Coding::Identity, &calls).unwrap().is_none());
         drop(held);
