@@ -51,13 +51,14 @@ fn endpoint(reading: &Reading<'_>, rule: &At<RawDeny>) -> Result<Endpoint, Confi
     };
     let endpoint = Endpoint {
         host: Some(raw.host.clone().into()),
-        ports: Some(raw.ports.clone().unwrap_or_else(|| vec![80, 443]).into()),
+        ports: raw.ports.clone().map(Into::into),
         deny_rules: Some(vec![deny.into()].into()),
         ..Endpoint::default()
     };
-    // The policy's own checks, on this rule alone.
+    // The policy's own checks, on this rule alone; a file's endpoint always names a port.
+    let ports = Some(raw.ports.clone().unwrap_or_else(|| vec![443]).into());
     let mut alone = Entry::default();
-    alone.endpoints.push(endpoint.clone().into());
+    alone.endpoints.push(Endpoint { ports, ..endpoint.clone() }.into());
     let text = serde_json::to_string(&document(alone)).map_err(|error| {
         reading.fault(rule.place, error.to_string(), "write { host: api.test }")
     })?;

@@ -110,7 +110,7 @@ pub(super) struct RawSandbox {
 pub(super) struct RawDeny {
     /// A host, or a pattern as in a policy file.
     pub(super) host: String,
-    /// The ports. Default: 80 and 443.
+    /// The ports. Default: all.
     pub(super) ports: Option<Vec<u16>>,
     /// The method. Default: `*`.
     pub(super) method: Option<String>,

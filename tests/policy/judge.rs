@@ -336,6 +336,29 @@ fn a_layer_of_denials_denies_and_speaks_for_nothing() {
     assert_eq!(tunnel(&alone, "x.test:443"), "unknown host_unknown");
 }
 
+/// What is denied to all is denied on every port that some other layer may open.
+#[test]
+fn a_layer_of_denials_may_leave_its_ports_out_and_no_other_may() {
+    let allow = layer("a: { endpoints: [ { host: x.test, ports: [443, 8443], access: full } ] }");
+    let mut deny = layer(
+        r#"d: { endpoints: [ { host: x.test, port: 1, deny_rules: [ { method: "*", path: "/no/**" } ] } ] }"#,
+    );
+    let endpoint = &mut deny.document.network_policies.get_mut("d").unwrap().value.endpoints[0];
+    endpoint.value.port = None;
+    assert!(Policy::compile(&[allow.clone(), deny.clone()], 1).is_err());
+    deny.deny_only = true;
+    let policy = Policy::compile(&[allow, deny], 1).unwrap();
+    for at in ["x.test:443", "x.test:8443"] {
+        assert_eq!(
+            ask("GET", "/no/a").on(at).says(&policy),
+            "deny denied_by_rule d/endpoints[0]/deny_rules[0]"
+        );
+        assert!(ask("GET", "/").on(at).says(&policy).starts_with("allow "));
+    }
+    assert!(ask("GET", "/no/a").on("x.test:9").says(&policy).starts_with("deny "));
+    assert!(ask("GET", "/").on("x.test:9").says(&policy).starts_with("unknown port_not_allowed"));
+}
+
 #[test]
 fn equal_keys_in_two_layers_are_both_kept_and_told_apart() {
     let one = layer("e: { endpoints: [ { host: x.test, port: 443 } ] }");

@@ -18,6 +18,7 @@ pub(in crate::policy) struct Endpoint {
     pub(in crate::policy) entry: u32,
     /// `None`: any name that resolves into `allowed_ips`.
     pub(in crate::policy) host: Option<HostPattern>,
+    /// Empty: every port, which only what denies to all may say.
     pub(in crate::policy) ports: Box<[u16]>,
     /// `None`: every path.
     pub(in crate::policy) scope: Option<Arc<PathPattern>>,
@@ -120,6 +121,11 @@ impl Kind {
 }
 
 impl Endpoint {
+    /// Whether it is about this port.
+    pub(in crate::policy) fn is_on(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.contains(&port)
+    }
+
     pub(super) fn compile(
         endpoint: &document::Endpoint,
         place: Place<'_>,
@@ -136,6 +142,9 @@ impl Endpoint {
         let allowed_ips = shared
             .networks(texts)
             .ok_or_else(|| place.incomplete("`allowed_ips` holds what is no network"))?;
+        if endpoint.ports_meant().is_empty() && !(place.deny_only && host.is_some()) {
+            return Err(place.incomplete("an endpoint names no port"));
+        }
         if host.is_none() && allowed_ips.is_empty() {
             return Err(place.incomplete("an endpoint without `host` needs `allowed_ips`"));
         }

@@ -50,7 +50,7 @@ impl<'p> Cell<'p> {
         let port = target.port.get();
         let of = |policy: &'p Policy| -> Vec<&'p Endpoint> {
             let naming = policy.naming(&target.host, port);
-            naming.into_iter().filter(|endpoint| endpoint.ports.contains(&port)).collect()
+            naming.into_iter().filter(|endpoint| endpoint.is_on(port)).collect()
         };
         let (old_endpoints, new_endpoints) = (of(old), of(new));
         Self { old, new, target, old_endpoints, new_endpoints }

@@ -360,7 +360,7 @@ impl Endpoint {
         (self.rules.is_some() || self.deny_rules.is_some() || partial).then_some(Protocol::Rest)
     }
 
-    /// `port` or `ports`.
+    /// `port` or `ports`; none, which a file can't say: every port.
     pub fn ports_meant(&self) -> &[u16] {
         match (&self.port, &self.ports) {
             (Some(port), _) => std::slice::from_ref(&port.value),

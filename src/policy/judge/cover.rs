@@ -33,7 +33,7 @@ impl Covering {
         let mut last: Option<(u32, bool)> = None;
         each(policy, &target.host, port, |id| {
             let endpoint = &policy.endpoints[id as usize];
-            if !endpoint.ports.contains(&port) {
+            if !endpoint.is_on(port) {
                 return;
             }
             let matches = match last {
@@ -114,7 +114,7 @@ impl Policy {
         let (mut exact, mut wild) = (false, false);
         each(self, &target.host, port, |id| {
             let endpoint = &self.endpoints[id as usize];
-            if !endpoint.flags.deny_only && endpoint.ports.contains(&port) {
+            if !endpoint.flags.deny_only && endpoint.is_on(port) {
                 match &endpoint.host {
                     Some(HostPattern::Exact(_)) => exact = true,
                     Some(HostPattern::Wild(_)) | None => wild = true,

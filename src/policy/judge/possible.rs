@@ -143,7 +143,7 @@ impl Policy {
             let entry = &self.entries[endpoint.entry as usize];
             let told = entry.binaries.as_ref().is_some_and(|binaries| !binaries.is_empty());
             let new = groups.iter().all(|(known, _)| *known != endpoint.entry);
-            if !endpoint.ports.contains(&port) || !told || !new || entry.admits(client) {
+            if !endpoint.is_on(port) || !told || !new || entry.admits(client) {
                 return;
             }
             let same =

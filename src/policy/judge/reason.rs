@@ -307,7 +307,7 @@ pub(super) fn far(policy: &Policy, client: &Client, target: &Authority) -> Quest
         if endpoint.flags.deny_only {
             return;
         }
-        if endpoint.ports.contains(&port) {
+        if endpoint.is_on(port) {
             here = here.or(Some(endpoint));
             let written = &policy.entries[endpoint.entry as usize].written;
             binaries.extend(written.iter().map(|binary| shown(binary)));

@@ -427,13 +427,13 @@ fn host(spot: &Spot<'_>) -> Option<HostPattern> {
 }
 
 fn every_port(narrow: &Spot<'_>, wide: &Spot<'_>) -> bool {
-    let wide = wide.endpoint.ports_meant();
-    narrow.endpoint.ports_meant().iter().all(|port| wide.contains(port))
+    let (narrow, wide) = (narrow.endpoint.ports_meant(), wide.endpoint.ports_meant());
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|port| wide.contains(port)))
 }
 
 fn ports_meet(a: &Spot<'_>, b: &Spot<'_>) -> bool {
-    let b = b.endpoint.ports_meant();
-    a.endpoint.ports_meant().iter().any(|port| b.contains(port))
+    let (a, b) = (a.endpoint.ports_meant(), b.endpoint.ports_meant());
+    a.is_empty() || b.is_empty() || a.iter().any(|port| b.contains(port))
 }
 
 fn any_process(spot: &Spot<'_>) -> bool {
