@@ -6,6 +6,7 @@
 mod approvals;
 mod assemble;
 mod banner;
+mod bind;
 mod earlier;
 mod lock;
 mod logs;

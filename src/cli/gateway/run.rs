@@ -11,7 +11,7 @@ use crate::control::feed::Feed;
 use crate::control::server::{Placed, serve as serve_control};
 use crate::control::wire::{Changed, Problem};
 use crate::metrics::{Health, Registry, serve};
-use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
+use crate::proxy::{Gate, Listener, Sandbox, Workers};
 use crate::record::Event;
 use crate::tls::{Ca, Origins};
 use crate::traffic::{Recorder, WriterThread, Writing};
@@ -35,6 +35,8 @@ pub(super) struct Running {
     pub(super) workers: Workers,
     pub(super) sandboxes: BTreeMap<Arc<str>, Arc<Sandbox>>,
     pub(super) listeners: Vec<Listener>,
+    /// The files of listeners that have one.
+    pub(super) placed: Vec<Placed>,
     pub(super) recorder: Recorder,
     pub(super) writer: WriterThread,
     pub(super) registry: Registry,
@@ -294,11 +296,8 @@ impl Running {
             "stopping: waiting for what is under way"
         );
         // Closed before the drain: who comes now is refused by the system, at once.
-        for listener in self.listeners {
-            if let Bound::Unix(_, path) = &listener.socket {
-                drop(std::fs::remove_file(path));
-            }
-        }
+        drop(self.listeners);
+        drop(self.placed);
         // What ends meanwhile is kept too: who stops us may not wait as long as we do.
         let accounts = self.operator.accounts.clone();
         tokio::select! {
