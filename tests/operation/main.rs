@@ -22,3 +22,4 @@ mod soak;
 mod start;
 mod stop;
 mod tunnels;
+mod watch;

@@ -15,6 +15,7 @@ mod operator;
 mod policies;
 mod run;
 mod watch;
+mod written;
 
 pub(super) use lock::StateLock;
 

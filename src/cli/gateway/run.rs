@@ -4,7 +4,7 @@ use super::assemble::{parent_credential, trust};
 use super::lock::StateLock;
 use super::operator::{self, Operator};
 use super::policies::{Floor, Order, Policies, Why};
-use super::watch::Watched;
+use super::watch::{Look, Watched};
 use crate::config::Loaded;
 use crate::control::Change;
 use crate::control::feed::Feed;
@@ -19,12 +19,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Files are often written in several steps: this long after the first they are read.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How soon after something happened near the files they are looked at: however often that is.
+const NEAR: Duration = Duration::from_millis(10);
 /// How long the writer may take for its last batch.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 
@@ -58,7 +58,10 @@ pub(super) struct Running {
 /// What woke the gateway.
 enum Woken {
     Reload(&'static str),
-    Changed,
+    /// Something happened near the files.
+    Near,
+    /// The files are to be looked at.
+    Look,
     Stop,
     Count,
     Ordered(Order),
@@ -111,27 +114,48 @@ impl Running {
             self.serve_metrics(listener)?;
         }
         self.serve_operator()?;
+        let mut look: Option<Instant> = None;
         loop {
             let woken = tokio::select! {
                 woken = signals.next() => woken,
-                Some(()) = changes.recv() => {
-                    tokio::time::sleep(SETTLE).await;
-                    Woken::Changed
-                }
+                () = sleep_until(look), if look.is_some() => Woken::Look,
+                Some(()) = changes.recv(), if look.is_none() => Woken::Near,
                 _ = every.tick() => Woken::Count,
                 Some(order) = self.ordered.recv() => Woken::Ordered(order),
             };
             match woken {
                 Woken::Stop => break,
-                Woken::Count => self.count(),
-                Woken::Changed if !watched.changed() => {}
-                Woken::Changed => drop(self.reload("a file changed", &reread, &mut watched).await),
+                Woken::Near => look = Some(Instant::now() + NEAR),
+                Woken::Look => look = self.look(&reread, &mut watched).await,
+                Woken::Count => {
+                    self.count();
+                    // Not every change has an event.
+                    if look.is_none() {
+                        look = self.look(&reread, &mut watched).await;
+                    }
+                }
                 Woken::Reload(why) => drop(self.reload(why, &reread, &mut watched).await),
                 Woken::Ordered(order) => self.order(order, &reread, &mut watched).await,
             }
         }
         drop(watched);
         self.stop(signals).await
+    }
+
+    /// Reads the files where they changed and are still; gives when to look again.
+    async fn look(
+        &mut self,
+        reread: &impl Fn() -> anyhow::Result<Loaded>,
+        watched: &mut Watched,
+    ) -> Option<Instant> {
+        match watched.look(Instant::now()) {
+            Look::Unchanged => None,
+            Look::Again(at) => Some(at),
+            Look::Read => {
+                drop(self.reload("a file changed", reread, watched).await);
+                None
+            }
+        }
     }
 
     /// Does what a person ordered.
@@ -205,6 +229,9 @@ impl Running {
         };
         match read() {
             Err(error) => {
+                // A directory that is gone, or that another one took the place of, is watched as
+                // soon as it can be.
+                watched.follow();
                 self.policies.rejected(&self.loaded.config, &error);
                 Err(Problem::conflict(format!("the last good policy stays in force: {error:#}")))
             }
@@ -314,6 +341,12 @@ impl Running {
         drop(self.lock);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 
