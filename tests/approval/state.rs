@@ -296,7 +296,9 @@ fn an_undone_grant_stays_undone_over_a_restart() {
     let at = format!("/v1/requests/{}/decision", name(&entry));
     assert_eq!(control.call("DELETE", &format!("{at}?via=term&by=me"), None).0, 400);
     assert_eq!(control.call("DELETE", &format!("{at}?via=term"), None).0, 200);
-    let undone = gateway.events("default").into_iter().find(|e| e["decision"] == "undo").unwrap();
+    let undone = wait_for(PATIENCE, || {
+        gateway.events("default").into_iter().find(|e| e["decision"] == "undo")
+    });
     assert_eq!(undone["via"], "term", "{undone}");
     let (entry, mut client) = held(&gateway, port, "/b");
     control.approve(&entry, &json!({}));

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod records;
 mod reload;
+mod removed;
 mod revoke;
 mod slice;
 mod soak;
