@@ -280,6 +280,8 @@ fn logs_say_more_when_asked_and_the_variable_decides() {
     let more = log(&["-vv"], None);
     assert!(more.contains("DEBUG") || more.contains("TRACE"), "{more}");
     assert_eq!(log(&["-vv"], Some("off")), "");
+    let unset = log(&[], Some(""));
+    assert!(unset.contains("INFO") && !unset.contains("DEBUG"), "{unset}");
 }
 
 #[test]

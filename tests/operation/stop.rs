@@ -195,6 +195,20 @@ fn a_socket_may_have_the_longest_path_that_the_system_takes() {
 }
 
 #[test]
+fn a_notify_command_that_runs_does_not_hold_the_stop_up() {
+    let mut gateway = Setup::allow_all(&["origin.test"], 80)
+        .sandbox("    approval: { mode: queue, notify: [sh, -c, \"touch told; exec sleep 9\"] }\n")
+        .start();
+    assert_eq!(get(&mut gateway.connect(), "nowhere.test", 80, "/").0, 403);
+    let told = gateway.dir.path().join("told");
+    wait_for(PATIENCE, || told.exists().then_some(()));
+    let began = Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[test]
 fn what_was_open_for_long_when_the_gateway_was_killed_is_recorded_at_the_next_start() {
     let ((one, two), waits) = (
         (echo(), events()),

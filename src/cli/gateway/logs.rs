@@ -40,7 +40,9 @@ pub(super) fn start(verbose: u8, format: LogFormat) {
         1 => "portcullis=debug,info",
         _ => "portcullis=trace,debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let said = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|said| !said.is_empty());
+    let filter = said.and_then(|said| EnvFilter::try_new(said).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
