@@ -25,7 +25,7 @@ use crate::policy::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
@@ -81,6 +81,8 @@ pub struct Queue {
     held: AtomicUsize,
     /// Entries about TLS that can't be ended, ever: most gateways see none.
     opaque: AtomicUsize,
+    /// Nobody is asked, and no answer stands.
+    closed: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -166,6 +168,7 @@ impl Queue {
             risk,
             held: AtomicUsize::new(0),
             opaque: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             inner: Mutex::new(inner),
         };
         queue.publish(&queue.lock());
@@ -207,7 +210,8 @@ impl Queue {
 
     /// Puts the grants that stand in force.
     pub(super) fn publish(&self, inner: &Inner) {
-        (self.publish)(Arc::new(Overlay::new(inner.grants.values().cloned())));
+        let grants = inner.grants.values().filter(|_| !self.is_closed());
+        (self.publish)(Arc::new(Overlay::new(grants.cloned())));
     }
 
     /// How things stand.
@@ -223,6 +227,9 @@ impl Queue {
 
     /// Whether anybody would be asked about something on a host that a rule names, or does not.
     pub fn asks(&self, known_host: bool) -> bool {
+        if self.is_closed() {
+            return false;
+        }
         match (self.settings.mode, self.settings.about) {
             (Mode::Deny, _) => false,
             (Mode::Hold | Mode::Queue, About::NewHosts) => !known_host,
@@ -237,7 +244,7 @@ impl Queue {
         target: &Authority,
         now: SystemTime,
     ) -> Option<Arc<Ticket>> {
-        if self.opaque.load(Ordering::Relaxed) == 0 {
+        if self.opaque.load(Ordering::Relaxed) == 0 || self.is_closed() {
             return None;
         }
         let mut inner = self.lock();

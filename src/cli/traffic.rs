@@ -53,8 +53,11 @@ pub(super) fn last(dir: &Path, n: usize, sandbox: Option<&str>) -> anyhow::Resul
                 break;
             }
             let missing = n - found.len();
-            let mut end = end(file, missing, sandbox)
-                .with_context(|| format!("{} can't be read", file.display()))?;
+            let context = || format!("{} can't be read", file.display());
+            let mut end = match end(file, missing, sandbox) {
+                Err(error) if was_swept(&error) => continue,
+                end => end.with_context(context)?,
+            };
             end.append(&mut found);
             found = end;
         }
@@ -97,7 +100,10 @@ pub(super) fn since(
     let from = SystemTime::from(since);
     for file in folders(dir)?.into_iter().flatten() {
         let context = || format!("{} can't be read", file.display());
-        let open = File::open(&file).with_context(context)?;
+        let open = match File::open(&file) {
+            Err(error) if was_swept(&error) => continue,
+            open => open.with_context(context)?,
+        };
         // Nothing was written to it since.
         if open.metadata().and_then(|about| about.modified()).is_ok_and(|last| last < from) {
             continue;
@@ -112,6 +118,11 @@ pub(super) fn since(
         }
     }
     Ok(())
+}
+
+/// What is gone since it was found is what the gateway no longer keeps.
+fn was_swept(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 /// The files of each folder, the oldest first: their names are times.
@@ -130,7 +141,11 @@ fn folders(dir: &Path) -> anyhow::Result<Vec<Vec<PathBuf>>> {
             continue;
         }
         let mut files = Vec::new();
-        for file in std::fs::read_dir(&folder).with_context(context)? {
+        let found = match std::fs::read_dir(&folder) {
+            Err(error) if was_swept(&error) => continue,
+            found => found.with_context(context)?,
+        };
+        for file in found {
             let file = file.with_context(context)?.path();
             if file.extension().is_some_and(|extension| extension == "jsonl") {
                 files.push(file);
@@ -140,4 +155,26 @@ fn folders(dir: &Path) -> anyhow::Result<Vec<Vec<PathBuf>>> {
         folders.push(files);
     }
     Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_swept_away_while_others_are_read_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("agent");
+        std::fs::create_dir(&folder).unwrap();
+        let line = "{\"v\":1,\"time\":\"2026-11-22T15:12:24Z\",\"event\":\"gateway.stop\"}\n";
+        for name in ["a.jsonl", "c.jsonl"] {
+            std::fs::write(folder.join(name), line).unwrap();
+        }
+        // Found by its name, and gone when it is opened.
+        std::os::unix::fs::symlink("gone", folder.join("b.jsonl")).unwrap();
+        assert_eq!(last(dir.path(), 9, None).unwrap().len(), 2);
+        let mut seen = 0;
+        since(dir.path(), jiff::Timestamp::UNIX_EPOCH, None, |_| seen += 1).unwrap();
+        assert_eq!(seen, 2);
+    }
 }

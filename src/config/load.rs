@@ -3,6 +3,7 @@
 //! The file is read once, here; policy files are named and not opened.
 
 use super::error::ConfigError;
+use super::file::read_file;
 use super::preset_credential;
 use super::raw::RawConfig;
 use super::settings::{Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Listener, PresetUse};
@@ -17,8 +18,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The largest config file that is read, in bytes.
-const MAX_FILE: u64 = 4 << 20;
+/// The largest config file that is read, in MiB.
+const MAX_FILE: u64 = 4;
 
 /// What the command line and `PORTCULLIS_*` variables say. It wins over the file, and speaks of
 /// the sandbox `default`.
@@ -69,11 +70,7 @@ impl Config {
     pub fn load(path: &Path, flags: &Flags, around: &Surroundings) -> Result<Loaded, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
         let absolute = around.current_dir.join(path);
-        let length = std::fs::metadata(&absolute).map_err(unreadable)?.len();
-        if length > MAX_FILE {
-            return Err(unreadable(std::io::Error::other("the file is larger than 4 MiB")));
-        }
-        let text = std::fs::read_to_string(&absolute).map_err(unreadable)?;
+        let text = read_file(&absolute, MAX_FILE).map_err(unreadable)?;
         let mut loaded = Self::parse(path, &text, flags, around)?;
         loaded.files.insert(0, absolute);
         Ok(loaded)

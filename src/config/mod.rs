@@ -8,6 +8,7 @@
 mod credentials;
 mod deny;
 mod error;
+mod file;
 mod inference;
 mod inject;
 mod listen;
@@ -24,6 +25,7 @@ mod upstream;
 
 pub use credentials::is_credential_name;
 pub use error::ConfigError;
+pub use file::read_file;
 pub use load::{Flags, Loaded, Notice, schema};
 pub use policies::{PolicyError, answered};
 pub use settings::{

@@ -3,12 +3,13 @@
 //!
 //! Reads the files; compiles nothing.
 
+use super::file::read_file;
 use super::settings::Config;
 use crate::policy::{Document, Layer, LoadError, preset};
 use std::path::PathBuf;
 
-/// The largest policy file that is read, in bytes.
-const MAX_FILE: u64 = 64 << 20;
+/// The largest policy file that is read, in MiB.
+const MAX_FILE: u64 = 64;
 
 /// Why a sandbox's policy can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +43,7 @@ impl Config {
             let name = crate::addr::Shown::new(sandbox).to_string();
             return Err(PolicyError::NoSandbox { name, known: known.join(", ") });
         };
-        let mut layers = Vec::new();
-        if let Some(deny) = &self.deny {
-            let document = Document::clone(deny);
-            layers.push(Layer { document, source: "defaults".into(), deny_only: true });
-        }
+        let mut layers: Vec<Layer> = self.deny_layer().into_iter().collect();
         for used in &settings.presets {
             layers.extend(preset::find(&used.name).into_iter().flat_map(|p| p.layers(used.access)));
         }
@@ -55,6 +52,12 @@ impl Config {
         }
         layers.extend(self.answers(sandbox)?);
         Ok(layers)
+    }
+
+    /// What is denied to every sandbox.
+    pub fn deny_layer(&self) -> Option<Layer> {
+        let document = Document::clone(self.deny.as_deref()?);
+        Some(Layer { document, source: "defaults".into(), deny_only: true })
     }
 
     /// The layers of a sandbox's answers for good, read anew.
@@ -104,10 +107,7 @@ pub fn answered(layer: Layer) -> Vec<Layer> {
 /// Reads one policy file as a layer.
 fn read_layer(path: PathBuf) -> Result<Layer, PolicyError> {
     let unreadable = |source| PolicyError::Unreadable { path: path.clone(), source };
-    if std::fs::metadata(&path).map_err(unreadable)?.len() > MAX_FILE {
-        return Err(unreadable(std::io::Error::other("the file is larger than 64 MiB")));
-    }
-    let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+    let text = read_file(&path, MAX_FILE).map_err(unreadable)?;
     let source = path.to_string_lossy();
     let document = Document::parse(&text, &source)?;
     Ok(Layer { document, source: source.into(), deny_only: false })

@@ -1,7 +1,8 @@
 //! `/metrics` and `/healthz` over HTTP/1.1.
 //!
 //! One task serves every connection, one request each, at most [`CONNECTIONS`] at a time and
-//! [`LIFETIME`] long: nothing here can be made to hold the gateway's memory or its tasks.
+//! [`LIFETIME`] long: nothing here can be made to hold the gateway's memory or its tasks. Where all
+//! places are taken the oldest is given up, so that who says nothing keeps nobody from asking.
 
 use super::registry::Registry;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -11,14 +12,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How many connections are served at a time; others wait in the listener's backlog.
+/// How many connections are served at a time.
 const CONNECTIONS: usize = 64;
 /// How long a head may take.
 const HEADER: Duration = Duration::from_secs(5);
@@ -50,22 +53,35 @@ pub async fn serve(
         async move { Ok::<_, Infallible>(response) }
     };
     let mut connections = FuturesUnordered::new();
+    // The oldest first; dropping one gives its connection up.
+    let mut places = VecDeque::new();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => return,
             Some(()) = connections.next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => connections.push(async move {
-                    let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEADER)
-                        .keep_alive(false)
-                        .serve_connection(TokioIo::new(stream), service_fn(answer));
-                    // Who leaves, is too slow or does not speak HTTP has nothing to be told.
-                    let _ = timeout(LIFETIME, connection).await;
-                }),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (stays, given_up) = oneshot::channel::<()>();
+                    places.retain(|place: &oneshot::Sender<()>| !place.is_closed());
+                    if places.len() >= CONNECTIONS {
+                        places.pop_front();
+                    }
+                    places.push_back(stays);
+                    connections.push(async move {
+                        let connection = http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(HEADER)
+                            .keep_alive(false)
+                            .serve_connection(TokioIo::new(stream), service_fn(answer));
+                        // Who leaves, is too slow or does not speak HTTP has nothing to be told.
+                        tokio::select! {
+                            _ = timeout(LIFETIME, connection) => {}
+                            _ = given_up => {}
+                        }
+                    });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the metrics listener can't accept");
                     tokio::time::sleep(BACKOFF).await;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Ruling {
     rules: ArcSwap<Rules>,
     epoch: AtomicU64,
+    observe: bool,
     /// Held while rules are made from those before.
     making: Mutex<()>,
 }
@@ -19,7 +20,7 @@ impl Ruling {
     pub fn new(policy: Arc<Policy>, observe: bool) -> Arc<Self> {
         let rules = Rules { policy, overlay: Arc::default(), observe, epoch: 1 };
         let rules = ArcSwap::from_pointee(rules);
-        Arc::new(Self { rules, epoch: AtomicU64::new(1), making: Mutex::default() })
+        Arc::new(Self { rules, epoch: AtomicU64::new(1), observe, making: Mutex::default() })
     }
 
     /// The rules in force.
@@ -34,7 +35,17 @@ impl Ruling {
 
     /// Puts another policy in force.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        self.swap(|rules| rules.policy = policy);
+        self.swap(|rules| (rules.policy, rules.observe) = (policy, self.observe));
+    }
+
+    /// Puts a policy in force beside which nothing is let through, observed or not.
+    pub fn close(&self, policy: Arc<Policy>) {
+        self.swap(|rules| (rules.policy, rules.observe) = (policy, false));
+    }
+
+    /// Has what is live judged again under the same rules.
+    pub fn renew(&self) {
+        self.swap(|_| {});
     }
 
     /// Puts other answers in force.

@@ -212,15 +212,30 @@ impl Sandbox {
     /// Puts another policy in force. What is live under the old one is judged again (I7), and so
     /// is what waits.
     pub fn swap(&self, policy: Arc<Policy>) {
+        self.queue.open();
         self.ruling.set_policy(policy);
         self.queue.rules_changed(&self.ruling.load(), std::time::SystemTime::now());
+    }
+
+    /// Lets nothing through and asks about nothing until another policy is put in force; what this
+    /// one denies is told as that. What was granted stands beside it again afterwards.
+    pub fn close(&self, policy: Arc<Policy>) {
+        let now = std::time::SystemTime::now();
+        self.queue.close(now);
+        self.ruling.close(policy);
+        self.queue.rules_changed(&self.ruling.load(), now);
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// Puts other routes behind its `inference.local`; `None`: there are none. Calls under way on
     /// a route that is gone end (I7).
     pub fn set_inference(&self, routes: Option<Arc<Routes>>) {
         if self.calls.set(routes) {
-            self.ruling.set_policy(self.policy());
+            self.ruling.renew();
         }
     }
 

@@ -139,8 +139,9 @@ impl State {
         self.call(move |db| sql::decisions(db, since_ms, sandbox.as_deref())).await
     }
 
-    /// Keeps a version of a sandbox's policy and gives its number: 1 for a sandbox's first. The
-    /// newest 200 are kept, and the pinned one.
+    /// Keeps a version of a sandbox's policy and gives its number: 1 for a sandbox's first. One
+    /// that is the same as the newest is that: starts do not wash others away. The newest 200 are
+    /// kept, and the pinned one.
     pub async fn append_policy(&self, policy: NewPolicy) -> Answer<u64> {
         self.call(move |db| sql::append_policy(db, &policy)).await
     }

@@ -77,6 +77,14 @@ pub(super) fn decisions(
 pub(super) fn append_policy(db: &mut Connection, policy: &NewPolicy) -> rusqlite::Result<u64> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let NewPolicy { sandbox, at_ms, digest, why, by, layers } = policy;
+    let sql =
+        "SELECT version, digest FROM policies WHERE sandbox = ?1 ORDER BY version DESC LIMIT 1";
+    let newest = |row: &Row<'_>| Ok((unsigned(row, 0)?, row.get::<_, String>(1)?));
+    if let Some((version, newest)) = transaction.query_row(sql, [sandbox], newest).optional()?
+        && newest == *digest
+    {
+        return Ok(version);
+    }
     // The newest is never pruned, so that a number is never given twice.
     let sql = "INSERT INTO policies (sandbox, version, at_ms, digest, why, by, layers) \
                SELECT ?1, coalesce(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6 \

@@ -253,7 +253,12 @@ fn read_crls(roots: &Arc<RootCertStore>, paths: &[PathBuf]) -> Result<Vec<Crl>, 
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RootsError> {
-    fs::read(path).map_err(|source| RootsError::Read { path: path.to_owned(), source })
+    let unreadable = |source| RootsError::Read { path: path.to_owned(), source };
+    // To open a pipe is to wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(std::io::Error::other("it is not a regular file")));
+    }
+    fs::read(path).map_err(unreadable)
 }
 
 /// DER begins with a SEQUENCE of more than 127 bytes, text does not.

@@ -15,12 +15,18 @@ use std::time::{Duration, SystemTime};
 /// The directory that gateway-wide events go to. No sandbox's directory begins with `_`.
 pub(super) const GATEWAY: &str = "_gateway";
 
+/// When a file was begun, in its name.
+const STAMP: &str = "%Y-%m-%dT%H%M%S.%3f";
+/// How long that is: `YYYY-MM-DDTHHMMSS.mmm`.
+const STAMP_LENGTH: usize = 21;
+
 /// One sandbox's directory and the file in it that is being written.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
     open: Option<Open>,
-    /// The name of the last file: names only go up, whatever the clock does.
+    /// The name of the last file: names only go up, whatever the clock does. `None` until the
+    /// first is made, which goes behind those of earlier runs.
     last: Option<(String, u32)>,
 }
 
@@ -28,6 +34,8 @@ pub(super) struct Files {
 struct Open {
     file: File,
     path: PathBuf,
+    /// What lies at `path` while it is this file.
+    place: (u64, u64),
     /// Bytes of whole lines.
     size: u64,
 }
@@ -109,12 +117,13 @@ impl Files {
 
     fn create(&mut self) -> io::Result<Open> {
         let now = jiff::Timestamp::try_from(SystemTime::now()).map_err(io::Error::other)?;
-        let mut stamp = now.strftime("%Y-%m-%dT%H%M%S.%3f").to_string();
+        let mut stamp = now.strftime(STAMP).to_string();
         let mut number = 0;
-        if let Some((last, n)) = &self.last
-            && stamp <= *last
+        let last = self.last.clone().or_else(|| newest(&self.dir));
+        if let Some((last, n)) = last
+            && stamp <= last
         {
-            (stamp, number) = (last.clone(), n + 1);
+            (stamp, number) = next(last, n);
         }
         loop {
             let path = self.dir.join(format!("{stamp}-{number:04}.jsonl"));
@@ -124,17 +133,50 @@ impl Files {
                 Err(error) => return Err(error),
                 Ok(file) => {
                     self.last = Some((stamp, number));
-                    return Ok(Open { file, path, size: 0 });
+                    let about = file.metadata()?;
+                    return Ok(Open { file, place: place(&about), path, size: 0 });
                 }
             }
         }
     }
 }
 
+/// The name of a directory's newest file.
+fn newest(dir: &Path) -> Option<(String, u32)> {
+    // What can't be listed is written to all the same: then the clock alone gives the order.
+    let newest = list(dir).ok()?.pop()?;
+    let (stamp, number) = newest.path.file_stem()?.to_str()?.split_at_checked(STAMP_LENGTH)?;
+    Some((stamp.to_owned(), number.strip_prefix('-')?.parse().ok()?))
+}
+
+/// The name behind this one. Numbers stay at four digits, or they would not sort.
+fn next(stamp: String, number: u32) -> (String, u32) {
+    if number < 9999 {
+        return (stamp, number + 1);
+    }
+    let later = jiff::civil::DateTime::strptime(STAMP, &stamp)
+        .and_then(|time| time.checked_add(jiff::Span::new().milliseconds(1)));
+    match later {
+        Ok(later) => (later.strftime(STAMP).to_string(), 0),
+        Err(_) => (stamp, number.saturating_add(1)),
+    }
+}
+
+/// Which file it is, whatever its name: device and inode.
+fn place(about: &fs::Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
 impl Open {
-    /// Whether the file was removed: what is written now would be seen by nobody.
+    /// Whether the file was removed, or moved away with the directories above it: what is written
+    /// now would be seen by nobody.
     fn is_gone(&self) -> bool {
-        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) => place(&there) != self.place,
+            Err(error) => {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+        }
     }
 
     fn append(&mut self, lines: &[u8]) -> Result<(), Torn> {
@@ -168,15 +210,21 @@ enum Room<'a> {
     For(u64),
 }
 
-/// Removes traffic files that are older than `keep_for`, then the oldest until there is room.
-/// Files of other names are left alone. What can't be removed is no reason to stop writing.
+/// Removes traffic files that are older than `keep_for` and the oldest until there is room: always
+/// the oldest first, and none before one that was written earlier. Files of other names are left alone. What can't be removed is no reason to stop writing.
 fn sweep(dir: &Path, settings: &Settings, room: &Room<'_>) {
-    if let Err(error) = try_sweep(dir, settings, room) {
+    if let Err(error) = try_sweep(dir, settings, room, |path| fs::remove_file(path)) {
         tracing::warn!(dir = %dir.display(), %error, "old traffic files can't be removed");
     }
 }
 
-fn try_sweep(dir: &Path, settings: &Settings, room: &Room<'_>) -> io::Result<()> {
+/// Goes on where one can't be removed, and gives the first reason.
+fn try_sweep(
+    dir: &Path,
+    settings: &Settings,
+    room: &Room<'_>,
+    remove: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let mut files = list(dir)?;
     let mut total: u64 = files.iter().map(|file| file.size).sum();
     let mut count = files.len();
@@ -188,21 +236,39 @@ fn try_sweep(dir: &Path, settings: &Settings, room: &Room<'_>) -> io::Result<()>
             count += 1;
         }
     }
-    let now = SystemTime::now();
-    for file in files {
-        let age = now.duration_since(file.modified).unwrap_or(Duration::ZERO);
+    let mut kept = None;
+    let ages = ages(&files);
+    for (file, age) in files.into_iter().zip(ages) {
         let over = total > settings.max_size || settings.keep.is_some_and(|keep| count > keep);
         if age <= settings.keep_for && !over {
-            continue;
+            // What is behind it was written later, whatever its time says.
+            break;
         }
-        match fs::remove_file(&file.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        match remove(&file.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                kept.get_or_insert(error);
+                continue;
+            }
             Ok(()) | Err(_) => {}
         }
         total = total.saturating_sub(file.size);
         count -= 1;
     }
-    Ok(())
+    kept.map_or(Ok(()), Err)
+}
+
+/// How long ago each file was written to. One with a time that is yet to come (the clock was set
+/// back) is as old as the one that was written after it: it is not kept for longer.
+fn ages(files: &[Found]) -> Vec<Duration> {
+    let now = SystemTime::now();
+    let mut later = Duration::ZERO;
+    let mut ages: Vec<Duration> = Vec::with_capacity(files.len());
+    for file in files.iter().rev() {
+        later = now.duration_since(file.modified).unwrap_or(later);
+        ages.push(later);
+    }
+    ages.reverse();
+    ages
 }
 
 /// Sweeps the directories of sandboxes that nobody writes for, and removes those left empty.
@@ -246,7 +312,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// `YYYY-MM-DDTHHMMSS.mmm-N.jsonl`.
+/// [`STAMP`]`-N.jsonl`.
 fn is_traffic_file(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(".jsonl") else { return false };
     let shape = b"0000-00-00T000000.000-";
@@ -347,5 +413,87 @@ mod tests {
         files.append(b"two\n", &settings).unwrap();
         let found = list(&files.dir).unwrap();
         assert_eq!(fs::read_to_string(&found[0].path).unwrap(), "two\n");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_over_a_restart_removes_the_oldest_first_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { keep: Some(3), ..settings(dir.path()) };
+        let ahead = ["2099-01-01T000000.000-0000.jsonl", "2099-01-01T000000.000-9998.jsonl"];
+        for (n, name) in ahead.iter().enumerate() {
+            fs::write(dir.path().join(name), format!("{n}\n")).unwrap();
+        }
+        let text = || -> String {
+            let files = list(dir.path()).unwrap();
+            files.iter().map(|file| fs::read_to_string(&file.path).unwrap()).collect()
+        };
+        for n in 2..6 {
+            // A new one each time, as after a restart.
+            let mut files = Files::new(dir.path().to_owned());
+            files.append(format!("{n}\n").as_bytes(), &settings).unwrap();
+        }
+        assert_eq!(text(), "3\n4\n5\n");
+        assert!(names(dir.path())[2].starts_with("2099-01-01T000000.001-0002"));
+    }
+
+    #[test]
+    fn a_file_with_a_time_that_is_yet_to_come_goes_with_the_one_written_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let mut files = Files::new(dir.path().to_owned());
+        for i in 0..4 {
+            files.append(format!("{i:099}\n").as_bytes(), &settings).unwrap();
+        }
+        let found = list(dir.path()).unwrap();
+        let now = SystemTime::now();
+        let set = |at: usize, time| File::open(&found[at].path).unwrap().set_modified(time);
+        set(0, now + settings.keep_for).unwrap();
+        files.sweep(&settings);
+        assert_eq!(names(dir.path()).len(), 4);
+        set(1, now - settings.keep_for - Duration::from_secs(60)).unwrap();
+        files.sweep(&settings);
+        assert_eq!(names(dir.path()).len(), 2);
+        // The clock was back for an hour: what was written then is not older than what was before.
+        set(2, now).unwrap();
+        let mut files = Files::new(dir.path().to_owned());
+        set(3, now - settings.keep_for - Duration::from_secs(60)).unwrap();
+        files.append(b"new\n", &settings).unwrap();
+        assert_eq!(names(dir.path()).len(), 3);
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_removed_keeps_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let stuck = dir.path().join("0000-00-00T000000.000-0000.jsonl");
+        let mut files = Files::new(dir.path().to_owned());
+        for i in 0..3 {
+            files.append(format!("{i:099}\n").as_bytes(), &settings).unwrap();
+        }
+        let removed = |path: &Path| match path == stuck {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => fs::remove_file(path),
+        };
+        fs::write(&stuck, "stuck\n").unwrap();
+        let settings = Settings { keep: Some(2), ..settings };
+        let error = try_sweep(dir.path(), &settings, &Room::None, removed).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(names(dir.path()).len(), 2);
+        assert!(stuck.exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_away_is_followed_by_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let (traffic, away) = (dir.path().join("traffic"), dir.path().join("away"));
+        let mut files = Files::new(traffic.join("agent"));
+        files.append(b"one\n", &settings).unwrap();
+        fs::rename(&traffic, &away).unwrap();
+        files.append(b"two\n", &settings).unwrap();
+        files.append(b"three\n", &settings).unwrap();
+        let text = |dir: &Path| fs::read_to_string(&list(dir).unwrap()[0].path).unwrap();
+        assert_eq!(text(&away.join("agent")), "one\n");
+        assert_eq!(text(&files.dir), "two\nthree\n");
     }
 }

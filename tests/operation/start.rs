@@ -4,7 +4,9 @@
 use crate::approval_kit::Control;
 use crate::common::{self, Origin, Setup};
 use crate::operation_kit::{self, full, once};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -47,6 +49,83 @@ fn an_address_that_is_taken_is_named_with_the_reason() {
     let text =
         fails(dir.path(), &["--state-dir", "state", "--listen", "127.0.0.1:0", "--metrics", &at]);
     assert!(text.contains("metrics") && text.contains(&at) && text.contains("in use"), "{text}");
+}
+
+#[test]
+fn a_start_that_fails_at_an_address_leaves_neither_records_nor_a_version_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let mut gateway = Setup::allow_all(&["origin.test"], 80).start();
+    let count = |gateway: &common::Gateway| {
+        let files = fs::read_dir(gateway.state().join("traffic/default")).unwrap().count();
+        let whole = fs::read_dir(gateway.state().join("traffic/_gateway")).unwrap().count();
+        (files, whole)
+    };
+    operation_kit::event(&gateway, "default", "policy.loaded", 1);
+    gateway.signal("TERM");
+    gateway.wait();
+    let before = count(&gateway);
+    for more in [["--listen", &at], ["--metrics", &at], ["--socket", "policy.yaml"]] {
+        fails(gateway.dir.path(), &[&["--config", "config.yaml"], &more[..]].concat());
+    }
+    assert_eq!(count(&gateway), before);
+    // Nor does a start under the same policy.
+    gateway.restart(&[]);
+    let history = Control::of(&gateway).get("/v1/policy/history?sandbox=default");
+    assert_eq!(history.as_array().unwrap().len(), 1, "{history}");
+    let status = Control::of(&gateway).get("/v1/sandboxes/default/policy");
+    assert_eq!(status["version"], 1, "{status}");
+}
+
+/// A socket whose owner takes no connection, with as many waiting as may.
+fn full_socket(at: &Path) -> (UnixListener, Vec<Socket>) {
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let address = SockAddr::unix(at).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&address).is_err() {
+            return (listener.into(), waiting);
+        }
+        waiting.push(client);
+    }
+}
+
+#[test]
+fn a_socket_whose_owner_takes_no_connection_is_taken_and_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let _owner = full_socket(&dir.path().join("agent.sock"));
+    fs::write(
+        dir.path().join("config.yaml"),
+        "version: 1\nstate_dir: state\nlisten: [{ address: \"unix:agent.sock\", sandbox: default }]\n",
+    )
+    .unwrap();
+    let text = fails(dir.path(), &["--config", "config.yaml"]);
+    assert!(text.contains("agent.sock") && text.contains("listens"), "{text}");
+    let _owner = full_socket(&dir.path().join("own.sock"));
+    let args = ["--state-dir", "state", "--listen", "127.0.0.1:0", "--socket", "own.sock"];
+    let text = fails(dir.path(), &args);
+    assert!(text.contains("own.sock") && text.contains("another gateway"), "{text}");
+}
+
+#[test]
+fn a_config_or_policy_that_is_a_pipe_is_refused_with_the_fix() {
+    let dir = Setup::allow_all(&["origin.test"], 80).write();
+    for flag in ["--config", "--policy"] {
+        let script = format!("exec \"$0\" gateway --state-dir state {flag} <(cat policy.yaml)");
+        let Output { status, stderr, .. } = Command::new("bash")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_portcullis")])
+            .current_dir(dir.path())
+            .env("PORTCULLIS_LISTEN", "127.0.0.1:0")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(2), "{text}");
+        assert!(text.contains("not a regular file") && text.contains("fix:"), "{text}");
+    }
 }
 
 #[test]
@@ -201,6 +280,8 @@ fn logs_say_more_when_asked_and_the_variable_decides() {
     let more = log(&["-vv"], None);
     assert!(more.contains("DEBUG") || more.contains("TRACE"), "{more}");
     assert_eq!(log(&["-vv"], Some("off")), "");
+    let unset = log(&[], Some(""));
+    assert!(unset.contains("INFO") && !unset.contains("DEBUG"), "{unset}");
 }
 
 #[test]

@@ -140,6 +140,74 @@ fn a_unix_socket_is_gone_after_a_stop_and_free_for_the_next_start() {
     drop(std::os::unix::net::UnixStream::connect(&at).unwrap());
 }
 
+/// A gateway that listens at this path alone and at a port.
+fn at_socket(path: &str) -> Setup {
+    let listen = format!(
+        "  - {{ address: \"unix:{path}\", sandbox: default }}\n  - {{ address: \"127.0.0.1:0\", sandbox: default }}\n"
+    );
+    Setup::allow_all(&["origin.test"], 80).listen(&listen)
+}
+
+#[test]
+fn what_is_no_socket_is_not_taken_away_at_a_start_or_a_stop() {
+    let dir = at_socket("agent.sock").write();
+    let at = dir.path().join("agent.sock");
+    std::fs::write(&at, "mine\n").unwrap();
+    let mut refused = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["gateway", "--config", "config.yaml"])
+        .current_dir(dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(dir.path().join("said")).unwrap())
+        .spawn()
+        .unwrap();
+    let ended = wait_for(PATIENCE, || {
+        assert_eq!(common::text(&at), "mine\n", "it was replaced");
+        refused.try_wait().unwrap()
+    });
+    let said = common::text(&dir.path().join("said"));
+    assert_eq!(ended.code(), Some(2), "{said}");
+    assert!(said.contains("agent.sock") && said.contains("not a socket"), "{said}");
+    std::fs::remove_file(&at).unwrap();
+    let mut gateway = Gateway::spawn(dir, &["--config", "config.yaml"], &[]);
+    std::fs::remove_file(&at).unwrap();
+    std::fs::write(&at, "mine again\n").unwrap();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(common::text(&at), "mine again\n");
+}
+
+#[test]
+fn a_socket_may_have_the_longest_path_that_the_system_takes() {
+    let dir = at_socket("LONG").write();
+    let room = 107 - dir.path().join("x").as_os_str().len();
+    let name = "s".repeat(room + 1);
+    let config = dir.path().join("config.yaml");
+    std::fs::write(&config, common::text(&config).replace("LONG", &name)).unwrap();
+    let gateway = Gateway::spawn(dir, &["--config", "config.yaml"], &[]);
+    let at = gateway.dir.path().join(&name);
+    assert_eq!(at.as_os_str().len(), 107);
+    drop(std::os::unix::net::UnixStream::connect(&at).unwrap());
+    let beside = std::fs::read_dir(gateway.dir.path()).unwrap();
+    let names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let strange: Vec<String> =
+        names.filter(|other| other.starts_with('.') || other.contains("sock")).collect();
+    assert_eq!(strange, Vec::<String>::new());
+}
+
+#[test]
+fn a_notify_command_that_runs_does_not_hold_the_stop_up() {
+    let mut gateway = Setup::allow_all(&["origin.test"], 80)
+        .sandbox("    approval: { mode: queue, notify: [sh, -c, \"touch told; exec sleep 9\"] }\n")
+        .start();
+    assert_eq!(get(&mut gateway.connect(), "nowhere.test", 80, "/").0, 403);
+    let told = gateway.dir.path().join("told");
+    wait_for(PATIENCE, || told.exists().then_some(()));
+    let began = Instant::now();
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
 #[test]
 fn what_was_open_for_long_when_the_gateway_was_killed_is_recorded_at_the_next_start() {
     let ((one, two), waits) = (

@@ -103,6 +103,25 @@ async fn versions_count_per_sandbox_and_the_pinned_one_outlives_two_hundred() {
 }
 
 #[tokio::test]
+async fn a_policy_that_is_the_same_as_the_newest_is_no_new_version() {
+    let dir = Dir::new();
+    let state = dir.open();
+    for at in [1, 2] {
+        state.append_policy(policy("agent", at)).await.unwrap();
+    }
+    let same = NewPolicy { at_ms: 3, why: "start".to_owned(), ..policy("agent", 2) };
+    assert_eq!(state.append_policy(same.clone()).await.unwrap(), 2);
+    assert_eq!(state.policies(Some("agent")).await.unwrap().len(), 2);
+    assert_eq!(state.policy("agent", 2).await.unwrap().unwrap().at_ms, 2);
+    // One that was in force before, or that another sandbox has, is one.
+    assert_eq!(state.append_policy(policy("agent", 1)).await.unwrap(), 3);
+    assert_eq!(
+        state.append_policy(NewPolicy { sandbox: "ci".to_owned(), ..same }).await.unwrap(),
+        1
+    );
+}
+
+#[tokio::test]
 async fn the_runtime_layer_and_the_pin_are_apart() {
     let dir = Dir::new();
     let state = dir.open();

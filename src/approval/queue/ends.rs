@@ -1,7 +1,42 @@
-//! How an entry's waiting ends, begins anew, and how it is forgotten.
+//! How an entry's waiting ends, begins anew, and how it is forgotten; and how all of it is closed.
 
-use super::{Entry, Inner, State};
+use super::{Change, Entry, Inner, Queue, State};
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
+
+impl Queue {
+    /// Asks nobody from now on, ends what waits, and keeps every grant out of force.
+    pub fn close(&self, now: SystemTime) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        self.closed.store(true, Ordering::Release);
+        self.publish(inner);
+        let mut waiting = Vec::new();
+        for entry in inner.entries.values_mut() {
+            entry.left = None;
+            if entry.state == State::Pending {
+                waiting.push(entry.number);
+            }
+        }
+        for number in waiting {
+            inner.close(number, State::Expired, now);
+            inner.changed(number, Change::Expired);
+        }
+    }
+
+    /// Asks again, and puts the grants that stand back in force.
+    pub fn open(&self) {
+        let inner = self.lock();
+        if self.closed.swap(false, Ordering::AcqRel) {
+            self.publish(&inner);
+        }
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
 
 impl Inner {
     /// Ends the waiting of an entry. It can be seen for a while.

@@ -1,37 +1,30 @@
 //! Settings become a running gateway: each room is built here and handed to the next.
 
+use super::bind::{Sockets, listeners};
 use super::earlier::{Earlier, Sinks};
 use super::lock::StateLock;
 use super::operator::{Accounts, Facts, Models, Operator, SandboxFacts};
 use super::policies::{self, Why};
 use super::run::Running;
 use crate::addr::Host;
-use crate::config::{
-    ApprovalMode, Config, CredentialSource, Identity, ListenAddress, ListenMode, Loaded, NoProxy,
-    Resolve,
-};
+use crate::config::{ApprovalMode, Config, CredentialSource, Identity, Loaded, NoProxy, Resolve};
 use crate::identity::Peers;
 use crate::metrics::{Gauges, Registry};
 use crate::proxy::inject::{Buffers, Injector};
 use crate::proxy::{
-    self, Bound, Gate, Limits, Listener, Mode, Parts, Sandbox, SandboxSettings, Served, Timeouts,
-    Unknown, Workers,
+    self, Gate, Limits, Listener, Parts, Sandbox, SandboxSettings, Timeouts, Unknown, Workers,
 };
 use crate::record::Event;
 use crate::tasks::Tasks;
 use crate::tls::{Ca, Intercept, Leaves, Origins};
-use crate::traffic::Recorder;
 use crate::upstream::{self, Upstream};
 use crate::vault::{Cause, FingerprintKey, Vault};
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The backlog of a listener.
-const BACKLOG: i32 = 1024;
 /// File descriptors that are not connections: files, pipes, the resolver, netlink.
 const OTHER_FILES: u64 = 256;
 
@@ -54,6 +47,14 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
     let bundle = ca.write_bundle(&config.state_dir, origins.roots())?;
     let gauges = Arc::new(Gauges::default());
     let (registry, counts) = Registry::new(gauges.clone());
+    let sockets = Sockets::bind(config, &said.socket)?;
+    let mark = proxy::loop_mark();
+    let way_out = upstream_settings(config, sockets.own())?;
+    let way_out = upstream::Settings { mark: Some(mark.clone()), ..way_out };
+    let upstream = Arc::new(Upstream::new(way_out)?);
+    let peers = Arc::new(Peers::open().context("looking up local clients (sock_diag)")?);
+    // Nothing is written before all that can fail is there: a start that is tried again and again
+    // would wash the records and the history away.
     let told = Sinks::new(&config.state_dir);
     let feed = crate::control::feed::Feed::new();
     let sinks = told.sinks(vec![Box::new(counts), Box::new(feed.clone())]);
@@ -72,17 +73,8 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         sandboxes.insert(name, sandbox);
     }
     super::operator::restore(&policies.state, &sandboxes).await?;
-    let listeners = bind(config, &sandboxes, &recorder)?;
-    let metrics = config.metrics.map(metrics_listener).transpose()?;
-    let control = crate::control::server::bind(&said.socket)?;
-    let own = listeners
-        .iter()
-        .filter_map(|l| l.socket.address())
-        .chain(metrics.iter().filter_map(|m| m.local_addr().ok()));
-    let mark = proxy::loop_mark();
-    let way_out = upstream_settings(config, own.collect())?;
-    let way_out = upstream::Settings { mark: Some(mark.clone()), ..way_out };
-    let upstream = Arc::new(Upstream::new(way_out)?);
+    let Sockets { bound, placed, metrics, control } = sockets;
+    let listeners = listeners(config, bound, &sandboxes, &recorder)?;
     let tasks = Tasks::new();
     let gate = Gate::new(Parts {
         settings: proxy::Settings {
@@ -93,7 +85,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         upstream,
         origins,
         intercept: Arc::new(Intercept::new(Arc::new(Leaves::new(&ca)?))?),
-        peers: Arc::new(Peers::open().context("looking up local clients (sock_diag)")?),
+        peers,
         gauges,
         vault: vault.clone(),
         tasks,
@@ -130,6 +122,7 @@ pub(super) async fn assemble(loaded: &Loaded, said: Said) -> anyhow::Result<Runn
         workers,
         sandboxes,
         listeners,
+        placed,
         recorder,
         writer,
         registry,
@@ -365,7 +358,7 @@ fn credential(source: &CredentialSource) -> anyhow::Result<upstream::Credential>
     let value = match source {
         CredentialSource::Env(name) => std::env::var(name)
             .map_err(|_| anyhow::anyhow!("the variable {name} of the parent proxy is not set"))?,
-        CredentialSource::File(path) => std::fs::read_to_string(path)
+        CredentialSource::File(path) => crate::config::read_file(path, 1)
             .with_context(|| format!("the parent proxy's credential {}", path.display()))?,
     };
     Ok(upstream::Credential::new(value.trim_end_matches(['\r', '\n']))?)
@@ -378,92 +371,4 @@ fn no_proxy(meant: &NoProxy) -> upstream::NoProxy {
         NoProxy::Host(crate::addr::Host::Ip(ip)) => upstream::NoProxy::Net((*ip).into()),
         NoProxy::Net(net) => upstream::NoProxy::Net(*net),
     }
-}
-
-fn bind(
-    config: &Config,
-    sandboxes: &BTreeMap<Arc<str>, Arc<Sandbox>>,
-    recorder: &Recorder,
-) -> anyhow::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for meant in &config.listeners {
-        let sandbox = sandboxes
-            .get(&meant.sandbox)
-            .with_context(|| format!("no sandbox is named {}", meant.sandbox))?
-            .clone();
-        let bound = match &meant.address {
-            ListenAddress::Tcp(at) => bind_tcp(*at, meant.mode),
-            ListenAddress::Unix(path) => bind_unix(path, meant.unix_mode),
-        };
-        let socket = bound.with_context(|| unbound(&meant.address))?;
-        let address = meant.address.to_string();
-        let event = Event::Listener { sandbox: meant.sandbox.clone(), address, error: None };
-        if recorder.event(event).is_err() {
-            tracing::warn!("the listener could not be recorded");
-        }
-        let own = rustix::process::geteuid().as_raw();
-        let uids = match &meant.allow_uids {
-            Some(uids) => uids.clone(),
-            None => vec![own],
-        };
-        listeners.push(Listener {
-            socket,
-            mode: match meant.mode {
-                ListenMode::Proxy => Mode::Proxy,
-                ListenMode::Transparent => Mode::Transparent,
-            },
-            served: Served { uids, from: meant.allow_from.clone() },
-            sandbox,
-        });
-    }
-    Ok(listeners)
-}
-
-/// What an address that can't be bound is told with; the system's reason follows.
-fn unbound(address: &ListenAddress) -> String {
-    let flag = match address {
-        ListenAddress::Tcp(_) => " (another address: --listen IP:PORT)",
-        ListenAddress::Unix(_) => "",
-    };
-    format!("can't listen on {address}{flag}")
-}
-
-fn bind_tcp(at: SocketAddr, mode: ListenMode) -> std::io::Result<Bound> {
-    let domain = socket2::Domain::for_address(at);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if mode == ListenMode::Transparent {
-        // Needed for TPROXY alone, and only root may ask for it; REDIRECT works without.
-        drop(socket.set_ip_transparent_v4(true));
-    }
-    socket.bind(&at.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(Bound::Tcp(socket.into()))
-}
-
-/// Binds a Unix socket with its mode from the first moment: it is made under another name in the
-/// same directory and renamed into place.
-fn bind_unix(path: &Path, mode: u32) -> std::io::Result<Bound> {
-    #[expect(clippy::disallowed_methods, reason = "our own socket: does another gateway serve it?")]
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(std::io::ErrorKind::AddrInUse.into());
-    }
-    let mut making = path.as_os_str().to_owned();
-    making.push(format!(".{}", std::process::id()));
-    let making = std::path::PathBuf::from(making);
-    drop(std::fs::remove_file(&making));
-    let socket = std::os::unix::net::UnixListener::bind(&making)?;
-    std::fs::set_permissions(&making, std::fs::Permissions::from_mode(mode))?;
-    std::fs::rename(&making, path)?;
-    socket.set_nonblocking(true)?;
-    Ok(Bound::Unix(socket, path.to_owned()))
-}
-
-fn metrics_listener(at: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let listener =
-        std::net::TcpListener::bind(at).with_context(|| format!("can't serve metrics on {at}"))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }

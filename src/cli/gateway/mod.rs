@@ -6,6 +6,7 @@
 mod approvals;
 mod assemble;
 mod banner;
+mod bind;
 mod earlier;
 mod lock;
 mod logs;
@@ -14,6 +15,7 @@ mod operator;
 mod policies;
 mod run;
 mod watch;
+mod written;
 
 pub(super) use lock::StateLock;
 

@@ -4,14 +4,14 @@ use super::assemble::{parent_credential, trust};
 use super::lock::StateLock;
 use super::operator::{self, Operator};
 use super::policies::{Floor, Order, Policies, Why};
-use super::watch::Watched;
+use super::watch::{Look, Watched};
 use crate::config::Loaded;
 use crate::control::Change;
 use crate::control::feed::Feed;
 use crate::control::server::{Placed, serve as serve_control};
 use crate::control::wire::{Changed, Problem};
 use crate::metrics::{Health, Registry, serve};
-use crate::proxy::{Bound, Gate, Listener, Sandbox, Workers};
+use crate::proxy::{Gate, Listener, Sandbox, Workers};
 use crate::record::Event;
 use crate::tls::{Ca, Origins};
 use crate::traffic::{Recorder, WriterThread, Writing};
@@ -21,12 +21,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Files are often written in several steps: this long after the first they are read.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How soon after something happened near the files they are looked at: however often that is.
+const NEAR: Duration = Duration::from_millis(10);
 /// How long the writer may take for its last batch.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 
@@ -37,6 +37,8 @@ pub(super) struct Running {
     pub(super) workers: Workers,
     pub(super) sandboxes: BTreeMap<Arc<str>, Arc<Sandbox>>,
     pub(super) listeners: Vec<Listener>,
+    /// The files of listeners that have one.
+    pub(super) placed: Vec<Placed>,
     pub(super) recorder: Recorder,
     pub(super) writer: WriterThread,
     pub(super) registry: Registry,
@@ -58,7 +60,10 @@ pub(super) struct Running {
 /// What woke the gateway.
 enum Woken {
     Reload(&'static str),
-    Changed,
+    /// Something happened near the files.
+    Near,
+    /// The files are to be looked at.
+    Look,
     Stop,
     Count,
     Ordered(Order),
@@ -127,30 +132,49 @@ impl Running {
             self.serve_metrics(listener)?;
         }
         self.serve_operator()?;
+        let mut look: Option<Instant> = None;
         loop {
             let woken = tokio::select! {
                 woken = signals.next() => woken,
-                Some(()) = changes.recv() => {
-                    tokio::time::sleep(SETTLE).await;
-                    Woken::Changed
-                }
+                () = sleep_until(look), if look.is_some() => Woken::Look,
+                Some(()) = changes.recv(), if look.is_none() => Woken::Near,
                 _ = every.tick() => Woken::Count,
                 Some(order) = self.ordered.recv() => Woken::Ordered(order),
             };
             match woken {
                 Woken::Stop => break,
+                Woken::Near => look = Some(Instant::now() + NEAR),
+                Woken::Look => look = self.look(&reread, &mut watched).await,
                 Woken::Count => {
                     signals.look();
                     self.count();
+                    // Not every change has an event.
+                    if look.is_none() {
+                        look = self.look(&reread, &mut watched).await;
+                    }
                 }
-                Woken::Changed if !watched.changed() => {}
-                Woken::Changed => drop(self.reload("a file changed", &reread, &mut watched).await),
                 Woken::Reload(why) => drop(self.reload(why, &reread, &mut watched).await),
                 Woken::Ordered(order) => self.order(order, &reread, &mut watched).await,
             }
         }
         drop(watched);
         self.stop(signals).await
+    }
+
+    /// Reads the files where they changed and are still; gives when to look again.
+    async fn look(
+        &mut self,
+        reread: &impl Fn() -> anyhow::Result<Loaded>,
+        watched: &mut Watched,
+    ) -> Option<Instant> {
+        match watched.look(Instant::now()) {
+            Look::Unchanged => None,
+            Look::Again(at) => Some(at),
+            Look::Read => {
+                drop(self.reload("a file changed", reread, watched).await);
+                None
+            }
+        }
     }
 
     /// Does what a person ordered.
@@ -224,6 +248,9 @@ impl Running {
         };
         match read() {
             Err(error) => {
+                // A directory that is gone, or that another one took the place of, is watched as
+                // soon as it can be.
+                watched.follow();
                 self.policies.rejected(&self.loaded.config, &error);
                 Err(Problem::conflict(format!("the last good policy stays in force: {error:#}")))
             }
@@ -315,11 +342,8 @@ impl Running {
             "stopping: waiting for what is under way"
         );
         // Closed before the drain: who comes now is refused by the system, at once.
-        for listener in self.listeners {
-            if let Bound::Unix(_, path) = &listener.socket {
-                drop(std::fs::remove_file(path));
-            }
-        }
+        drop(self.listeners);
+        drop(self.placed);
         // What ends meanwhile is kept too: who stops us may not wait as long as we do.
         let accounts = self.operator.accounts.clone();
         tokio::select! {
@@ -336,6 +360,12 @@ impl Running {
         drop(self.lock);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

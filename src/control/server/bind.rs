@@ -1,15 +1,13 @@
-//! The socket's place in the file system: 0600 in a directory that nobody else can change, taken
-//! from a gateway that is gone and never from one that listens.
+//! The control socket: 0600 in a directory that nobody else can change, taken by one gateway at a
+//! time.
 
+use super::place::{LONGEST, PlaceError, Placed, place};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-
-/// The longest path of a socket: `sun_path` without its NUL (unix(7)).
-const LONGEST: usize = 107;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -62,48 +60,26 @@ pub enum BindError {
     },
 }
 
-/// The socket's file. It is removed when this is dropped, if it is still the same.
-#[derive(Debug)]
-pub struct Placed {
-    path: PathBuf,
-    /// Device and inode.
-    file: (u64, u64),
-}
-
-impl Placed {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| (now.dev(), now.ino()) == self.file)
-        {
-            // Where it can't be removed the next gateway finds nobody behind it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// Listens at `path`. Its directory is made (0700) where it is missing. The listener does not
 /// block: `tokio::net::UnixListener::from_std` takes it.
 pub fn bind(path: &Path) -> Result<(UnixListener, Placed), BindError> {
-    if path.as_os_str().len() > LONGEST {
-        return Err(BindError::TooLong { path: path.into() });
+    let refused = |error| {
+        let path = path.into();
+        match error {
+            PlaceError::TooLong(_) => BindError::TooLong { path },
+            PlaceError::Taken => BindError::Taken { path },
+            PlaceError::NotASocket => BindError::NotASocket { path },
+            PlaceError::Io(source) => BindError::Io { path, source },
+        }
+    };
+    let length = path.as_os_str().len();
+    if length > LONGEST {
+        return Err(refused(PlaceError::TooLong(length)));
     }
-    let io = |source| BindError::Io { path: path.into(), source };
     directory(path)?;
     // Two gateways that start together would each find the other's socket stale.
-    let _turn = turn(path).map_err(io)?;
-    clear(path)?;
-    let listener = UnixListener::bind(path).map_err(io)?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io)?;
-    listener.set_nonblocking(true).map_err(io)?;
-    let made = std::fs::symlink_metadata(path).map_err(io)?;
-    Ok((listener, Placed { path: path.into(), file: (made.dev(), made.ino()) }))
+    let _turn = turn(path).map_err(|error| refused(error.into()))?;
+    place(path, 0o600).map_err(refused)
 }
 
 fn directory(path: &Path) -> Result<(), BindError> {
@@ -130,29 +106,4 @@ fn turn(path: &Path) -> io::Result<File> {
     let file = options.open(name)?;
     flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
-}
-
-/// Takes away a socket behind which nobody listens.
-fn clear(path: &Path) -> Result<(), BindError> {
-    let io = |source| BindError::Io { path: path.into(), source };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io(error)),
-        Ok(there) if !there.file_type().is_socket() => {
-            return Err(BindError::NotASocket { path: path.into() });
-        }
-        Ok(_) => {}
-    }
-    #[expect(clippy::disallowed_methods, reason = "whether a gateway listens at its own socket")]
-    match UnixStream::connect(path) {
-        Ok(_) => Err(BindError::Taken { path: path.into() }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(io)
-        }
-        // A full backlog (EAGAIN) is somebody's too.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(BindError::Taken { path: path.into() })
-        }
-        Err(error) => Err(io(error)),
-    }
 }

@@ -1,20 +1,23 @@
 //! The server of the control API: who may ask, what is well formed, and the answers' shapes.
 //!
-//! `bind` owns the socket, `peer` who is at the other end, `route` the table of routes, `answer`
-//! what each does, `stream` the events, `stall` the patience with readers, `openapi` the
-//! description that is made of the table. It decides nothing: that is the `Backend`'s.
+//! `bind` owns the socket, `place` where one lies in the file system, `peer` who is at the other
+//! end, `route` the table of routes, `answer` what each does, `stream` the events, `stall` the
+//! patience with readers, `openapi` the description that is made of the table. It decides nothing:
+//! that is the `Backend`'s.
 
 mod answer;
 mod bind;
 mod body;
 mod openapi;
 mod peer;
+mod place;
 mod route;
 mod stall;
 mod stream;
 
-pub use bind::{BindError, Placed, bind};
+pub use bind::{BindError, bind};
 pub use openapi::openapi;
+pub use place::{PlaceError, Placed, place};
 pub use route::{ROUTES, Route};
 
 use super::Backend;

@@ -68,7 +68,9 @@ impl Models {
     fn settle(&self) {
         let config = self.config.load();
         for (name, sandbox) in &self.sandboxes {
-            let chosen = self.chosen(name).map(|set| self.meant(name, &set));
+            // What the config no longer has gets nothing of what was chosen for it either.
+            let chosen = config.sandboxes.contains_key(name).then(|| self.chosen(name)).flatten();
+            let chosen = chosen.map(|set| self.meant(name, &set));
             let routes = match chosen {
                 Some(Ok(routes)) => Some(Arc::new(routes)),
                 Some(Err(problem)) => {

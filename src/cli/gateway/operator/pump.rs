@@ -193,9 +193,13 @@ impl Operator {
         };
         let Ok(mut json) = serde_json::to_vec(&request) else { return };
         json.push(b'\n');
-        let command = command.to_vec();
+        let (command, ends) = (command.to_vec(), tasks.clone());
         tasks.spawn(async move {
-            let ended = tokio::time::timeout(NOTIFY_WITHIN, run(&command, &json)).await;
+            let ended = tokio::select! {
+                ended = tokio::time::timeout(NOTIFY_WITHIN, run(&command, &json)) => ended,
+                // Nobody can answer any more: a stop does not wait for it.
+                () = ends.drained() => return,
+            };
             match ended {
                 Ok(Ok(status)) if status.success() => {}
                 Ok(Ok(status)) => tracing::warn!(command = command[0], %status, "notify failed"),

@@ -19,9 +19,14 @@ use crate::state::State;
 use crate::traffic::Recorder;
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a reload waits for the history. SQLite itself waits for a lock for five seconds.
+const KEPT_WITHIN: Duration = Duration::from_secs(6);
 
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
@@ -41,7 +46,7 @@ pub(super) struct Standing {
     pub(super) pinned: Option<u64>,
     /// The text of the runtime layer.
     pub(super) runtime: Option<String>,
-    /// Why the newest files are not in force.
+    /// Why the newest files are not in force: until they are read and good.
     pub(super) rejected: Option<String>,
 }
 
@@ -143,14 +148,20 @@ impl Policies {
         self.shown.store(Arc::new(all));
     }
 
-    /// Records that `policy` is in force for `sandbox`, and keeps it in the history.
+    /// Records that a policy is in force for `sandbox`, and keeps it in the history.
     pub(super) async fn announce(
         &self,
         config: &Config,
         sandbox: &Arc<str>,
-        (layers, policy): &Compiled,
+        new: &Compiled,
         why: &Why,
     ) {
+        self.say(config, sandbox, new);
+        self.number(sandbox, new, why).await;
+    }
+
+    /// Records that a policy is in force for `sandbox`, and tells of it.
+    fn say(&self, config: &Config, sandbox: &Arc<str>, (layers, policy): &Compiled) {
         let id = PolicyId(policy.id());
         let endpoints = policy.endpoint_count();
         tracing::info!(%sandbox, policy = %id, endpoints, "policy loaded");
@@ -159,19 +170,22 @@ impl Policies {
         if self.recorder.event(event).is_err() {
             tracing::warn!(%sandbox, "the loaded policy could not be recorded");
         }
-        let version = self.keep(sandbox, layers, &id.to_string(), why).await;
         self.show(sandbox, |standing| {
             standing.layers.clone_from(layers);
             standing.digest = id.to_string();
-            standing.rejected = None;
-            if let Some(version) = version {
-                standing.version = version;
-            }
         });
         self.tell(crate::control::wire::Event::PolicyLoaded {
             sandbox: sandbox.to_string(),
             policy: id.to_string(),
         });
+    }
+
+    /// Keeps what is in force in the history, and shows its number there.
+    async fn number(&self, sandbox: &Arc<str>, new: &Compiled, why: &Why) {
+        let digest = PolicyId(new.1.id()).to_string();
+        if let Some(version) = self.keep(sandbox, &new.0, &digest, why).await {
+            self.show(sandbox, |standing| standing.version = version);
+        }
     }
 
     pub(super) fn tell(&self, event: crate::control::wire::Event) {
@@ -188,23 +202,43 @@ impl Policies {
         mut policies: BTreeMap<Arc<str>, Compiled>,
         why: &Why,
     ) {
+        let (mut changed, mut returns) = (Vec::new(), Vec::new());
         for (name, sandbox) in sandboxes {
-            let new = policies.remove(name).unwrap_or_else(|| {
-                (Vec::new(), Arc::new(Policy::empty(EPOCH.fetch_add(1, Ordering::Relaxed))))
-            });
+            self.show(name, |standing| standing.rejected = None);
+            let Some(new) = policies.remove(name) else {
+                changed.extend(close(config, name, sandbox).map(|new| (name, new)));
+                continue;
+            };
             let pinned = self.shown.load().get(name).and_then(|standing| standing.pinned);
             if let Some(version) = pinned {
                 tracing::warn!(sandbox = %name, version, "pinned: the files are fine, and not in force");
-                continue;
+                if sandbox.is_closed() {
+                    returns.push((name, sandbox, version));
+                }
+            } else if sandbox.is_closed() || sandbox.policy().id() != new.1.id() {
+                put(sandbox, &new);
+                changed.push((name, new));
             }
-            self.show(name, |standing| standing.rejected = None);
-            if sandbox.policy().id() == new.1.id() {
-                continue;
+        }
+        // All are in force before one is said, and before the history has it: what is taken away
+        // is gone, however long the state is locked. Nor does the next change wait for long.
+        for (name, new) in &changed {
+            self.say(config, name, new);
+        }
+        let kept = join_all(changed.iter().map(|(name, new)| self.number(name, new, why)));
+        if tokio::time::timeout(KEPT_WITHIN, kept).await.is_err() {
+            tracing::error!("the history of policies is behind: the state is slow or locked");
+        }
+        for (name, sandbox, version) in returns {
+            match versions::version(&self.state, config, name, version).await {
+                Ok(pinned) => {
+                    put(sandbox, &pinned);
+                    self.announce(config, name, &pinned, why).await;
+                }
+                Err(error) => {
+                    tracing::error!(sandbox = %name, version, "it allows nothing: {error:#}");
+                }
             }
-            // In force before it is said, and before the history has it: what it takes away is gone.
-            sandbox.show_agent(agent_view(&new.0));
-            sandbox.swap(new.1.clone());
-            self.announce(config, name, &new, why).await;
         }
         for name in policies.keys() {
             tracing::warn!(sandbox = %name, "a new sandbox needs a restart");
@@ -236,6 +270,28 @@ impl Policies {
     pub(super) fn compiled(&self, loaded: &Loaded) -> anyhow::Result<BTreeMap<Arc<str>, Compiled>> {
         compile(&loaded.config, &|name| self.runtime(name))
     }
+}
+
+/// Puts a policy in force.
+fn put(sandbox: &Sandbox, new: &Compiled) {
+    sandbox.show_agent(agent_view(&new.0));
+    sandbox.swap(new.1.clone());
+}
+
+/// Closes a sandbox that the config no longer has, pinned or not: what is denied to all is denied
+/// to it, and nothing else is allowed or asked. Gives what is in force, where that is new.
+fn close(config: &Config, name: &str, sandbox: &Sandbox) -> Option<Compiled> {
+    let layers = config.deny_layer().into_iter().collect();
+    let new = compile_layers(config, name, layers).unwrap_or_else(|error| {
+        tracing::error!(sandbox = name, "what is denied to all is unknown to it: {error:#}");
+        (Vec::new(), Arc::new(Policy::empty(EPOCH.fetch_add(1, Ordering::Relaxed))))
+    });
+    if sandbox.is_closed() && sandbox.policy().id() == new.1.id() {
+        return None;
+    }
+    sandbox.show_agent(agent_view(&new.0));
+    sandbox.close(new.1.clone());
+    Some(new)
 }
 
 fn files(config: &Config, sandbox: &Arc<str>) -> Vec<String> {

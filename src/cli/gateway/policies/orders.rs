@@ -49,6 +49,11 @@ fn unkept(error: impl std::fmt::Display) -> Problem {
 
 impl Floor<'_> {
     fn sandbox(&self, name: &str) -> Result<(&Arc<str>, &Arc<Sandbox>), Problem> {
+        if self.sandboxes.contains_key(name) && !self.config.sandboxes.contains_key(name) {
+            return Err(Problem::conflict(format!(
+                "the config no longer has the sandbox {name}: nothing is allowed to it until it has"
+            )));
+        }
         self.sandboxes.get_key_value(name).ok_or_else(|| {
             let known: Vec<&str> = self.sandboxes.keys().map(|name| &**name).collect();
             let shown = crate::addr::Shown::new(name);
@@ -95,8 +100,7 @@ impl Floor<'_> {
     async fn put_in_force(&self, name: &Arc<str>, compiled: Compiled, why: &Why) {
         let Some(sandbox) = self.sandboxes.get(name) else { return };
         if sandbox.policy().id() != compiled.1.id() {
-            sandbox.show_agent(super::agent_view(&compiled.0));
-            sandbox.swap(compiled.1.clone());
+            super::put(sandbox, &compiled);
             self.policies.announce(self.config, name, &compiled, why).await;
         }
     }
@@ -215,13 +219,7 @@ impl Floor<'_> {
         let Some(new) = approved::without(&text, number) else { return Ok(()) };
         let why = Why { why: "undo", by: Some(who.name.clone()) };
         let compile = || self.compile_answers(name);
-        let rejected = self.policies.shown.load().get(name).and_then(|s| s.rejected.clone());
-        self.rewrite(name, (&text, &new), (why, |_: &Policy| true), compile).await?;
-        if self.compile(name, self.policies.runtime(name).as_deref()).is_err() {
-            // The other file is no better for it.
-            self.policies.show(name, |standing| standing.rejected = rejected);
-        }
-        Ok(())
+        self.rewrite(name, (&text, &new), (why, |_: &Policy| true), compile).await
     }
 
     fn unpinned(&self, name: &Arc<str>) -> Result<(), Problem> {
