@@ -101,6 +101,14 @@ pub(super) fn run(args: &EnvArgs) -> anyhow::Result<ExitCode> {
         output::note("there is no CA yet: it is made when `portcullis gateway` first starts");
     }
     let bundle = bundle.to_str().context("the state directory's path is not UTF-8")?;
+    if form == Form::Docker && !plain(bundle, b"") {
+        // The shell splits what `$(…)` gave at blanks, and reads no quotes in it.
+        bail!(
+            "`docker run $(…)` can't take the path {} as it is\n  fix: start the gateway with a state \
+             directory of letters, digits and `-_./` alone, and name it: --state-dir DIR; or use --compose",
+            quoted(bundle)
+        );
+    }
     output::print(&rendered(form, &proxy, bundle))
 }
 
@@ -184,10 +192,9 @@ fn rendered(form: Form, proxy: &str, bundle: &str) -> String {
                 .for_each(|(name, value)| line(format!("export {name}={}", quoted(value))));
         }
         Form::Docker => {
-            line(format!("--volume {}", word(&format!("{bundle}:{MOUNTED}:ro"))));
-            variables
-                .iter()
-                .for_each(|(name, value)| line(format!("--env {name}={}", word(value))));
+            // Not a value in quotes: they would reach docker.
+            line(format!("--volume {bundle}:{MOUNTED}:ro"));
+            variables.iter().for_each(|(name, value)| line(format!("--env {name}={value}")));
         }
         Form::Compose => {
             line("environment:".into());
@@ -217,10 +224,14 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// One word that survives `$(…)` unquoted where it can, for `docker run $(portcullis env --docker)`.
+/// One word for a shell, quoted where it must be. zsh looks for files that match `[::1]`.
 pub(super) fn word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:,=@%+[]".contains(&b);
-    if text.bytes().all(plain) { text.to_owned() } else { quoted(text) }
+    if plain(text, b":,=@%") && !text.is_empty() { text.to_owned() } else { quoted(text) }
+}
+
+/// Whether a shell takes it as it is, with these characters besides.
+fn plain(text: &str, more: &[u8]) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./+".contains(&b) || more.contains(&b))
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ mod docs_kit;
 mod commands;
 mod docs_commands;
 mod docs_text;
+mod paste;
