@@ -80,9 +80,10 @@ impl EffectiveArgs {
         Effective::of(&config, &sandbox)
     }
 
-    /// Where the gateway with this config keeps its records.
+    /// Where the gateway with this config keeps its records, of which the sandbox has some.
     pub(super) fn traffic_dir(&self) -> anyhow::Result<PathBuf> {
-        Ok(self.config.load(Flags::default())?.config.state_dir.join("traffic"))
+        let config = self.config.load(Flags::default())?.config;
+        super::asking::traffic(&config, self.sandbox.as_deref())
     }
 }
 
