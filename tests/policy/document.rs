@@ -24,7 +24,7 @@ fn a_mistake_is_shown_where_it_stands() {
 >    5 |       - host: \"*\"
        |               ^
      6 |         port: 443
-  right: \"*.example.com\" (one label), \"**.example.com\" (one or more), \"api-*.example.com\"";
+  fix: \"*.example.com\" (one label), \"**.example.com\" (one or more), \"api-*.example.com\"";
     assert_eq!(shown, expected);
 }
 
