@@ -38,7 +38,7 @@ fn what_serde_refuses_is_shown_where_it_stands_too() {
             6,
             "https",
         ),
-        ("version: 1\nnetwork_policies: [\n", 2, "mapping"),
+        ("version: 1\nnetwork_policies: [\n", 2, "keys with values"),
     ] {
         let error = refused(text);
         assert!(error.to_string().contains(word), "{error}");

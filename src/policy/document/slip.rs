@@ -175,8 +175,8 @@ fn key_at(text: &str, line: usize, column: usize) -> Option<String> {
 /// The key at the end of `text`.
 fn word(text: &str) -> Option<String> {
     let text = text.trim_end_matches(['"', '\'']);
-    let start = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)));
-    let word = &text[start.map_or(0, |at| at + 1)..];
+    let outside = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
+    let word = text.rsplit(outside).next().unwrap_or_default();
     let plain = !word.is_empty() && word.len() <= 63;
     plain.then(|| word.to_owned())
 }
@@ -229,6 +229,7 @@ mod tests {
             assert!(fix.starts_with(&format!("write `{wanted}")), "{text}: {fix}");
         }
         assert_eq!(fix("a: ^x", "something else"), None);
+        assert_eq!(fix("\u{e3f}: ^x", list), None);
     }
 
     #[test]
