@@ -193,9 +193,9 @@ fn text(entries: &[Entry], since: Timestamp) -> String {
         "SANDBOX", "HOST", "METHOD", "OUTCOME", "REQUESTS", "SENT", "UP", "DOWN", "BY", "APPROVED",
         "RULE", "LAST",
     ])
-    .keeping(&["HOST", "OUTCOME", "REQUESTS"])
+    .keeping(&["HOST", "OUTCOME", "BY", "APPROVED", "RULE"])
     .naming(&["HOST"])
-    .sparing(&["LAST", "BY", "DOWN", "APPROVED", "SANDBOX"]);
+    .sparing(&["SENT", "UP", "DOWN", "LAST", "SANDBOX"]);
     let (mut decisions, mut groups) = (0, 0);
     for entry in entries {
         match entry {
