@@ -98,7 +98,8 @@ pub(super) async fn one_sandbox(client: &Client, named: Option<&str>) -> anyhow:
     bail!("which sandbox? {}: add -s NAME", names(&sandboxes))
 }
 
-fn names(sandboxes: &[SandboxStatus]) -> String {
+/// Their names, for a message.
+pub(super) fn names(sandboxes: &[SandboxStatus]) -> String {
     let names: Vec<String> =
         sandboxes.iter().map(|sandbox| Shown::new(&sandbox.name).to_string()).collect();
     names.join(", ")

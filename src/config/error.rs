@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{}: {source}\n  fix: name a readable file with --config or PORTCULLIS_CONFIG", .path.display())]
+    #[error("{}: {why}\n  fix: {}", .path.display(), readable(.why, "name the file with --config or PORTCULLIS_CONFIG"))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// Something in the file.
     #[error(transparent)]
@@ -32,6 +32,17 @@ pub enum ConfigError {
         "no place for state: HOME and XDG_STATE_HOME are not set\n  fix: add --state-dir DIR, or `state_dir: DIR` to the config"
     )]
     NoStateDir,
+}
+
+/// What helps where a file can't be read; `other` where it is not the right to do so that lacks.
+pub fn readable(why: &std::io::Error, other: &str) -> String {
+    match why.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "give the user that reads it the right to: chmod or chown the file, or a directory above it"
+                .to_owned()
+        }
+        _ => other.to_owned(),
+    }
 }
 
 impl From<Fault> for ConfigError {

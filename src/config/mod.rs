@@ -23,7 +23,7 @@ mod units;
 mod upstream;
 
 pub use credentials::is_credential_name;
-pub use error::ConfigError;
+pub use error::{ConfigError, readable};
 pub use load::{Flags, Loaded, Notice, schema};
 pub use policies::{PolicyError, answered};
 pub use settings::{

@@ -3,6 +3,7 @@
 //!
 //! Reads the files; compiles nothing.
 
+use super::error::readable;
 use super::settings::Config;
 use crate::policy::{Document, Layer, LoadError, preset};
 use std::path::PathBuf;
@@ -22,12 +23,12 @@ pub enum PolicyError {
         known: String,
     },
     /// A file can't be read.
-    #[error("{}: {source}\n  fix: name a readable policy file", .path.display())]
+    #[error("{}: {why}\n  fix: {}", .path.display(), readable(.why, "name a policy file that is there"))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// A file is not a policy.
     #[error(transparent)]
@@ -103,7 +104,7 @@ pub fn answered(layer: Layer) -> Vec<Layer> {
 
 /// Reads one policy file as a layer.
 fn read_layer(path: PathBuf) -> Result<Layer, PolicyError> {
-    let unreadable = |source| PolicyError::Unreadable { path: path.clone(), source };
+    let unreadable = |why| PolicyError::Unreadable { path: path.clone(), why };
     if std::fs::metadata(&path).map_err(unreadable)?.len() > MAX_FILE {
         return Err(unreadable(std::io::Error::other("the file is larger than 64 MiB")));
     }

@@ -9,3 +9,4 @@ mod commands;
 mod docs_commands;
 mod docs_text;
 mod paste;
+mod slips;

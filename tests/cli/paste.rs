@@ -1,4 +1,5 @@
-//! What the banner says to paste speaks of the gateway that said it, whatever its flags and paths are.
+//! What the banner says to paste speaks of the gateway that said it, whatever its flags and paths are;
+//! `status` what is missing.
 
 use assert_cmd::cargo::cargo_bin;
 use std::collections::BTreeMap;
@@ -134,4 +135,27 @@ fn a_path_that_docker_would_not_get_whole_is_an_error_and_not_a_broken_line() {
         assert!(said.contains("fix: start the gateway with a state directory of"), "{said}");
     }
     assert_eq!(env("plain").status.code(), Some(0));
+}
+
+#[test]
+fn status_warns_of_a_credential_without_a_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "version: 1
+state_dir: st
+listen: [{ address: \"127.0.0.1:0\" }]
+sandboxes: { default: { credentials: [github] } }
+credentials: { github: { file: none/there } }
+inject: [{ credential: github, host: api.github.com, header: Authorization }]
+";
+    std::fs::write(dir.path().join("c.yaml"), config).unwrap();
+    let _started = Started::new(dir.path(), &["--config", "c.yaml"], &[]);
+    let status = Command::new(cargo_bin("portcullis"))
+        .args(["status", "--config", "c.yaml"])
+        .env_clear()
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(status.stdout).unwrap();
+    assert!(said.contains("warning: the credential github has no value: "), "{said}");
+    assert!(said.contains("config file c.yaml"), "{said}");
 }

@@ -395,7 +395,7 @@ fn bind(
             ListenAddress::Tcp(at) => bind_tcp(*at, meant.mode),
             ListenAddress::Unix(path) => bind_unix(path, meant.unix_mode),
         };
-        let socket = bound.with_context(|| unbound(&meant.address))?;
+        let socket = bound.map_err(|why| unbound(meant, &why))?;
         let address = meant.address.to_string();
         let event = Event::Listener { sandbox: meant.sandbox.clone(), address, error: None };
         if recorder.event(event).is_err() {
@@ -419,13 +419,26 @@ fn bind(
     Ok(listeners)
 }
 
-/// What an address that can't be bound is told with; the system's reason follows.
-fn unbound(address: &ListenAddress) -> String {
-    let flag = match address {
-        ListenAddress::Tcp(_) => " (another address: --listen IP:PORT)",
-        ListenAddress::Unix(_) => "",
+/// What an address that can't be bound is told with.
+fn unbound(meant: &crate::config::Listener, why: &std::io::Error) -> anyhow::Error {
+    let (address, sandbox) = (&meant.address, &meant.sandbox);
+    let fix = match address {
+        ListenAddress::Tcp(_) if **sandbox == *crate::config::DEFAULT_SANDBOX => {
+            "free it, or name another: --listen IP:PORT, or `address` under `listen` in the config"
+                .into()
+        }
+        ListenAddress::Tcp(_) => {
+            format!("free it, or name another `address` for {sandbox} under `listen` in the config")
+        }
+        ListenAddress::Unix(path) => match path.parent().filter(|parent| !parent.is_dir()) {
+            Some(parent) => format!(
+                "make the directory, which is not there: mkdir -p {}",
+                crate::cli::env::word(&parent.to_string_lossy())
+            ),
+            None => "free it, or name another `address` under `listen` in the config".into(),
+        },
     };
-    format!("can't listen on {address}{flag}")
+    anyhow::anyhow!("can't listen on {address}: {why}\n  fix: {fix}")
 }
 
 fn bind_tcp(at: SocketAddr, mode: ListenMode) -> std::io::Result<Bound> {
@@ -462,8 +475,9 @@ fn bind_unix(path: &Path, mode: u32) -> std::io::Result<Bound> {
 }
 
 fn metrics_listener(at: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let listener =
-        std::net::TcpListener::bind(at).with_context(|| format!("can't serve metrics on {at}"))?;
+    let listener = std::net::TcpListener::bind(at).with_context(|| {
+        format!("can't serve metrics on {at}\n  fix: free it, or name another: --metrics IP:PORT")
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
