@@ -194,7 +194,8 @@ fn text(entries: &[Entry], since: Timestamp) -> String {
         "RULE", "LAST",
     ])
     .keeping(&["HOST", "OUTCOME", "BY", "APPROVED", "RULE"])
-    .naming(&["HOST"])
+    // Of a rule the entry and its end stay, as of a URL.
+    .naming(&["HOST", "RULE"])
     .sparing(&["SENT", "UP", "DOWN", "LAST", "SANDBOX"]);
     let (mut decisions, mut groups) = (0, 0);
     for entry in entries {

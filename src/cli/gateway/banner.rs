@@ -207,7 +207,7 @@ fn listen_flag(config: &Config, usual: Option<Loaded>, running: &Running) -> Str
     let near = |address: &SocketAddr| !address.ip().is_loopback();
     let found = usual.and_then(|usual| {
         let listeners = usual.config.listeners.iter().filter(own);
-        listeners.filter_map(|listener| tcp(listener)).min_by_key(near)
+        listeners.filter_map(tcp).min_by_key(near)
     });
     // One socket a listener, in their order.
     let bound = config.listeners.iter().zip(&running.listeners);
