@@ -50,3 +50,17 @@ impl From<Fault> for ConfigError {
         Self::Fault(Box::new(fault))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_no_file_to_name_otherwise() {
+        let other = "name a policy file that is there";
+        let denied = readable(&Error::from(ErrorKind::PermissionDenied), other);
+        assert!(denied.contains("chmod or chown"), "{denied}");
+        assert_eq!(readable(&Error::from(ErrorKind::NotFound), other), other);
+    }
+}

@@ -62,6 +62,16 @@ fn a_slip_in_the_config_is_told_in_words_with_what_would_be_right() {
             "not a whole number",
             "write `allow_uids: [1000]`: `id -u NAME` prints a user's",
         ),
+        (
+            "version: 1\nlisten:\n  - 127.0.0.1:1\n",
+            "keys with values are expected here",
+            "write `listen: [{ address: \"127.0.0.1:3128\" }]`",
+        ),
+        (
+            "version: 1\nsandboxes: { default: { agent_api: maybe } }\n",
+            "not true or false",
+            "write `agent_api: true` or `agent_api: false`",
+        ),
         ("listen: []\n", "the version is missing", "write `version: 1`"),
         (
             "version: 1\nsandboxes: { default: { presets: [github=read-write] } }\n",
@@ -121,6 +131,14 @@ fn the_cause_stands_before_the_fix() {
     assert!(ran.err.ends_with(&wanted), "{}", ran.err);
     let ran = run(home.path(), &["policy", "test", "no.tests.yaml"]);
     let wanted = format!("error: no.tests.yaml: {gone}\n  fix: name a test file that is there\n");
+    assert_eq!(ran.err, wanted);
+    let config = "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nstate_dir: st\nupstream: { ca_files: [no.pem] }\n";
+    std::fs::write(home.path().join("roots.yaml"), config).unwrap();
+    let ran = run(home.path(), &["gateway", "--config", "roots.yaml"]);
+    let wanted = format!(
+        "error: {}/no.pem: {gone}\n  fix: correct or remove it in upstream.ca_files or upstream.crl_files\n",
+        home.path().display()
+    );
     assert_eq!(ran.err, wanted);
     let ran = run(home.path(), &["gateway", "--config", "no.yaml"]);
     let wanted = format!(

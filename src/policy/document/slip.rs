@@ -103,13 +103,15 @@ fn said(message: &str, key: Option<&str>, section: Option<&str>) -> (String, Opt
         }
         "expected mapping start" => {
             let named = key.and_then(|key| of_a_name(key, section?));
-            ("keys with values are expected here".into(), named.or_else(|| example(MAPS)))
+            let item = || example(LISTS).filter(|example| example.contains('{'));
+            let fix = named.or_else(|| example(MAPS)).or_else(item);
+            ("keys with values are expected here".into(), fix)
         }
         "expected string scalar" | "expected scalar" => {
             let some = key.map(|key| format!("write `{key}: VALUE`"));
             ("one value is expected here".into(), some)
         }
-        "invalid bool" => {
+        _ if kind.starts_with("invalid bool") => {
             let some = key.map(|key| format!("write `{key}: true` or `{key}: false`"));
             ("not true or false".into(), some)
         }
@@ -223,6 +225,8 @@ mod tests {
             ("allow_uids:\n  - 0\n  - ^root", "invalid u32", "allow_uids: [1000]"),
             ("x: { tokens_per_day: ^2M }", "invalid u64", "tokens_per_day: 2000000"),
             ("x: { quiet: ^maybe }", "invalid bool", "quiet: true` or `quiet: false"),
+            ("x: { quiet: ^maybe }", "invalid boolean (strict)", "quiet: true` or `quiet: false"),
+            ("listen:\n  - ^127.0.0.1:1", map, "listen: [{ address: \"127.0.0.1:3128\" }]"),
             ("^listen: []", "missing field `version`", "version: 1"),
         ] {
             let fix = fix(text, message).unwrap_or_else(|| panic!("{text}"));
