@@ -4,7 +4,7 @@ use super::settings::{ConfigArgs, SocketArgs};
 use super::shape::ShapeArgs;
 use super::{FINDING, NO_GATEWAY, UNREADABLE};
 use crate::addr::Shown;
-use crate::config::Flags;
+use crate::config::{Config, Flags};
 use crate::control::client::{Client, ClientError};
 use crate::control::wire::SandboxStatus;
 use anyhow::{Context, bail};
@@ -32,21 +32,44 @@ impl AskArgs {
     /// records.
     pub(super) fn traffic(&self, sandbox: Option<&str>) -> anyhow::Result<PathBuf> {
         let config = self.config.load(Flags::default())?.config;
-        let dir = config.state_dir.join("traffic");
-        if let Some(name) = sandbox
-            && !config.sandboxes.contains_key(name)
-            && !dir.join(crate::traffic::folder(name)).is_dir()
-        {
-            let known: Vec<String> =
-                config.sandboxes.keys().map(|name| Shown::new(name).to_string()).collect();
-            let name = Shown::new(name);
-            bail!(
-                "no sandbox is named `{name}`, and none left records\n  fix: use one of: {}",
-                known.join(", ")
-            );
-        }
-        Ok(dir)
+        traffic(&config, sandbox)
     }
+}
+
+/// Where the traffic files of this config are. A sandbox that is named is in the config, or has left records.
+pub(super) fn traffic(config: &Config, sandbox: Option<&str>) -> anyhow::Result<PathBuf> {
+    let dir = config.state_dir.join("traffic");
+    if let Some(name) = sandbox
+        && !config.sandboxes.contains_key(name)
+        && !dir.join(crate::traffic::folder(name)).is_dir()
+    {
+        let known: Vec<String> =
+            config.sandboxes.keys().map(|name| Shown::new(name).to_string()).collect();
+        let name = Shown::new(name);
+        bail!(
+            "no sandbox is named `{name}`, and none left records\n  fix: use one of: {}",
+            known.join(", ")
+        );
+    }
+    Ok(dir)
+}
+
+/// Fails where a recording is of other sandboxes alone: a misspelt name would find nothing wrong.
+pub(super) fn recorded<'a>(
+    sandbox: Option<&str>,
+    others: impl IntoIterator<Item = &'a String>,
+) -> anyhow::Result<()> {
+    let Some(name) = sandbox else { return Ok(()) };
+    let names: Vec<&String> = others.into_iter().collect();
+    if names.is_empty() || names.iter().any(|other| *other == name) {
+        return Ok(());
+    }
+    let names: Vec<String> = names.iter().map(|name| Shown::new(name).to_string()).collect();
+    bail!(
+        "no record is of the sandbox `{}`\n  fix: use one of those that left records: {}",
+        Shown::new(name),
+        names.join(", ")
+    )
 }
 
 /// The gateway that the flags mean. A socket that is named needs no config.
@@ -75,7 +98,8 @@ pub(super) async fn one_sandbox(client: &Client, named: Option<&str>) -> anyhow:
     bail!("which sandbox? {}: add -s NAME", names(&sandboxes))
 }
 
-fn names(sandboxes: &[SandboxStatus]) -> String {
+/// Their names, for a message.
+pub(super) fn names(sandboxes: &[SandboxStatus]) -> String {
     let names: Vec<String> =
         sandboxes.iter().map(|sandbox| Shown::new(&sandbox.name).to_string()).collect();
     names.join(", ")

@@ -193,9 +193,10 @@ fn text(entries: &[Entry], since: Timestamp) -> String {
         "SANDBOX", "HOST", "METHOD", "OUTCOME", "REQUESTS", "SENT", "UP", "DOWN", "BY", "APPROVED",
         "RULE", "LAST",
     ])
-    .keeping(&["HOST", "OUTCOME", "REQUESTS"])
-    .naming(&["HOST"])
-    .sparing(&["LAST", "BY", "DOWN", "APPROVED", "SANDBOX"]);
+    .keeping(&["HOST", "OUTCOME", "BY", "APPROVED", "RULE"])
+    // Of a rule the entry and its end stay, as of a URL.
+    .naming(&["HOST", "RULE"])
+    .sparing(&["SENT", "UP", "DOWN", "LAST", "SANDBOX"]);
     let (mut decisions, mut groups) = (0, 0);
     for entry in entries {
         match entry {

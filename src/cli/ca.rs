@@ -3,9 +3,10 @@
 use super::gateway::StateLock;
 use super::output;
 use super::settings::ConfigArgs;
-use crate::config::Flags;
+use super::shape::ShapeArgs;
+use crate::config::{Flags, readable};
 use crate::tls::Ca;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -14,15 +15,33 @@ use x509_parser::pem::Pem;
 
 const CERTIFICATE: &str = "ca.pem";
 
+/// The flags of `ca`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct CaArgs {
+    #[command(flatten)]
+    show: ShowArgs,
+    #[command(subcommand)]
+    command: Option<CaCommand>,
+}
+
+/// The flags of `ca show`.
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    shape: ShapeArgs,
+}
+
 /// The commands of `ca`.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum CaCommand {
-    /// Where the certificate is, its fingerprint, and how long it is good for.
-    #[command(after_help = "Examples:\n  portcullis ca show")]
-    Show {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+enum CaCommand {
+    /// Where the certificate is, its fingerprint, and how long it is good for (the default).
+    #[command(after_help = "Examples:\n  \
+        portcullis ca show\n  \
+        portcullis ca show -o json | jq -r .sha256")]
+    Show(ShowArgs),
     /// Makes a new CA in place of the one that is there: when its key was read by others, or when it
     /// expires. The gateway must be stopped, and every client be given the new certificate.
     #[command(after_help = "Examples:\n  \
@@ -43,18 +62,21 @@ pub(super) enum CaCommand {
 }
 
 /// Shows or exports.
-pub(super) fn run(command: &CaCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &CaArgs) -> anyhow::Result<ExitCode> {
+    let Some(command) = &args.command else { return show(&args.show) };
     match command {
-        CaCommand::Show { config } => {
-            let (path, pem) = read(config)?;
-            output::print(&described(&path, &pem)?)
-        }
+        CaCommand::Show(args) => show(args),
         CaCommand::Rotate { config } => rotate(&config.load(Flags::default())?.config.state_dir),
         CaCommand::Export { config } => {
             let (_, pem) = read(config)?;
             output::print(&encoded(&pem))
         }
     }
+}
+
+fn show(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let (path, pem) = read(&args.config)?;
+    args.shape.one(&Certificate::of(&path, &pem)?, Certificate::text)
 }
 
 fn rotate(state_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
@@ -70,7 +92,7 @@ fn rotate(state_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
     if let Some(old) = old.and_then(|text| pem_in(&path, &text).ok()) {
         writeln!(out, "no longer    {}", fingerprint(&old))?;
     }
-    out.push_str(&described(&path, &pem)?);
+    out.push_str(&Certificate::of(&path, &pem)?.text());
     writeln!(out, "bundle       {}", bundle.display())?;
     writeln!(
         out,
@@ -82,11 +104,9 @@ fn rotate(state_dir: &std::path::Path) -> anyhow::Result<ExitCode> {
 
 fn read(args: &ConfigArgs) -> anyhow::Result<(PathBuf, Pem)> {
     let path = args.load(Flags::default())?.config.state_dir.join(CERTIFICATE);
-    let text = std::fs::read(&path).with_context(|| {
-        format!(
-            "no CA at {}\n  fix: start `portcullis gateway` once, or name its --state-dir\n  because",
-            path.display()
-        )
+    let text = std::fs::read(&path).map_err(|why| {
+        let fix = readable(&why, "start `portcullis gateway` once, or name its --state-dir");
+        anyhow!("no CA at {}: {why}\n  fix: {fix}", path.display())
     })?;
     let pem = pem_in(&path, &text)?;
     Ok((path, pem))
@@ -106,20 +126,40 @@ fn fingerprint(pem: &Pem) -> String {
     bytes.join(":")
 }
 
-fn described(path: &std::path::Path, pem: &Pem) -> anyhow::Result<String> {
-    let certificate = pem.parse_x509().context("the certificate can't be read")?;
-    let time = |at: x509_parser::time::ASN1Time| {
-        jiff::Timestamp::from_second(at.timestamp())
-            .map_or_else(|_| at.to_string(), |t| t.to_string())
-    };
-    let subject = certificate.subject().to_string();
-    let mut out = String::new();
-    writeln!(out, "file         {}", path.display())?;
-    writeln!(out, "subject      {}", crate::addr::Shown::new(&subject))?;
-    writeln!(out, "sha256       {}", fingerprint(pem))?;
-    writeln!(out, "not before   {}", time(certificate.validity().not_before))?;
-    writeln!(out, "not after    {}", time(certificate.validity().not_after))?;
-    Ok(out)
+/// What is shown of the certificate.
+#[derive(Debug, serde::Serialize)]
+struct Certificate {
+    file: String,
+    subject: String,
+    sha256: String,
+    not_before: String,
+    not_after: String,
+}
+
+impl Certificate {
+    fn of(path: &std::path::Path, pem: &Pem) -> anyhow::Result<Self> {
+        let certificate = pem.parse_x509().context("the certificate can't be read")?;
+        let time = |at: x509_parser::time::ASN1Time| {
+            jiff::Timestamp::from_second(at.timestamp())
+                .map_or_else(|_| at.to_string(), |t| t.to_string())
+        };
+        Ok(Self {
+            file: path.to_string_lossy().into(),
+            subject: certificate.subject().to_string(),
+            sha256: fingerprint(pem),
+            not_before: time(certificate.validity().not_before),
+            not_after: time(certificate.validity().not_after),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self { file, subject, sha256, not_before, not_after } = self;
+        let subject = crate::addr::Shown::new(subject);
+        format!(
+            "file         {file}\nsubject      {subject}\nsha256       {sha256}\n\
+             not before   {not_before}\nnot after    {not_after}\n"
+        )
+    }
 }
 
 /// RFC 7468: 64 characters a line. Written anew, so that nothing but the certificate leaves.

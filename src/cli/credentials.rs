@@ -2,10 +2,12 @@
 //! printed.
 
 use super::asking::{AskArgs, block_on};
-use super::output;
+use super::env::word;
 use super::settings::ConfigArgs;
+use super::shape::ShapeArgs;
 use super::table::Table;
-use super::words::{distance, shown};
+use super::words::{distance, plural, shown};
+use super::yaml;
 use crate::addr::Shown;
 use crate::config::{Flags, is_credential_name, preset_credential};
 use crate::control::wire::{Credential, CredentialCheck};
@@ -76,6 +78,15 @@ struct SetArgs {
     name: String,
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    shape: ShapeArgs,
+}
+
+/// A value that was stored.
+#[derive(Debug, serde::Serialize)]
+struct Stored {
+    credential: String,
+    file: String,
 }
 
 /// Lists, stores, reads.
@@ -101,13 +112,16 @@ fn listed(all: &[Credential]) -> String {
     }
     let mut table =
         Table::new(&["CREDENTIAL", "SOURCE", "FINGERPRINT", "AGE", "USED", "GOES TO", "ERROR"])
-            .keeping(&["CREDENTIAL", "GOES TO", "ERROR"])
+            .keeping(&["CREDENTIAL", "USED", "GOES TO", "ERROR"])
+            .ending(&["SOURCE"])
             .sparing(&["FINGERPRINT", "AGE"]);
     for credential in all {
         let ago = |time: &Option<String>| time.as_deref().map(distance).unwrap_or_default();
         let used = match &credential.last_used {
             None => "never".to_owned(),
-            Some(_) => format!("{} times, {} ago", credential.uses, ago(&credential.last_used)),
+            Some(_) => {
+                format!("{}, {} ago", plural(credential.uses, "time"), ago(&credential.last_used))
+            }
         };
         let mut goes: Vec<String> = Vec::new();
         for binding in &credential.bindings {
@@ -165,14 +179,25 @@ fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
     let dir = args.config.load(Flags::default())?.config.secrets();
     let path = dir.join(&args.name);
     store(&dir, &path, &secret).with_context(|| path.display().to_string())?;
-    let flag = match preset_credential::find(&args.name) {
-        Some(_) => format!("gateway --credential {name}, or "),
-        None => String::new(),
-    };
-    output::print(&format!(
-        "stored in {path}\nuse it: {flag}credentials: {{ {name}: {{ file: \"{path}\" }} }}\n",
-        path = Shown::new(&path.to_string_lossy())
-    ))
+    let stored = Stored { credential: args.name.clone(), file: path.to_string_lossy().into() };
+    args.shape.one(&stored, |stored| usage(&stored.credential, &stored.file, &args.config))
+}
+
+/// How a stored value is used, to be pasted as it is.
+fn usage(name: &str, file: &str, config: &ConfigArgs) -> String {
+    let mut flag = String::new();
+    if preset_credential::find(name).is_some() {
+        flag = format!("portcullis gateway --credential {name}");
+        let named = [("config", &config.config), ("state-dir", &config.state_dir)];
+        for (option, path) in named {
+            let Some(path) = path else { continue };
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            flag.push_str(&format!(" --{option} {}", word(&path.to_string_lossy())));
+        }
+        flag.push_str(", or ");
+    }
+    let line = format!("credentials: {{ {name}: {{ file: {} }} }}", yaml::word(file));
+    format!("stored in {file}\nuse it: {flag}{line}\n")
 }
 
 /// Writes the value beside its place and renames it there: who reads it meanwhile reads the old

@@ -17,10 +17,17 @@ pub(super) struct EffectiveArgs {
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_POLICY", value_delimiter = ',')]
     pub(super) policy: Vec<PathBuf>,
     /// A preset, as NAME or NAME=read-write; may be repeated.
-    #[arg(long, value_name = "PRESET", env = "PORTCULLIS_PRESET", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "PRESET",
+        env = "PORTCULLIS_PRESET",
+        value_delimiter = ',',
+        value_parser = super::typed::preset_with_access(),
+        hide_possible_values = true
+    )]
     pub(super) preset: Vec<String>,
     /// The tier: the presets that are there without being named.
-    #[arg(long, value_name = "TIER", env = "PORTCULLIS_TIER")]
+    #[arg(long, value_name = "TIER", env = "PORTCULLIS_TIER", value_parser = super::typed::tier())]
     pub(super) tier: Option<String>,
     /// The sandbox: whose policy is meant, and whose traffic.
     #[arg(short, long, value_name = "NAME", env = "PORTCULLIS_SANDBOX")]
@@ -80,9 +87,10 @@ impl EffectiveArgs {
         Effective::of(&config, &sandbox)
     }
 
-    /// Where the gateway with this config keeps its records.
+    /// Where the gateway with this config keeps its records, of which the sandbox has some.
     pub(super) fn traffic_dir(&self) -> anyhow::Result<PathBuf> {
-        Ok(self.config.load(Flags::default())?.config.state_dir.join("traffic"))
+        let config = self.config.load(Flags::default())?.config;
+        super::asking::traffic(&config, self.sandbox.as_deref())
     }
 }
 

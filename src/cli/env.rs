@@ -5,9 +5,12 @@
 
 use super::output;
 use super::settings::ConfigArgs;
+use super::shape::{Shape, ShapeArgs};
+use super::yaml;
 use crate::addr::Shown;
 use crate::config::{Config, DEFAULT_SANDBOX, Flags, ListenAddress, ListenMode};
 use anyhow::{Context, bail};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,17 +54,26 @@ const ROOTS: &[&str] = &[
 pub(super) struct EnvArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The sandbox whose listener is meant.
-    #[arg(short, long, value_name = "NAME", env = "PORTCULLIS_SANDBOX", default_value = DEFAULT_SANDBOX)]
-    sandbox: String,
+    /// The sandbox whose listener is meant [default: default, or the only one].
+    #[arg(short, long, value_name = "NAME", env = "PORTCULLIS_SANDBOX")]
+    sandbox: Option<String>,
     /// The loopback address that `gateway --listen` was given.
-    #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_LISTEN")]
+    #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_LISTEN", value_parser = super::typed::address)]
     listen: Option<SocketAddr>,
     /// The name or address by which clients reach the gateway's host.
     #[arg(long, value_name = "HOST", env = "PORTCULLIS_HOST")]
     host: Option<String>,
     #[command(flatten)]
     form: FormArgs,
+    /// Print the variables as json or yaml instead.
+    #[arg(
+        short = 'o',
+        long = "output",
+        alias = "format",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    output: Shape,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,16 +81,16 @@ pub(super) struct EnvArgs {
 #[expect(clippy::struct_excessive_bools, reason = "four flags that exclude each other, as typed")]
 struct FormArgs {
     /// `export` lines for a POSIX shell (the default).
-    #[arg(long)]
+    #[arg(long, env = "PORTCULLIS_SHELL")]
     shell: bool,
     /// Arguments for `docker run`.
-    #[arg(long)]
+    #[arg(long, env = "PORTCULLIS_DOCKER")]
     docker: bool,
     /// A service's `environment` and `volumes` for compose.
-    #[arg(long)]
+    #[arg(long, env = "PORTCULLIS_COMPOSE")]
     compose: bool,
     /// A container's `env` and `volumeMounts`, and the pod's `volumes`.
-    #[arg(long)]
+    #[arg(long, env = "PORTCULLIS_K8S")]
     k8s: bool,
 }
 
@@ -101,6 +113,20 @@ pub(super) fn run(args: &EnvArgs) -> anyhow::Result<ExitCode> {
         output::note("there is no CA yet: it is made when `portcullis gateway` first starts");
     }
     let bundle = bundle.to_str().context("the state directory's path is not UTF-8")?;
+    if args.output != Shape::Text {
+        let seen = if form == Form::Shell { bundle } else { MOUNTED };
+        let all: BTreeMap<String, String> = variables(&proxy, seen).into_iter().collect();
+        // Not by `PORTCULLIS_OUTPUT`: the shell would be given JSON to run.
+        return ShapeArgs { shape: args.output }.one(&all, |_| String::new());
+    }
+    if form == Form::Docker && !plain(bundle, b"") {
+        // The shell splits what `$(…)` gave at blanks, and reads no quotes in it.
+        bail!(
+            "`docker run $(…)` can't take the path {} as it is\n  fix: start the gateway with a state \
+             directory of letters, digits and `-_./` alone, and name it: --state-dir DIR; or use --compose",
+            quoted(bundle)
+        );
+    }
     output::print(&rendered(form, &proxy, bundle))
 }
 
@@ -115,18 +141,47 @@ impl FormArgs {
     }
 }
 
+/// The TCP addresses of proxies, and whose they are.
+fn proxies(config: &Config) -> impl Iterator<Item = (&str, SocketAddr)> {
+    let proxies = config.listeners.iter().filter(|l| l.mode == ListenMode::Proxy);
+    proxies.filter_map(|listener| match &listener.address {
+        ListenAddress::Tcp(address) => Some((&*listener.sandbox, *address)),
+        ListenAddress::Unix(_) => None,
+    })
+}
+
+/// The sandbox that is named; else `default` where that can be reached, else the only one that can.
+fn sandbox(config: &Config, named: Option<&str>) -> anyhow::Result<String> {
+    if let Some(name) = named.filter(|name| config.sandboxes.contains_key(*name)) {
+        return Ok(name.to_owned());
+    }
+    let mut names: Vec<&str> = match named {
+        Some(_) => config.sandboxes.keys().map(|name| &**name).collect(),
+        None => proxies(config).map(|(name, _)| name).collect(),
+    };
+    names.sort_unstable();
+    names.dedup();
+    let shown: Vec<String> = names.iter().map(|name| Shown::new(name).to_string()).collect();
+    match (named, names.as_slice()) {
+        (Some(name), _) => bail!(
+            "no sandbox is named `{}`\n  fix: which sandbox? {}: add -s NAME",
+            Shown::new(name),
+            shown.join(", ")
+        ),
+        (None, names) if names.is_empty() || names.contains(&DEFAULT_SANDBOX) => {
+            Ok(DEFAULT_SANDBOX.to_owned())
+        }
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => bail!("which sandbox? {}: add -s NAME", shown.join(", ")),
+    }
+}
+
 /// The proxy's URL as the client must write it.
 fn proxy(config: &Config, args: &EnvArgs, form: Form) -> anyhow::Result<String> {
-    let shown = Shown::new(&args.sandbox);
-    let mut addresses: Vec<SocketAddr> = config
-        .listeners
-        .iter()
-        .filter(|l| *l.sandbox == *args.sandbox && l.mode == ListenMode::Proxy)
-        .filter_map(|listener| match &listener.address {
-            ListenAddress::Tcp(address) => Some(*address),
-            ListenAddress::Unix(_) => None,
-        })
-        .collect();
+    let sandbox = sandbox(config, args.sandbox.as_deref())?;
+    let shown = Shown::new(&sandbox);
+    let own = proxies(config).filter(|(name, _)| *name == sandbox);
+    let mut addresses: Vec<SocketAddr> = own.map(|(_, address)| address).collect();
     // A container reaches no loopback of the host, a program on the host reaches either.
     addresses.sort_by_key(|a| a.ip().is_loopback() == (form != Form::Shell));
     let Some(address) = addresses.first() else {
@@ -184,16 +239,17 @@ fn rendered(form: Form, proxy: &str, bundle: &str) -> String {
                 .for_each(|(name, value)| line(format!("export {name}={}", quoted(value))));
         }
         Form::Docker => {
-            line(format!("--volume {}", word(&format!("{bundle}:{MOUNTED}:ro"))));
-            variables
-                .iter()
-                .for_each(|(name, value)| line(format!("--env {name}={}", word(value))));
+            // Not a value in quotes: they would reach docker.
+            line(format!("--volume {bundle}:{MOUNTED}:ro"));
+            variables.iter().for_each(|(name, value)| line(format!("--env {name}={value}")));
         }
         Form::Compose => {
             line("environment:".into());
-            variables.iter().for_each(|(name, value)| line(format!("  {name}: {value:?}")));
+            variables
+                .iter()
+                .for_each(|(name, value)| line(format!("  {name}: {}", yaml::word(value))));
             line("volumes:".into());
-            line(format!("  - {:?}", format!("{bundle}:{MOUNTED}:ro")));
+            line(format!("  - {}", yaml::word(&format!("{bundle}:{MOUNTED}:ro"))));
         }
         Form::Kubernetes => {
             let directory = Path::new(MOUNTED).parent().map_or("/", |p| p.to_str().unwrap_or("/"));
@@ -201,7 +257,7 @@ fn rendered(form: Form, proxy: &str, bundle: &str) -> String {
             line(format!("#   --from-file=ca-bundle.pem={}", word(bundle)));
             line("env:".into());
             for (name, value) in &variables {
-                line(format!("  - {{ name: {name}, value: {value:?} }}"));
+                line(format!("  - {{ name: {name}, value: {} }}", yaml::word(value)));
             }
             line("volumeMounts:".into());
             line(format!("  - {{ name: portcullis-ca, mountPath: {directory}, readOnly: true }}"));
@@ -217,10 +273,14 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// One word that survives `$(…)` unquoted where it can, for `docker run $(portcullis env --docker)`.
+/// One word for a shell, quoted where it must be. zsh looks for files that match `[::1]`.
 pub(super) fn word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:,=@%+[]".contains(&b);
-    if text.bytes().all(plain) { text.to_owned() } else { quoted(text) }
+    if plain(text, b":,=@%") && !text.is_empty() { text.to_owned() } else { quoted(text) }
+}
+
+/// Whether a shell takes it as it is, with these characters besides.
+fn plain(text: &str, more: &[u8]) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./+".contains(&b) || more.contains(&b))
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ fn listed(grants: &[Grant]) -> String {
         Table::new(&["GRANT", "SANDBOX", "SAYS", "COVERS", "PROCESS", "LEFT", "USED", "BY", "FOR"])
             .keeping(&["GRANT", "COVERS"])
             .naming(&["COVERS"])
+            .ending(&["PROCESS"])
             .sparing(&["FOR", "USED", "BY"]);
     for grant in grants {
         let left = grant.expires.as_deref().map_or_else(|| "session".to_owned(), distance);
@@ -128,7 +129,7 @@ fn listed(grants: &[Grant]) -> String {
             maybe(grant.request.as_deref()),
         ]);
     }
-    table.text()
+    table.sparing_what_is_same(&["SANDBOX"]).text()
 }
 
 fn add(args: AddArgs) -> anyhow::Result<ExitCode> {

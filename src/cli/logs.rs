@@ -125,7 +125,7 @@ pub(super) fn line(row: &Row) -> String {
     let status = row.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
     let mut out = format!(
         "{} {} {} {} {} {} {url} {status} {}B {}B {:.1}ms {} {}",
-        shown(&row.time),
+        shown(&to_millis(&row.time)),
         shown(&row.sandbox),
         shown(&row.verdict),
         shown(&row.outcome),
@@ -147,9 +147,19 @@ pub(super) fn line(row: &Row) -> String {
     out
 }
 
+/// A time to the millisecond: files have microseconds, and what is followed has not.
+fn to_millis(time: &str) -> String {
+    let Some((seconds, rest)) = time.split_once('.') else { return time.to_owned() };
+    match rest.strip_suffix('Z').and_then(|fraction| fraction.get(..3)) {
+        Some(millis) => format!("{seconds}.{millis}Z"),
+        None => time.to_owned(),
+    }
+}
+
 fn event_line(event: &EventLine) -> String {
     let sandbox = event.sandbox.as_deref().map_or_else(|| "-".to_owned(), shown);
-    let mut out = format!("{} {sandbox} {}", shown(&event.time), shown(&event.event));
+    let time = shown(&to_millis(&event.time));
+    let mut out = format!("{time} {sandbox} {}", shown(&event.event));
     for (key, value) in &event.more {
         let value = match value {
             serde_json::Value::String(text) => shown(text),

@@ -30,10 +30,11 @@ mod suggest;
 mod table;
 mod term;
 mod traffic;
+mod typed;
 mod words;
 mod yaml;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 pub use gateway::GatewayArgs;
@@ -102,8 +103,7 @@ enum Command {
     #[command(subcommand)]
     Preset(preset::PresetCommand),
     /// Show or export the certificate authority that clients must trust.
-    #[command(subcommand)]
-    Ca(ca::CaCommand),
+    Ca(ca::CaArgs),
     /// Print a JSON schema, for editors and checks.
     Schema(schema::SchemaArgs),
     /// Print a completion script for a shell.
@@ -118,7 +118,10 @@ enum Command {
 
 /// Parses the command line, does what it says, and gives the exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command().try_get_matches();
+    let cli = matches
+        .and_then(|matches| Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command())))
+        .unwrap_or_else(|error| typed::refuse(&error));
     let done = match cli.command {
         Command::Gateway(args) => gateway::run(args),
         Command::Term(args) => term::run(args),
@@ -136,7 +139,7 @@ pub fn main() -> ExitCode {
         Command::DryRun(args) => dry_run::run(&args),
         Command::Suggest(args) => suggest::run(&args),
         Command::Preset(command) => preset::run(&command),
-        Command::Ca(command) => ca::run(&command),
+        Command::Ca(args) => ca::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions { shell } => completions(shell),
     };
@@ -147,6 +150,10 @@ pub fn main() -> ExitCode {
         output::error(&error);
         ExitCode::from(asking::exit_status(&error))
     })
+}
+
+fn command() -> clap::Command {
+    typed::with_variables(Cli::command())
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {

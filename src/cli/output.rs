@@ -37,7 +37,30 @@ pub(super) fn error(error: &anyhow::Error) {
         "error:".to_owned()
     };
     // Nobody to tell where stderr is gone.
-    let _ = writeln!(std::io::stderr(), "{word} {error:#}");
+    let _ = writeln!(std::io::stderr(), "{word} {}", causes_first(error));
+}
+
+/// The error with its causes, each once, and what to do about it last.
+fn causes_first(error: &anyhow::Error) -> String {
+    let (mut text, mut fixes) = (String::new(), String::new());
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let (what, fix) = match cause.find("\n  fix: ") {
+            // Of several mistakes each keeps its own.
+            Some(at) if !cause[at + 1..].contains('\n') => cause.split_at(at),
+            _ => (cause.as_str(), ""),
+        };
+        if text.is_empty() {
+            text.push_str(what);
+        } else if !text.contains(what) {
+            text.push_str(": ");
+            text.push_str(what);
+        }
+        if fixes.is_empty() {
+            fixes.push_str(fix);
+        }
+    }
+    text + &fixes
 }
 
 /// Writes a complaint that stops nothing to stderr.
@@ -54,6 +77,27 @@ pub(super) fn width() -> usize {
         Some(usize::from(width.0))
     };
     said.or_else(terminal).filter(|columns| *columns >= 40).unwrap_or(100)
+}
+
+/// A paragraph for stdout: in lines that fit where that is a terminal, and in one line in a pipe.
+pub(super) fn wrapped(text: &str) -> String {
+    if std::io::stdout().is_terminal() { filled(text, width()) } else { text.to_owned() }
+}
+
+fn filled(text: &str, width: usize) -> String {
+    let (mut out, mut column) = (String::new(), 0);
+    for word in text.split(' ') {
+        if column > 0 && column + 1 + word.len() > width {
+            out.push_str("\n  ");
+            column = 2;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out
 }
 
 /// Writes a remark to stderr.
@@ -81,4 +125,27 @@ fn painted(text: &str, tone: Tone) -> String {
         Tone::Faint => "2",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_paragraph_is_broken_between_words() {
+        assert_eq!(filled("note: one two three", 11), "note: one\n  two three");
+        assert_eq!(filled("note: unbreakable", 8), "note:\n  unbreakable");
+        assert_eq!(filled("as it is", 80), "as it is");
+    }
+
+    #[test]
+    fn a_cause_stands_before_the_fix_and_once() {
+        let gone = || std::io::Error::other("no such file");
+        let error = anyhow::Error::new(gone()).context("p.yaml\n  fix: name a readable file");
+        assert_eq!(causes_first(&error), "p.yaml: no such file\n  fix: name a readable file");
+        let twice = anyhow::Error::new(gone()).context("p.yaml: no such file\n  fix: name another");
+        assert_eq!(causes_first(&twice), "p.yaml: no such file\n  fix: name another");
+        let many = "a:1: wrong\n  fix: one\na:2: wrong\n  fix: two";
+        assert_eq!(causes_first(&anyhow::anyhow!(many)), many);
+    }
 }

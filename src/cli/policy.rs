@@ -12,7 +12,7 @@ use crate::policy::preset::{self, Preset};
 use crate::policy::{
     Ask, Body, Client, Document, Intent, Layer, LoadError, LoadOptions, Process, Scheme,
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,14 +49,14 @@ pub(super) enum PolicyCommand {
 /// The arguments of `policy check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
-    /// Policy files; they are checked as one policy, their union.
+    /// Policy files, `-` for stdin; they are checked as one policy, their union.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Note each way in which a file written for another program means something else here.
     #[arg(long, value_name = "PROGRAM", env = "PORTCULLIS_FROM")]
     from: Option<From>,
     /// Accept middlewares that fail closed, which do not run here.
-    #[arg(long)]
+    #[arg(long, env = "PORTCULLIS_IGNORE_MIDDLEWARES")]
     ignore_middlewares: bool,
     #[command(flatten)]
     shape: ShapeArgs,
@@ -114,8 +114,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut invalid = Vec::new();
     let mut documents: Vec<(String, Document)> = Vec::new();
     for file in &args.files {
-        let name = file.to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(file).with_context(|| Shown::new(&name).to_string())?;
+        let (name, text) = super::policy_live::read(file)?;
         match Document::parse_with(&text, &name, options) {
             Ok(document) => documents.push((name, document)),
             Err(error) => invalid.push(error),
@@ -200,9 +199,13 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     };
     let (layers, judged_by) = layers(args)?;
     let url = Url::parse(typed)?;
-    let method = http::Method::from_bytes(args.method.as_bytes())
-        .with_context(|| format!("`{}` is not a method", Shown::new(&args.method)))?;
-    let path = Path::parse(url.path).with_context(|| Shown::new(typed).to_string())?;
+    let method = http::Method::from_bytes(args.method.as_bytes()).map_err(|_| {
+        let typed = Shown::new(&args.method);
+        anyhow!("`{typed}` is not a method\n  fix: write one like GET, then the URL")
+    })?;
+    let path = Path::parse(url.path).with_context(|| {
+        format!("`{}`\n  fix: write it as it would be sent: https://HOST/PATH", Shown::new(typed))
+    })?;
     let client = match &args.binary {
         Some(binary) => Client::Seen(Arc::new(Process {
             pid: 0,
@@ -264,7 +267,7 @@ impl<'a> Url<'a> {
             "ws" => (Scheme::Http, true, Some(Port::HTTP)),
             "wss" => (Scheme::Https, true, Some(Port::HTTPS)),
             "tcp" => (Scheme::Tcp, false, None),
-            _ => bail!("`{shown}`: the scheme is http, https, ws, wss or tcp"),
+            _ => bail!("`{shown}`: no scheme of ours\n  fix: write http, https, ws, wss or tcp"),
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
@@ -272,7 +275,9 @@ impl<'a> Url<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let target = Authority::parse(authority, port).with_context(|| format!("`{shown}`"))?;
+        let target = Authority::parse(authority, port).with_context(|| {
+            format!("`{shown}`\n  fix: write https://HOST/PATH, or tcp://HOST:PORT")
+        })?;
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { scheme, websocket, target, path, query })
     }

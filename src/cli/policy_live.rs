@@ -8,12 +8,12 @@ use super::table::Table;
 use super::words::{distance, maybe, shown};
 use super::yaml;
 use crate::addr::Shown;
+use crate::config::readable;
 use crate::control::client::ClientError;
 use crate::control::wire::{Apply, EffectivePolicy, PolicyVersion};
 use crate::policy::{Document, Layer};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use std::fmt::Write;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -171,20 +171,30 @@ fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn text(file: &Path) -> anyhow::Result<(String, String)> {
-    let stdin = file == Path::new("-");
-    let name = if stdin { "(stdin)".to_owned() } else { file.to_string_lossy().into_owned() };
-    let context = || Shown::new(&name).to_string();
-    let mut text = String::new();
-    let read = if stdin {
-        std::io::stdin().lock().take(LONGEST + 1).read_to_string(&mut text)
-    } else {
-        let open = std::fs::File::open(file).with_context(context)?;
-        open.take(LONGEST + 1).read_to_string(&mut text)
-    };
-    if read.with_context(context)? as u64 > LONGEST {
-        bail!("{}: the file is longer than {} KiB", context(), LONGEST >> 10);
+    let (name, text) = read(file)?;
+    if text.len() as u64 > LONGEST {
+        bail!(
+            "{}: the file is longer than {} KiB\n  fix: name it in the config's `policy`, where it may be",
+            Shown::new(&name),
+            LONGEST >> 10
+        );
     }
     Ok((text, name))
+}
+
+/// Name and text of a policy file, or of stdin for `-`.
+pub(super) fn read(file: &Path) -> anyhow::Result<(String, String)> {
+    let stdin = file == Path::new("-");
+    let name = if stdin { "(stdin)".to_owned() } else { file.to_string_lossy().into_owned() };
+    let text = match stdin {
+        true => std::io::read_to_string(std::io::stdin().lock()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|why| {
+        let fix = readable(&why, "name a policy file that is there, or - for stdin");
+        anyhow!("{}: {why}\n  fix: {fix}", Shown::new(&name))
+    })?;
+    Ok((name, text))
 }
 
 fn history(versions: &[PolicyVersion]) -> String {

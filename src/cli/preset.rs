@@ -1,7 +1,7 @@
 //! `portcullis preset list|show`: the presets that are built in.
 
-use super::output;
 use super::shape::ShapeArgs;
+use super::table::Table;
 use crate::config::preset_credential;
 use crate::policy::preset::{self, Access, Preset};
 use std::process::ExitCode;
@@ -21,11 +21,22 @@ pub(super) enum PresetCommand {
         portcullis preset show github --access read-write > github.yaml")]
     Show {
         /// The preset.
+        #[arg(value_parser = super::typed::preset())]
         name: String,
         /// The access.
         #[arg(long, value_name = "ACCESS", env = "PORTCULLIS_ACCESS", default_value = "read-only")]
         access: AccessArg,
+        #[command(flatten)]
+        shape: ShapeArgs,
     },
+}
+
+/// A preset as it is shown.
+#[derive(Debug, serde::Serialize)]
+struct Whole {
+    name: &'static str,
+    access: &'static str,
+    policy: String,
 }
 
 /// An access, as typed.
@@ -50,7 +61,7 @@ impl AccessArg {
 pub(super) fn run(command: &PresetCommand) -> anyhow::Result<ExitCode> {
     match command {
         PresetCommand::List { shape } => list(*shape),
-        PresetCommand::Show { name, access } => show(name, access.meant()),
+        PresetCommand::Show { name, access, shape } => show(name, access.meant(), *shape),
     }
 }
 
@@ -75,19 +86,30 @@ fn list(shape: ShapeArgs) -> anyhow::Result<ExitCode> {
     };
     let all: Vec<Listed> = preset::all().iter().map(listed).collect();
     shape.all(&all, |all| {
-        all.iter()
-            .map(|one| {
-                format!("{:<8} {:<22} {}\n", one.name, one.access.join(", "), one.description)
-            })
-            .collect()
+        let mut table = Table::new(&["PRESET", "ACCESS", "CREDENTIAL", "FOR"])
+            .keeping(&["PRESET", "FOR"])
+            .sparing(&["CREDENTIAL"]);
+        for one in all {
+            let carried = if one.credential.is_some() { one.name } else { "-" };
+            let (access, what) = (one.access.join(", "), one.description.clone());
+            table.row([one.name.into(), access, carried.into(), what]);
+        }
+        table.text()
     })
 }
 
-fn show(name: &str, access: Access) -> anyhow::Result<ExitCode> {
+fn show(name: &str, access: Access, shape: ShapeArgs) -> anyhow::Result<ExitCode> {
     let preset: &Preset = super::policy::preset(name)?;
     let files = preset.files(access);
     if files.is_empty() {
-        anyhow::bail!("the preset `{}` has no {} access", preset.name, access.as_str());
+        let has = [Access::ReadOnly, Access::ReadWrite].into_iter().filter(|a| preset.has(*a));
+        let has: Vec<&str> = has.map(Access::as_str).collect();
+        anyhow::bail!(
+            "the preset `{}` has no {} access\n  fix: add --access {}",
+            preset.name,
+            access.as_str(),
+            has.join(" or ")
+        );
     }
     let mut out = String::new();
     for (i, (_, text)) in files.iter().enumerate() {
@@ -102,5 +124,6 @@ fn show(name: &str, access: Access) -> anyhow::Result<ExitCode> {
         out.push('\n');
         out.push_str(&carried.as_comment());
     }
-    output::print(&out)
+    let whole = Whole { name: preset.name, access: access.as_str(), policy: out };
+    shape.one(&whole, |whole| whole.policy.clone())
 }

@@ -12,9 +12,19 @@ use std::process::ExitCode;
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct SandboxesArgs {
     #[command(flatten)]
-    ask: AskArgs,
+    list: ListArgs,
     #[command(subcommand)]
     command: Option<SandboxesCommand>,
+}
+
+/// The flags of `sandboxes list`.
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// One sandbox alone [default: all].
+    #[arg(short, long, value_name = "NAME", env = "PORTCULLIS_SANDBOX")]
+    sandbox: Option<String>,
+    #[command(flatten)]
+    ask: AskArgs,
 }
 
 /// The commands of `sandboxes`.
@@ -24,7 +34,7 @@ enum SandboxesCommand {
     #[command(after_help = "Examples:\n  \
         portcullis sandboxes\n  \
         portcullis sandboxes list -o json | jq -r .name")]
-    List(AskArgs),
+    List(ListArgs),
     /// Show one sandbox.
     #[command(after_help = "Examples:\n  \
         portcullis sandboxes show agent\n  \
@@ -44,8 +54,8 @@ struct ShowArgs {
 /// Lists or shows.
 pub(super) fn run(args: SandboxesArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        None => list(&args.ask),
-        Some(SandboxesCommand::List(ask)) => list(&ask),
+        None => list(&args.list),
+        Some(SandboxesCommand::List(args)) => list(&args),
         Some(SandboxesCommand::Show(args)) => {
             let client = args.ask.client()?;
             let sandbox = block_on(async { Ok(client.sandbox(&args.name).await?) })?;
@@ -54,10 +64,15 @@ pub(super) fn run(args: SandboxesArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn list(ask: &AskArgs) -> anyhow::Result<ExitCode> {
-    let client = ask.client()?;
-    let sandboxes = block_on(async { Ok(client.sandboxes().await?) })?;
-    ask.shape.all(&sandboxes, table)
+fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let client = args.ask.client()?;
+    let sandboxes = block_on(async {
+        Ok(match &args.sandbox {
+            Some(name) => vec![client.sandbox(name).await?],
+            None => client.sandboxes().await?,
+        })
+    })?;
+    args.ask.shape.all(&sandboxes, table)
 }
 
 /// A line each.

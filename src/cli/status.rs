@@ -1,10 +1,11 @@
 //! `portcullis status` and `portcullis reload`.
 
 use super::asking::{AskArgs, block_on};
-use super::output::{Tone, toned};
+use super::output::{Tone, toned, wrapped};
 use super::words::{lasts, maybe, plural, shown};
 use super::{FINDING, sandboxes};
 use crate::control::wire::{Changed, Status};
+use anyhow::bail;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +20,9 @@ const PATIENT: Duration = Duration::from_secs(600);
     portcullis status -o json | jq .pending\n\n\
     Exit status: 0 it does its work, 1 records can't be written so that nothing passes, 3 no gateway runs.")]
 pub(super) struct StatusArgs {
+    /// Of the sandboxes this one alone [default: all].
+    #[arg(short, long, value_name = "NAME", env = "PORTCULLIS_SANDBOX")]
+    sandbox: Option<String>,
     #[command(flatten)]
     ask: AskArgs,
 }
@@ -41,24 +45,36 @@ pub(super) struct ReloadArgs {
 /// Says how the gateway does.
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let client = args.ask.client()?;
-    let status = block_on(async { Ok(client.status().await?) })?;
+    let mut status = block_on(async { Ok(client.status().await?) })?;
+    if let Some(name) = &args.sandbox {
+        let known = super::asking::names(&status.sandboxes);
+        status.sandboxes.retain(|sandbox| sandbox.name == *name);
+        status.policy.retain(|sandbox, _| sandbox == name);
+        if status.sandboxes.is_empty() {
+            bail!("no sandbox is named `{}`\n  fix: use one of: {known}", shown(name));
+        }
+    }
     let printed = args.ask.shape.one(&status, text)?;
     Ok(if status.recording { printed } else { ExitCode::from(FINDING) })
 }
 
 fn text(status: &Status) -> String {
     let mut out = String::new();
-    let config = status.config.as_deref().map_or_else(|| "no config".to_owned(), shown);
+    let config = status.config.as_deref().map_or_else(|| "none".to_owned(), shown);
     let up = lasts(Duration::from_secs(status.uptime));
     let facts = [
         format!("portcullis {}, pid {}, up {up}", shown(&status.version), status.pid),
-        format!("config {config}, state {}", shown(&status.state_dir)),
+        format!("config file {config}, state {}", shown(&status.state_dir)),
         format!(
-            "{}, {} held, {} pending, {} listening for questions",
+            "{}, {} held, {} pending, {}",
             plural(status.connections, "connection"),
             status.held,
             status.pending,
-            status.attended
+            match status.attended {
+                0 => "nobody listens for questions".to_owned(),
+                1 => "1 listens for questions".to_owned(),
+                more => format!("{more} listen for questions"),
+            }
         ),
     ];
     for fact in facts {
@@ -74,10 +90,11 @@ fn text(status: &Status) -> String {
     }
     for warning in &status.warnings {
         let line = format!("{} {}", toned("warning:", Tone::Doubtful), shown(warning));
-        writeln!(out, "{line}").expect("a String takes every text");
+        writeln!(out, "{}", wrapped(&line)).expect("a String takes every text");
     }
     for note in &status.notes {
-        writeln!(out, "note: {}", shown(note)).expect("a String takes every text");
+        let line = format!("note: {}", shown(note));
+        writeln!(out, "{}", wrapped(&line)).expect("a String takes every text");
     }
     out.push_str(&sandboxes::table(&status.sandboxes));
     out

@@ -10,6 +10,7 @@ use crate::replay::Judge;
 use crate::replay::suggest::{Gathered, Options, Suggestion, suggest};
 use crate::traffic::read::{Item, Progress, Recorded, Source, Stamp, read, sources};
 use anyhow::{Context, anyhow, bail};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ use std::str::FromStr;
 
 /// Lines about single requests or patterns that are shown.
 const MOST_SHOWN: usize = 20;
+/// How many names of sandboxes are kept to be shown.
+const NAMES: usize = 64;
 
 /// The arguments of `suggest`.
 #[derive(Debug, clap::Args)]
@@ -69,6 +72,8 @@ pub(super) struct SuggestArgs {
 /// Which records are looked at.
 struct Wanted<'a> {
     sandbox: Option<&'a str>,
+    /// Whose records were seen.
+    seen: BTreeSet<String>,
     since: Option<Stamp>,
     host: Option<HostPattern>,
 }
@@ -82,8 +87,9 @@ pub(super) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let usual = args.traffic.is_empty().then_some("7d");
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         sandbox: args.sandbox.as_deref(),
+        seen: BTreeSet::new(),
         since: args.since.as_deref().or(usual).map(since).transpose()?,
         host: args.host.as_deref().map(host).transpose()?,
     };
@@ -93,7 +99,9 @@ pub(super) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
         presets: !args.no_presets,
         processes: !args.any_process,
     });
-    let broken = gather(&recording(args, wanted.since)?, &wanted, judge.as_ref(), &mut gathered)?;
+    let sources = recording(args, wanted.since)?;
+    let broken = gather(&sources, &mut wanted, judge.as_ref(), &mut gathered)?;
+    super::asking::recorded(wanted.sandbox, &wanted.seen)?;
     let suggestion = suggest(&gathered, &layers)?;
     output::print(&suggestion.text)?;
     report(args, &gathered, &suggestion);
@@ -107,7 +115,7 @@ pub(super) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
 /// Takes every record that is wanted; how many lines can't be read.
 fn gather(
     sources: &[Source],
-    wanted: &Wanted<'_>,
+    wanted: &mut Wanted<'_>,
     base: Option<&Judge>,
     gathered: &mut Gathered,
 ) -> anyhow::Result<usize> {
@@ -134,7 +142,13 @@ fn gather(
 }
 
 impl Wanted<'_> {
-    fn wants(&self, record: &Recorded<'_>) -> bool {
+    fn wants(&mut self, record: &Recorded<'_>) -> bool {
+        if let Some(name) = record.sandbox.as_deref()
+            && self.seen.len() < NAMES
+            && !self.seen.contains(name)
+        {
+            self.seen.insert(name.to_owned());
+        }
         let named = |pattern: &HostPattern| {
             crate::addr::Host::parse(&record.host).is_ok_and(|host| pattern.matches(&host))
         };
@@ -184,7 +198,8 @@ fn recording(args: &SuggestArgs, since: Option<Stamp>) -> anyhow::Result<Vec<Sou
     if !args.traffic.is_empty() {
         return Ok(sources(&args.traffic, since)?);
     }
-    let dir = args.config.load(Flags::default())?.config.state_dir.join("traffic");
+    let config = args.config.load(Flags::default())?.config;
+    let dir = super::asking::traffic(&config, args.sandbox.as_deref())?;
     match dir.exists() {
         true => Ok(sources(std::slice::from_ref(&dir), since)?),
         false => Ok(Vec::new()),

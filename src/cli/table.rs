@@ -18,14 +18,23 @@ pub(super) struct Table {
     /// The columns that a reader came for: they give way last.
     kept: &'static [&'static str],
     /// The columns that are left out where the others would not fit, in this order.
-    spare: &'static [&'static str],
+    spare: Vec<&'static str>,
     /// The columns of hosts, or of URLs.
     hosts: &'static [&'static str],
+    /// The columns of paths.
+    paths: &'static [&'static str],
 }
 
 impl Table {
     pub(super) fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new(), kept: &[], spare: &[], hosts: &[] }
+        Self {
+            head: head.to_vec(),
+            rows: Vec::new(),
+            kept: &[],
+            spare: Vec::new(),
+            hosts: &[],
+            paths: &[],
+        }
     }
 
     /// The columns that a reader came for: they give way last.
@@ -34,13 +43,29 @@ impl Table {
     }
 
     /// The columns that are left out where the others would not fit, in this order.
-    pub(super) fn sparing(self, spare: &'static [&'static str]) -> Self {
-        Self { spare, ..self }
+    pub(super) fn sparing(self, spare: &[&'static str]) -> Self {
+        Self { spare: spare.to_vec(), ..self }
+    }
+
+    /// Columns that say the same in every row, which are left out before the others.
+    pub(super) fn sparing_what_is_same(mut self, columns: &[&'static str]) -> Self {
+        let same = |column: &&&'static str| {
+            let at = self.head.iter().position(|head| head == *column);
+            at.is_some_and(|at| self.rows.windows(2).all(|two| two[0][at] == two[1][at]))
+        };
+        let spared: Vec<&'static str> = columns.iter().filter(same).copied().collect();
+        self.spare.splice(..0, spared);
+        self
     }
 
     /// The columns of hosts, or of URLs: of a host the registered domain is cut last.
     pub(super) fn naming(self, hosts: &'static [&'static str]) -> Self {
         Self { hosts, ..self }
+    }
+
+    /// The columns of paths: of a path the last part is cut last.
+    pub(super) fn ending(self, paths: &'static [&'static str]) -> Self {
+        Self { paths, ..self }
     }
 
     /// One more row, with a cell for every column.
@@ -59,10 +84,14 @@ impl Table {
     fn within(&self, columns: Option<usize>) -> String {
         let (shown, widths, left_out) = self.fitted(columns.unwrap_or(usize::MAX));
         let mut out = String::new();
-        line(shown.iter().map(|at| (self.head[*at], false)), &widths, &mut out);
-        let host = |at: usize| self.hosts.contains(&self.head[at]);
+        line(shown.iter().map(|at| (self.head[*at], Cut::End)), &widths, &mut out);
+        let cut = |at: usize| match self.head[at] {
+            head if self.hosts.contains(&head) => Cut::Host,
+            head if self.paths.contains(&head) => Cut::Start,
+            _ => Cut::End,
+        };
         for row in &self.rows {
-            line(shown.iter().map(|at| (row[*at].as_str(), host(*at))), &widths, &mut out);
+            line(shown.iter().map(|at| (row[*at].as_str(), cut(*at))), &widths, &mut out);
         }
         if !left_out.is_empty() && !self.rows.is_empty() {
             out += &format!("(no room for {})\n", left_out.join(", "));
@@ -71,7 +100,7 @@ impl Table {
     }
 
     /// The places of the columns that fit, their widths, and which were left out for that.
-    fn fitted(&self, columns: usize) -> (Vec<usize>, Vec<usize>, &'static [&'static str]) {
+    fn fitted(&self, columns: usize) -> (Vec<usize>, Vec<usize>, &[&'static str]) {
         let width = |at: usize| {
             self.rows
                 .iter()
@@ -111,31 +140,48 @@ fn fit(widths: &mut [usize], columns: usize, gives: impl Fn(usize) -> bool) -> b
     }
 }
 
-fn line<'a>(cells: impl Iterator<Item = (&'a str, bool)>, widths: &[usize], out: &mut String) {
+/// Where a cell that is too long is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// What comes last.
+    End,
+    /// What comes first: a path's directories.
+    Start,
+    /// What is neither the registered domain nor the end of the path.
+    Host,
+}
+
+fn line<'a>(cells: impl Iterator<Item = (&'a str, Cut)>, widths: &[usize], out: &mut String) {
     let start = out.len();
-    for ((cell, host), width) in cells.zip(widths) {
+    for ((cell, cut), width) in cells.zip(widths) {
         // Cells are ASCII: a byte is a column.
-        match cell.get(..width.saturating_sub(3)).filter(|_| cell.len() > *width) {
-            Some(_) if host => {
-                let cut = with_host(cell, *width);
-                out.push_str(&cut);
-                out.extend(std::iter::repeat_n(' ', width.saturating_sub(cut.len())));
-            }
-            Some(head) => out.extend([head, "..."]),
-            None => {
-                out.push_str(cell);
-                // By hand: a width in a format string is at most 65,535.
-                out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.len())));
-            }
-        }
-        out.extend(std::iter::repeat_n(' ', GAP));
+        let room = width.saturating_sub(3);
+        let cell = match cut {
+            _ if cell.len() <= *width => cell.to_owned(),
+            Cut::End => format!("{}...", cell.get(..room).unwrap_or_default()),
+            Cut::Start => last_part(cell, *width),
+            Cut::Host => with_host(cell, *width),
+        };
+        out.push_str(&cell);
+        // By hand: a width in a format string is at most 65,535.
+        out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.len()) + GAP));
     }
     out.truncate(start + out[start..].trim_end().len());
     out.push('\n');
 }
 
+/// A path cut to `width`: the name stays, and of its directories what fits.
+fn last_part(path: &str, width: usize) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.len() + 4 > width && name.len() <= width {
+        return name.to_owned();
+    }
+    let from = path.len() - width.saturating_sub(3).min(path.len());
+    format!("...{}", path.get(from..).unwrap_or_default())
+}
+
 /// A URL, or a host, cut to `width`: what is cut last is the domain that somebody registered, for a host may
-/// begin like any other.
+/// begin like any other. Of what follows it both ends stay: paths of one host begin alike.
 fn with_host(text: &str, width: usize) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
     let rest = &text[start..];
@@ -143,11 +189,14 @@ fn with_host(text: &str, width: usize) -> String {
     let after = &rest[host.len()..];
     let cut = |head: String, tail: &str| {
         let room = width.saturating_sub(head.len());
-        match tail.get(..room.saturating_sub(3)).filter(|_| tail.len() > room) {
-            Some(tail) if room >= 3 => format!("{head}{tail}..."),
-            Some(_) => head,
-            None => format!("{head}{tail}"),
-        }
+        let Some(kept) = room.checked_sub(3).filter(|_| tail.len() > room) else {
+            return if tail.len() > room { head } else { format!("{head}{tail}") };
+        };
+        // The end says more than the beginning: of a short rest it alone stays.
+        let first = if kept < 12 { kept.min(1) } else { kept / 4 };
+        let last = tail.len() - (kept - first);
+        let (first, last) = (tail.get(..first), tail.get(last..));
+        format!("{head}{}...{}", first.unwrap_or_default(), last.unwrap_or_default())
     };
     if start + host.len() + 3 <= width {
         return cut(text[..start + host.len()].to_owned(), after);
@@ -210,11 +259,11 @@ mod tests {
         for (text, width, cut) in [
             (format!("GET http://{long}/login"), 40, "GET ...evil-site.net/login"),
             (format!("GET http://{long}/login"), 22, "GET ...evil-site.net"),
-            (format!("GET http://{long}:8080/login"), 27, "GET ...evil-site.net:808..."),
+            (format!("GET http://{long}:8080/login"), 27, "GET ...evil-site.net:...gin"),
             (format!("GET http://{long}/login"), 17, "...evil-site.net"),
             (format!("GET http://{long}/login"), 12, "...-site.net"),
             (long.clone(), 20, "...evil-site.net"),
-            ("GET https://a.test/one/two/three".into(), 24, "GET https://a.test/on..."),
+            ("GET https://a.test/one/two/three".into(), 24, "GET https://a.test/...ee"),
             ("tcp://[2001:db8::1]:22".into(), 12, "tcp://[2001"),
         ] {
             let made = with_host(&text, width);
@@ -226,6 +275,24 @@ mod tests {
         let mut table = Table::new(&["ASKS", "RISK"]).keeping(&["ASKS"]).naming(&["ASKS"]);
         table.row([format!("GET http://{long}/login"), "look_alike,new_host".into()]);
         assert!(table.within(Some(40)).contains("...evil-site.net"), "{}", table.within(Some(40)));
+    }
+
+    #[test]
+    fn of_a_path_the_name_stays() {
+        for (width, cut) in
+            [(20, ".../local/bin/claude"), (11, "...n/claude"), (8, "claude"), (5, "...de")]
+        {
+            assert_eq!(last_part("/usr/local/bin/claude", width), cut, "{width}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_says_the_same_everywhere_is_left_out_first() {
+        let mut table = Table::new(&["STATE", "ASKS", "AGE"]).keeping(&["ASKS"]).sparing(&["AGE"]);
+        table.row(["pending".into(), "one of them".into(), "1 m".into()]);
+        table.row(["pending".into(), "and another".into(), "2 m".into()]);
+        let narrow = table.sparing_what_is_same(&["STATE", "ASKS"]).within(Some(17));
+        assert!(narrow.contains("and another  2 m\n(no room for STATE)\n"), "{narrow}");
     }
 
     fn cell() -> impl Strategy<Value = String> {

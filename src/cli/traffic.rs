@@ -1,8 +1,9 @@
 //! Reading the traffic files of the state directory, newest first or from a time on. No gateway
 //! need run.
 
+use crate::config::readable;
 use crate::record::Line;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -127,15 +128,12 @@ fn was_swept(error: &std::io::Error) -> bool {
 
 /// The files of each folder, the oldest first: their names are times.
 fn folders(dir: &Path) -> anyhow::Result<Vec<Vec<PathBuf>>> {
-    let context = || {
-        format!(
-            "the traffic directory {} can't be read\n  fix: name the gateway's own with \
-             --state-dir or --config",
-            dir.display()
-        )
-    };
+    let context = || format!("the traffic directory {} can't be read", dir.display());
+    let other = "name the gateway's own with --state-dir or --config";
     let mut folders = Vec::new();
-    for folder in std::fs::read_dir(dir).with_context(context)? {
+    let below = std::fs::read_dir(dir)
+        .map_err(|why| anyhow!("{}: {why}\n  fix: {}", context(), readable(&why, other)))?;
+    for folder in below {
         let folder = folder.with_context(context)?.path();
         if !folder.is_dir() {
             continue;

@@ -52,9 +52,10 @@ pub(super) fn distance(time: &str) -> String {
     }
 }
 
-/// The greatest unit alone.
+/// The greatest unit alone. What lacks a hundredth of it counts as whole: an hour that was granted a
+/// moment ago.
 pub(super) fn lasts(time: Duration) -> String {
-    match time.as_secs() {
+    match (time + time / 100 + Duration::from_millis(500)).as_secs() {
         seconds @ 0..=59 => format!("{seconds}s"),
         seconds @ 60..=3_599 => format!("{}m", seconds / 60),
         seconds @ 3_600..=86_399 => format!("{}h", seconds / 3_600),
@@ -72,5 +73,18 @@ pub(super) fn word<T: serde::Serialize>(word: T) -> String {
     match serde_json::to_value(word) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_that_has_just_begun_is_an_hour() {
+        let said = |millis| lasts(Duration::from_millis(millis));
+        assert_eq!((said(3_599_900), said(3_540_000)), ("1h".to_owned(), "59m".to_owned()));
+        assert_eq!((said(59_900), said(5_000), said(0)), ("1m".into(), "5s".into(), "0s".into()));
+        assert_eq!((said(86_399_000), said(5_400_000)), ("1d".to_owned(), "1h".to_owned()));
     }
 }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{}: {source}\n  fix: name a readable file with --config or PORTCULLIS_CONFIG", .path.display())]
+    #[error("{}: {why}\n  fix: {}", .path.display(), readable(.why, "name the file with --config or PORTCULLIS_CONFIG"))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// Something in the file.
     #[error(transparent)]
@@ -34,8 +34,33 @@ pub enum ConfigError {
     NoStateDir,
 }
 
+/// What helps where a file can't be read; `other` where it is not the right to do so that lacks.
+pub fn readable(why: &std::io::Error, other: &str) -> String {
+    match why.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "give the user that reads it the right to: chmod or chown the file, or a directory above it"
+                .to_owned()
+        }
+        _ => other.to_owned(),
+    }
+}
+
 impl From<Fault> for ConfigError {
     fn from(fault: Fault) -> Self {
         Self::Fault(Box::new(fault))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_no_file_to_name_otherwise() {
+        let other = "name a policy file that is there";
+        let denied = readable(&Error::from(ErrorKind::PermissionDenied), other);
+        assert!(denied.contains("chmod or chown"), "{denied}");
+        assert_eq!(readable(&Error::from(ErrorKind::NotFound), other), other);
     }
 }

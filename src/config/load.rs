@@ -68,7 +68,7 @@ impl std::fmt::Display for Notice {
 impl Config {
     /// Reads the file at `path` and lays `flags` over it.
     pub fn load(path: &Path, flags: &Flags, around: &Surroundings) -> Result<Loaded, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |why| ConfigError::Unreadable { path: path.to_owned(), why };
         let absolute = around.current_dir.join(path);
         let text = read_file(&absolute, MAX_FILE).map_err(unreadable)?;
         let mut loaded = Self::parse(path, &text, flags, around)?;

@@ -24,7 +24,7 @@ mod units;
 mod upstream;
 
 pub use credentials::is_credential_name;
-pub use error::ConfigError;
+pub use error::{ConfigError, readable};
 pub use file::read_file;
 pub use load::{Flags, Loaded, Notice, schema};
 pub use policies::{PolicyError, answered};

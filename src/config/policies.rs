@@ -3,6 +3,7 @@
 //!
 //! Reads the files; compiles nothing.
 
+use super::error::readable;
 use super::file::read_file;
 use super::settings::Config;
 use crate::policy::{Document, Layer, LoadError, preset};
@@ -23,12 +24,12 @@ pub enum PolicyError {
         known: String,
     },
     /// A file can't be read.
-    #[error("{}: {source}\n  fix: name a readable policy file", .path.display())]
+    #[error("{}: {why}\n  fix: {}", .path.display(), readable(.why, "name a policy file that is there"))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// A file is not a policy.
     #[error(transparent)]
@@ -106,7 +107,7 @@ pub fn answered(layer: Layer) -> Vec<Layer> {
 
 /// Reads one policy file as a layer.
 fn read_layer(path: PathBuf) -> Result<Layer, PolicyError> {
-    let unreadable = |source| PolicyError::Unreadable { path: path.clone(), source };
+    let unreadable = |why| PolicyError::Unreadable { path: path.clone(), why };
     let text = read_file(&path, MAX_FILE).map_err(unreadable)?;
     let source = path.to_string_lossy();
     let document = Document::parse(&text, &source)?;

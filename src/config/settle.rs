@@ -213,6 +213,11 @@ pub(super) fn named_preset(name: &str, access: Access) -> Result<PresetUse, (Str
     let Some(preset) = preset::find(name) else {
         let known: Vec<&str> = preset::all().iter().map(|preset| preset.name).collect();
         let what = format!("no preset of this build is named `{shown}`");
+        if let Some((name, access @ ("read-only" | "read-write"))) = name.split_once('=')
+            && preset::find(name).is_some()
+        {
+            return Err((what, format!("write {{ name: {name}, access: {access} }}")));
+        }
         return Err((what, format!("use one of: {}", known.join(", "))));
     };
     if !preset.has(access) {

@@ -4,6 +4,7 @@
 //! Text of the file reaches the terminal only through `Shown`.
 
 use crate::addr::Shown;
+use crate::policy::document::slip;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -94,11 +95,14 @@ impl Fault {
         let place = bare.location().map(Place::from).unwrap_or_default();
         let message = bare.to_string();
         let first = message.lines().next().unwrap_or_default();
-        // The library's own advice is not for whoever writes the file.
-        let first = first.split(", set DuplicateKeyPolicy").next().unwrap_or(first);
         let at = format!(" at line {}, column {}", place.line, place.column);
-        let what = first.replace(&at, "").replace("invalid u32", "not a whole number");
-        Self::new(path, text, place, Shown::new(&what).to_string())
+        let slip = slip(text, (place.line, place.column), &first.replace(&at, ""));
+        let mut fault = Self::new(path, text, place, Shown::new(&slip.what).to_string());
+        fault.fix = slip.fix;
+        if slip.secret {
+            fault.lines.clear();
+        }
+        fault
     }
 
     /// Adds what would be right.

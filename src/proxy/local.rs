@@ -96,7 +96,7 @@ fn policy(connection: &Connection) -> Response<DownBody> {
     let sandbox = &connection.sandbox;
     let entries = sandbox.agent_view();
     let unknown = match sandbox.queue().settings().mode {
-        crate::approval::Mode::Hold => "held until the operator answers",
+        crate::approval::Mode::Hold => "held for a while for the operator to answer, then refused",
         crate::approval::Mode::Queue => "refused, and the operator is asked",
         crate::approval::Mode::Deny => "refused",
     };

@@ -13,7 +13,7 @@ use crate::record::Judged;
 use crate::traffic::read::{self, Block, Item, Progress, ReadError, Recorded, Source, Stamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ const PLACES: usize = 32;
 const REMEMBERED: usize = 1 << 15;
 /// How many broken lines are kept to be shown.
 const SHOWN_BROKEN: usize = 10;
+/// How many names of sandboxes are kept to be shown.
+const NAMES: usize = 64;
 /// How often the caller hears that it goes on.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -69,7 +71,7 @@ pub enum Style {
 }
 
 /// What it came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// What changes, the most frequent first.
     pub groups: Vec<Group>,
@@ -77,6 +79,8 @@ pub struct Report {
     pub totals: Totals,
     /// The first lines that could not be read.
     pub broken: Vec<Broken>,
+    /// Whose the records are that the filter left out; the first names alone.
+    pub sandboxes: BTreeSet<String>,
 }
 
 /// Counts of lines, except where it says requests.
@@ -134,6 +138,19 @@ struct Done {
     text: Vec<u8>,
     totals: Totals,
     broken: Vec<Broken>,
+    sandboxes: BTreeSet<String>,
+}
+
+impl Done {
+    fn leave_out(&mut self, record: &Recorded<'_>) {
+        self.totals.left_out += 1;
+        if let Some(name) = record.sandbox.as_deref()
+            && self.sandboxes.len() < NAMES
+            && !self.sandboxes.contains(name)
+        {
+            self.sandboxes.insert(name.to_owned());
+        }
+    }
 }
 
 /// Judges all of it. Rows go to `out` in the order of the input; `tick` is called now and then.
@@ -163,8 +180,7 @@ pub fn run(
         drop((results, free));
         let tables = judging.into_iter().map(joined).collect();
         joined(reader)?;
-        let (totals, broken) = merged?;
-        Ok(Report { groups: Table::merged(tables), totals, broken })
+        Ok(Report { groups: Table::merged(tables), ..merged? })
     })
 }
 
@@ -195,15 +211,15 @@ fn merge(
     (results, free): (&Receiver<Done>, &Sender<()>),
     out: &mut dyn Write,
     tick: &mut dyn FnMut(),
-) -> io::Result<(Totals, Vec<Broken>)> {
+) -> io::Result<Report> {
     let mut early: BTreeMap<u64, Done> = BTreeMap::new();
     let (mut next, mut records) = (0, 0);
-    let (mut totals, mut broken) = (Totals::default(), Vec::new());
+    let mut report = Report::default();
     loop {
         match results.recv_timeout(TICK) {
             Ok(done) => drop(early.insert(done.order, done)),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok((totals, broken)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(report),
         }
         tick();
         while let Some(done) = early.remove(&next) {
@@ -222,9 +238,10 @@ fn merge(
                 start = *end;
             }
             records += done.records;
-            totals.add(&done.totals);
-            let room = SHOWN_BROKEN.saturating_sub(broken.len());
-            broken.extend(done.broken.into_iter().take(room));
+            report.totals.add(&done.totals);
+            let room = SHOWN_BROKEN.saturating_sub(report.broken.len());
+            report.broken.extend(done.broken.into_iter().take(room));
+            report.sandboxes.extend(done.sandboxes);
         }
     }
 }
@@ -312,7 +329,7 @@ impl<'p> Worker<'p> {
 
     fn record(&mut self, done: &mut Done, record: &Recorded<'_>, (block, number): (&Block, u64)) {
         if self.plan.filter.leaves_out(record) {
-            done.totals.left_out += 1;
+            done.leave_out(record);
             return;
         }
         if record.verdict == Some(Judged::None) {
@@ -324,7 +341,7 @@ impl<'p> Worker<'p> {
         let plan = self.plan;
         let known = self.known.entry_ref(&self.key[..]).or_insert_with(|| Known::of(plan, record));
         if known.left_out {
-            done.totals.left_out += 1;
+            done.leave_out(record);
             return;
         }
         if known.own {

@@ -66,12 +66,12 @@ pub enum Offer {
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     /// It can't be read.
-    #[error("{}: {source}; correct or remove it in upstream.ca_files or upstream.crl_files", path.display())]
+    #[error("{}: {why}\n  fix: correct or remove it in upstream.ca_files or upstream.crl_files", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// No certificate in it, or one that is cut off.
     #[error("{} (upstream.ca_files) holds no whole certificate between BEGIN CERTIFICATE and END CERTIFICATE lines", path.display())]
@@ -253,7 +253,7 @@ fn read_crls(roots: &Arc<RootCertStore>, paths: &[PathBuf]) -> Result<Vec<Crl>, 
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RootsError> {
-    let unreadable = |source| RootsError::Read { path: path.to_owned(), source };
+    let unreadable = |why| RootsError::Read { path: path.to_owned(), why };
     // To open a pipe is to wait for its writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unreadable(std::io::Error::other("it is not a regular file")));

@@ -178,7 +178,7 @@ fn the_policy_that_an_agent_reads_has_nothing_of_the_host_in_it() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
     assert_eq!(get(&gateway, "/").0, 200);
-    assert_eq!(view["unknown"], "held until the operator answers");
+    assert_eq!(view["unknown"], "held for a while for the operator to answer, then refused");
 }
 
 #[test]

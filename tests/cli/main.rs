@@ -8,3 +8,5 @@ mod docs_kit;
 mod commands;
 mod docs_commands;
 mod docs_text;
+mod paste;
+mod slips;

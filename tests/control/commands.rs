@@ -209,6 +209,18 @@ async fn a_change_for_one_of_several_sandboxes_says_which() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_sandbox_alone_is_shown_where_it_is_named() {
+    let served = served();
+    for command in ["status", "sandboxes"] {
+        let ran = run(&served, &[command, "-s", "ci"]).await;
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let rows = |name: &str| ran.out.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!((rows("ci "), rows("agent ")), (1, 0), "{command}: {}", ran.out);
+        assert_eq!(run(&served, &[command, "-s", "nowhere"]).await.status, 2, "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_statuses_say_what_was_wrong() {
     let mut served = served();
     let status = async |args: &[&str]| run(&served, args).await.status;

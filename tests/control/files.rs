@@ -97,10 +97,10 @@ fn the_last_lines_come_from_all_files_in_the_order_of_time() {
     let ran = state.run(&["logs", "-n", "4"]);
     assert_eq!(ran.status, Some(0), "{}", ran.err);
     let expected = "\
-2026-11-24T10:19:50.000000Z ci allow passed allowed GET https://api.github.com/repos 200 10B 2000B 9.5ms policy github/endpoints[0]
-2026-11-24T10:20:00.000000Z agent allow passed allowed GET https://api.github.com/repos 200 10B 2000B 9.5ms policy github/endpoints[0]
-2026-11-24T10:20:00.500000Z agent decision request=r41 decision=deny scope=session covers=POST https://x/ grant=g9 by=ana uid=1000 via=term reason=no
-2026-11-24T10:20:01.000000Z agent unknown refused approval_denied POST https://api.github.com/\\u{202e}a%20b\\n 200 0B 2000B 9.5ms grant:g9 github/endpoints[0] r41
+2026-11-24T10:19:50.000Z ci allow passed allowed GET https://api.github.com/repos 200 10B 2000B 9.5ms policy github/endpoints[0]
+2026-11-24T10:20:00.000Z agent allow passed allowed GET https://api.github.com/repos 200 10B 2000B 9.5ms policy github/endpoints[0]
+2026-11-24T10:20:00.500Z agent decision request=r41 decision=deny scope=session covers=POST https://x/ grant=g9 by=ana uid=1000 via=term reason=no
+2026-11-24T10:20:01.000Z agent unknown refused approval_denied POST https://api.github.com/\\u{202e}a%20b\\n 200 0B 2000B 9.5ms grant:g9 github/endpoints[0] r41
 ";
     assert_eq!(ran.out, expected);
     for command in ["logs", "audit"] {

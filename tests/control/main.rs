@@ -7,4 +7,5 @@ mod api;
 mod commands;
 mod events;
 mod files;
+mod narrow;
 mod openapi;

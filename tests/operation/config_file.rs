@@ -147,7 +147,7 @@ fn an_unknown_key_a_key_given_twice_and_a_wrong_type_are_refused_with_their_plac
         ("version: 1\ntimeout: { idle: 30 }\n", ":2:18: ", "90s"),
         ("version: 1\nbuffer: { rpc: 64K }\n", ":2:16: ", "64KiB"),
         ("version: 1\nsandboxes: { a: { presets: [{ nam: x }] } }\n", ":2:", "nam"),
-        ("version: 1\nsandboxes: { a: { agent_api: yes } }\n", ":2:", "bool"),
+        ("version: 1\nsandboxes: { a: { agent_api: yes } }\n", ":2:", "true or false"),
     ] {
         let error = refusal(text);
         assert!(error.contains(place), "{place} not in {error}");

@@ -183,7 +183,8 @@ fn the_banner_says_what_was_read_where_it_listens_and_what_to_paste() {
         "/metrics and /healthz",
         state.join("ca-bundle.pem").to_str().unwrap(),
         state.join("traffic").to_str().unwrap(),
-        &paste(&dir.path().join("config.yaml"), ""),
+        // The port is the system's choice.
+        paste(&dir.path().join("config.yaml"), " --listen 127.0.0.1:").trim_end_matches(")\""),
         "same uid",
         "HTTPS_PROXY",
     ] {

@@ -24,7 +24,7 @@ fn a_mistake_is_shown_where_it_stands() {
 >    5 |       - host: \"*\"
        |               ^
      6 |         port: 443
-  right: \"*.example.com\" (one label), \"**.example.com\" (one or more), \"api-*.example.com\"";
+  fix: \"*.example.com\" (one label), \"**.example.com\" (one or more), \"api-*.example.com\"";
     assert_eq!(shown, expected);
 }
 
@@ -38,7 +38,7 @@ fn what_serde_refuses_is_shown_where_it_stands_too() {
             6,
             "https",
         ),
-        ("version: 1\nnetwork_policies: [\n", 2, "mapping"),
+        ("version: 1\nnetwork_policies: [\n", 2, "keys with values"),
     ] {
         let error = refused(text);
         assert!(error.to_string().contains(word), "{error}");

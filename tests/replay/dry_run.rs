@@ -161,6 +161,57 @@ fn records_are_left_out_by_sandbox_time_and_host() {
 }
 
 #[test]
+fn a_sandbox_of_which_there_is_no_record_passes_no_gate() {
+    let named = "fix: use one of those that left records: agent, ci";
+    for args in
+        [&["dry-run", "--policy", "policy.yaml", "--skip-bad"][..], &["suggest", "--skip-bad"]]
+    {
+        for file in ["agent.jsonl", "-"] {
+            let mut command = Command::cargo_bin("portcullis").unwrap();
+            let recording = fs::read(data().join("agent.jsonl")).unwrap();
+            command.env_clear().current_dir(data()).write_stdin(recording);
+            let ran = command.args(args).args(["-s", "nope", file]).output().unwrap();
+            let said = String::from_utf8(ran.stderr).unwrap();
+            assert_eq!(ran.status.code(), Some(2), "{args:?} {said}");
+            assert!(said.contains("no record is of the sandbox `nope`"), "{said}");
+            assert!(said.contains(named), "{said}");
+            assert!(ran.stdout.is_empty(), "{args:?}");
+        }
+    }
+    // It has records, and none of them is wanted.
+    let args = ["--policy", "policy.yaml", "--skip-bad", "agent.jsonl", "-s", "agent"];
+    for more in [["--since", "1s"], ["--host", "nowhere.test"]] {
+        let ran = dry_run(&[&args[..], &more].concat());
+        assert_eq!((ran.status, ran.err.contains("no record")), (0, false), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_sandbox_that_is_none_has_no_records_in_the_state_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let traffic = dir.path().join("traffic/agent");
+    fs::create_dir_all(&traffic).unwrap();
+    fs::copy(data().join("agent.jsonl"), traffic.join("a.jsonl")).unwrap();
+    fs::copy(data().join("policy.yaml"), dir.path().join("policy.yaml")).unwrap();
+    let ran = |command: &str, sandbox: &str| {
+        let mut run = Command::cargo_bin("portcullis").unwrap();
+        run.env_clear().current_dir(dir.path()).arg(command);
+        if command == "dry-run" {
+            run.args(["--policy", "policy.yaml"]);
+        }
+        run.args(["--state-dir", ".", "--since", "3650d", "--skip-bad", "-s", sandbox]);
+        let ran = run.output().unwrap();
+        (ran.status.code().unwrap(), String::from_utf8(ran.stderr).unwrap())
+    };
+    for command in ["dry-run", "suggest"] {
+        let (status, said) = ran(command, "nope");
+        assert_eq!(status, 2, "{command}: {said}");
+        assert!(said.contains("no sandbox is named `nope`, and none left records"), "{said}");
+        assert_ne!(ran(command, "agent").0, 2, "{command}");
+    }
+}
+
+#[test]
 fn the_whole_policy_of_a_sandbox_is_taken_from_a_config() {
     let dir = tempfile::tempdir().unwrap();
     let config = "version: 1

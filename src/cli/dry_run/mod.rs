@@ -124,6 +124,9 @@ pub(super) fn run(args: &DryRunArgs) -> anyhow::Result<ExitCode> {
     for broken in &report.broken {
         super::output::complain(&broken.shown());
     }
+    if report.totals.judged + report.totals.unjudged == 0 {
+        super::asking::recorded(args.effective.sandbox.as_deref(), &report.sandboxes)?;
+    }
     if args.output == Output::Text {
         super::output::print(&report::text(&report, plan.old.is_some()))?;
     }

@@ -78,7 +78,7 @@ fn asked(key: &Key) -> String {
 
 fn why(key: &Key, group: &Group) -> String {
     let was = match key.was {
-        Was::Through => "was let through",
+        Was::Through => "was allowed",
         Was::Denied => "was denied",
         Was::Unknown => "was unknown",
         Was::Undecidable => "could not be said",

@@ -5,8 +5,12 @@ use crate::addr::Shown;
 use crate::cli::env::word;
 use crate::cli::output;
 use crate::cli::settings::SocketArgs;
-use crate::config::{ApprovalMode, Config, DEFAULT_SANDBOX, ListenAddress, ListenMode, Loaded};
+use crate::config::{
+    ApprovalMode, Config, DEFAULT_SANDBOX, Flags, ListenAddress, ListenMode, Listener, Loaded,
+    Span, Surroundings,
+};
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Prints the banner to stdout.
@@ -38,7 +42,7 @@ pub(super) fn print(loaded: &Loaded, file: Option<&Path>, running: &Running) -> 
     writeln!(text, "  records    {}", config.state_dir.join("traffic").display())?;
     text.push_str(&models(running));
     text.push_str(&credentials(config));
-    let flags = paste_flags(loaded, file);
+    let flags = paste_flags(loaded, file, running);
     writeln!(
         text,
         "\nIn the shell of what is to be kept in, paste:\n  eval \"$(portcullis env{flags})\""
@@ -115,8 +119,9 @@ fn unknown(loaded: &Loaded, running: &Running, file: Option<&Path>) -> String {
              nothing in; it is for learning what a policy needs, in a safe place.\n",
         );
     } else if asked {
-        let what = if held { "is held until you answer" } else { "is refused, and you are asked" };
-        let _ = writeln!(text, "What no rule allows {what}. To answer, in another terminal:");
+        let what =
+            if held { holds(&loaded.config) } else { "is refused, and you are asked".into() };
+        let _ = writeln!(text, "What no rule allows {what}.\nTo answer, in another terminal:");
         let _ = writeln!(text, "  portcullis term{}", term_flags(running, file));
     } else {
         text.push_str("What no rule allows is refused.\n");
@@ -124,25 +129,32 @@ fn unknown(loaded: &Loaded, running: &Running, file: Option<&Path>) -> String {
     text
 }
 
+/// How long what no rule allows is held.
+fn holds(config: &Config) -> String {
+    let held = config.sandboxes.values().map(|sandbox| &sandbox.approval);
+    let mut held = held.filter(|approval| approval.mode == ApprovalMode::Hold);
+    let Some(first) = held.next() else { return "is refused".to_owned() };
+    if held.any(|a| (a.timeout, a.unattended) != (first.timeout, first.unattended)) {
+        return "is held, for longer while a pane is open, and then refused".to_owned();
+    }
+    let (long, short) = (Span(first.timeout), Span(first.unattended));
+    format!("is held for {long} while a pane is open, else {short}, and then refused")
+}
+
 /// The flags by which `portcullis term` finds this gateway: none where it is the usual one.
 fn term_flags(running: &Running, file: Option<&Path>) -> String {
-    let usual = crate::config::Config::defaults(
-        &crate::config::Flags::default(),
-        &crate::config::Surroundings::here(),
-    );
+    let usual = Config::defaults(&Flags::default(), &Surroundings::here());
     let usual = usual.map(|usual| SocketArgs::default().path(&usual.config));
     let path = running.control.1.path();
     match usual {
         Ok(usual) if file.is_none() && usual == path => String::new(),
-        _ => format!(" --socket {}", path.display()),
+        _ => format!(" --socket {}", word(&path.to_string_lossy())),
     }
 }
 
 /// The sandbox whose listener is meant, where that is not the usual one.
 fn sandbox_flag(config: &Config) -> String {
-    let tcp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
-    let mut proxies =
-        config.listeners.iter().filter(|l| l.mode == ListenMode::Proxy && tcp(&l.address));
+    let mut proxies = config.listeners.iter().filter(|listener| is_proxy(listener));
     let Some(first) = proxies.clone().next() else { return String::new() };
     match proxies.any(|l| *l.sandbox == *DEFAULT_SANDBOX) {
         true => String::new(),
@@ -150,28 +162,61 @@ fn sandbox_flag(config: &Config) -> String {
     }
 }
 
-/// The flags that make `portcullis env` speak of this gateway.
-fn paste_flags(loaded: &Loaded, file: Option<&Path>) -> String {
+fn is_proxy(listener: &Listener) -> bool {
+    listener.mode == ListenMode::Proxy && tcp(listener).is_some()
+}
+
+fn tcp(listener: &Listener) -> Option<SocketAddr> {
+    match &listener.address {
+        ListenAddress::Tcp(address) => Some(*address),
+        ListenAddress::Unix(_) => None,
+    }
+}
+
+/// The flags that make `portcullis env` speak of this gateway: the file that it read, and what its own
+/// flags say beside that.
+fn paste_flags(loaded: &Loaded, file: Option<&Path>, running: &Running) -> String {
+    let config = &loaded.config;
     let mut flags = String::new();
     if let Some(file) = file {
         // It may be pasted anywhere.
         let shown = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         flags.push_str(&format!(" --config {}", word(&shown.to_string_lossy())));
     }
-    flags.push_str(&sandbox_flag(&loaded.config));
-    let usual = crate::config::Config::defaults(
-        &crate::config::Flags::default(),
-        &crate::config::Surroundings::here(),
-    );
-    let Ok(usual) = usual else { return flags };
-    if file.is_none() && loaded.config.state_dir != usual.config.state_dir {
-        flags.push_str(&format!(" --state-dir {}", loaded.config.state_dir.display()));
+    flags.push_str(&sandbox_flag(config));
+    let around = Surroundings::here();
+    let without = |flags: &Flags| match file {
+        Some(file) => Config::load(file, flags, &around),
+        None => Config::defaults(flags, &around),
+    };
+    let usual = match without(&Flags::default()) {
+        Ok(usual) if usual.config.state_dir == config.state_dir => Ok(usual),
+        _ => {
+            let state_dir = &config.state_dir;
+            flags.push_str(&format!(" --state-dir {}", word(&state_dir.to_string_lossy())));
+            without(&Flags { state_dir: Some(state_dir.clone()), ..Flags::default() })
+        }
+    };
+    flags + &listen_flag(config, usual.ok(), running)
+}
+
+/// The address that `env` could not find by itself: one that a flag gave, or that the system chose.
+fn listen_flag(config: &Config, usual: Option<Loaded>, running: &Running) -> String {
+    let own = |listener: &&Listener| is_proxy(listener) && *listener.sandbox == *DEFAULT_SANDBOX;
+    // As `env` chooses for a shell.
+    let near = |address: &SocketAddr| !address.ip().is_loopback();
+    let found = usual.and_then(|usual| {
+        let listeners = usual.config.listeners.iter().filter(own);
+        listeners.filter_map(tcp).min_by_key(near)
+    });
+    // One socket a listener, in their order.
+    let bound = config.listeners.iter().zip(&running.listeners);
+    let bound = bound.filter(|(listener, _)| own(listener));
+    let bound = bound.filter_map(|(_, bound)| bound.socket.address()).min_by_key(near);
+    match bound {
+        Some(bound) if found != Some(bound) && bound.ip().is_loopback() => {
+            format!(" --listen {}", word(&bound.to_string()))
+        }
+        _ => String::new(),
     }
-    if file.is_none()
-        && loaded.config.listeners != usual.config.listeners
-        && let Some(first) = loaded.config.listeners.first()
-    {
-        flags.push_str(&format!(" --listen {}", first.address));
-    }
-    flags
 }

@@ -2,7 +2,7 @@
 //! that a start that fails at one of them leaves nothing behind.
 
 use crate::config::{Config, ListenAddress, ListenMode};
-use crate::control::server::{self, Placed};
+use crate::control::server::{self, PlaceError, Placed};
 use crate::proxy::{Bound, Listener, Mode, Sandbox, Served};
 use crate::record::Event;
 use crate::traffic::Recorder;
@@ -32,17 +32,16 @@ impl Sockets {
     pub(super) fn bind(config: &Config, control: &Path) -> anyhow::Result<Self> {
         let (mut bound, mut placed) = (Vec::new(), Vec::new());
         for meant in &config.listeners {
-            let socket = match &meant.address {
-                ListenAddress::Tcp(at) => bind_tcp(*at, meant.mode).map_err(anyhow::Error::from),
-                ListenAddress::Unix(path) => match server::place(path, meant.unix_mode) {
-                    Ok((socket, file)) => {
-                        placed.push(file);
-                        Ok(Bound::Unix(socket, path.clone()))
-                    }
-                    Err(error) => Err(error.into()),
-                },
-            };
-            bound.push(socket.with_context(|| unbound(&meant.address))?);
+            bound.push(match &meant.address {
+                ListenAddress::Tcp(at) => {
+                    bind_tcp(*at, meant.mode).map_err(|why| unbound(meant, &why))?
+                }
+                ListenAddress::Unix(path) => {
+                    let (socket, file) = place(meant, path)?;
+                    placed.push(file);
+                    socket
+                }
+            });
         }
         let metrics = config.metrics.map(bind_metrics).transpose()?;
         Ok(Self { bound, placed, metrics, control: server::bind(control)? })
@@ -91,13 +90,35 @@ pub(super) fn listeners(
     Ok(listeners)
 }
 
-/// What an address that can't be bound is told with; the system's reason follows.
-fn unbound(address: &ListenAddress) -> String {
-    let flag = match address {
-        ListenAddress::Tcp(_) => " (another address: --listen IP:PORT)",
-        ListenAddress::Unix(_) => "",
+/// What an address that can't be bound is told with.
+fn unbound(meant: &crate::config::Listener, why: &std::io::Error) -> anyhow::Error {
+    let (address, sandbox) = (&meant.address, &meant.sandbox);
+    let fix = match address {
+        ListenAddress::Tcp(_) if **sandbox == *crate::config::DEFAULT_SANDBOX => {
+            "free it, or name another: --listen IP:PORT, or `address` under `listen` in the config"
+                .into()
+        }
+        ListenAddress::Tcp(_) => {
+            format!("free it, or name another `address` for {sandbox} under `listen` in the config")
+        }
+        ListenAddress::Unix(path) => match path.parent().filter(|parent| !parent.is_dir()) {
+            Some(parent) => format!(
+                "make the directory, which is not there: mkdir -p {}",
+                crate::cli::env::word(&parent.to_string_lossy())
+            ),
+            None => "free it, or name another `address` under `listen` in the config".into(),
+        },
     };
-    format!("can't listen on {address}{flag}")
+    anyhow::anyhow!("can't listen on {address}: {why}\n  fix: {fix}")
+}
+
+/// Binds a Unix socket; most of what can go wrong says its own fix.
+fn place(meant: &crate::config::Listener, path: &Path) -> anyhow::Result<(Bound, Placed)> {
+    match server::place(path, meant.unix_mode) {
+        Ok((socket, file)) => Ok((Bound::Unix(socket, path.to_owned()), file)),
+        Err(PlaceError::Io(why)) => Err(unbound(meant, &why)),
+        Err(error) => Err(anyhow::anyhow!("can't listen on {}: {error}", meant.address)),
+    }
 }
 
 fn bind_tcp(at: SocketAddr, mode: ListenMode) -> std::io::Result<Bound> {
@@ -116,7 +137,11 @@ fn bind_tcp(at: SocketAddr, mode: ListenMode) -> std::io::Result<Bound> {
 }
 
 fn bind_metrics(at: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(at).with_context(|| format!("can't serve metrics on {at}"))?;
+    let listener = TcpListener::bind(at).map_err(|why| {
+        anyhow::anyhow!(
+            "can't serve metrics on {at}: {why}\n  fix: free it, or name another: --metrics IP:PORT"
+        )
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -17,11 +17,11 @@ impl StateLock {
     /// Makes the directory (0700) where it is missing, and takes it.
     pub(in crate::cli) fn take(dir: &Path) -> anyhow::Result<Self> {
         let shown = dir.display();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .with_context(|| format!("the state directory {shown} can't be made"))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
+            format!(
+                "the state directory {shown} can't be made\n  fix: name another with --state-dir"
+            )
+        })?;
         let path = dir.join("gateway.lock");
         let opened =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
@@ -33,7 +33,7 @@ impl StateLock {
                 let who =
                     pid.trim().parse::<u32>().map_or(String::new(), |pid| format!(", pid {pid}"));
                 anyhow::bail!(
-                    "another gateway{who}, runs with the state directory {shown}: stop it, or name \
+                    "another gateway{who}, runs with the state directory {shown}\n  fix: stop it, or name \
                      another directory with --state-dir"
                 );
             }

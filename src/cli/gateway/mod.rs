@@ -45,10 +45,17 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_POLICY", value_delimiter = ',')]
     pub policy: Vec<PathBuf>,
     /// A preset, as NAME or NAME=read-write, added to the sandbox's; may be repeated.
-    #[arg(long, value_name = "PRESET", env = "PORTCULLIS_PRESET", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "PRESET",
+        env = "PORTCULLIS_PRESET",
+        value_delimiter = ',',
+        value_parser = crate::cli::typed::preset_with_access(),
+        hide_possible_values = true
+    )]
     pub preset: Vec<String>,
     /// The tier: the presets that are there without being named.
-    #[arg(long, value_name = "TIER", env = "PORTCULLIS_TIER")]
+    #[arg(long, value_name = "TIER", env = "PORTCULLIS_TIER", value_parser = crate::cli::typed::tier())]
     pub tier: Option<String>,
     /// Who answers at inference.local, as PROVIDER or PROVIDER/MODEL; the key is taken from the
     /// provider's usual variable.
@@ -56,13 +63,20 @@ pub struct GatewayArgs {
     pub inference: Option<String>,
     /// A preset whose credential is put into what it allows, from the service's usual variable or
     /// from `portcullis credentials set PRESET`; may be repeated.
-    #[arg(long, value_name = "PRESET", env = "PORTCULLIS_CREDENTIAL", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "PRESET",
+        env = "PORTCULLIS_CREDENTIAL",
+        value_delimiter = ',',
+        value_parser = crate::cli::typed::preset(),
+        hide_possible_values = true
+    )]
     pub credential: Vec<String>,
     /// The loopback address to listen on [default: 127.0.0.1:3128].
-    #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_LISTEN")]
+    #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_LISTEN", value_parser = crate::cli::typed::address)]
     pub listen: Option<SocketAddr>,
     /// Where to serve /metrics and /healthz [default: nowhere].
-    #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_METRICS")]
+    #[arg(long, value_name = "IP:PORT", env = "PORTCULLIS_METRICS", value_parser = crate::cli::typed::address)]
     pub metrics: Option<SocketAddr>,
     /// Let through what no rule knows, and mark it in the records: for learning, in a safe place.
     #[arg(long, env = "PORTCULLIS_OBSERVE")]

@@ -9,8 +9,9 @@ pub(super) use suite::Suite;
 use super::output;
 use super::{FINDING, effective::EffectiveArgs};
 use crate::addr::Shown;
+use crate::config::readable;
 use crate::policy::Policy;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -104,8 +105,9 @@ fn found(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 fn one(path: &Path) -> anyhow::Result<Ran> {
     let file = Shown::new(&path.to_string_lossy()).to_string();
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{file}\n  fix: name a readable test file"))?;
+    let text = std::fs::read_to_string(path).map_err(|why| {
+        anyhow!("{file}: {why}\n  fix: {}", readable(&why, "name a test file that is there"))
+    })?;
     let suite = Suite::parse(&text, &file)?;
     let beside = path.parent().unwrap_or(Path::new(""));
     let mut policy: Vec<PathBuf> = suite.policy.iter().map(|name| beside.join(name)).collect();

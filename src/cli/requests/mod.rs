@@ -149,7 +149,8 @@ fn listed(requests: &[Request], state: Option<State>) -> String {
         Table::new(&["REQUEST", "AGE", "STATE", "HELD", "SANDBOX", "PROCESS", "ASKS", "RISK"])
             .keeping(&["ASKS"])
             .naming(&["ASKS"])
-            .sparing(&["HELD", "AGE"]);
+            .ending(&["PROCESS"])
+            .sparing(&["AGE"]);
     for request in requests {
         let risk: Vec<String> = request.risk.iter().map(|note| shown(&note.code)).collect();
         table.row([
@@ -163,5 +164,5 @@ fn listed(requests: &[Request], state: Option<State>) -> String {
             risk.join(","),
         ]);
     }
-    table.text()
+    table.sparing_what_is_same(&["STATE", "SANDBOX"]).text()
 }

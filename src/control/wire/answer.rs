@@ -122,8 +122,12 @@ pub struct Grant {
     pub sandbox: String,
     /// `approve`, or `deny` for what the operator does not want to be asked about.
     pub decision: Verdict,
-    /// What it covers, in one line: `GET https://api.github.com/repos/*/*`.
+    /// What it covers, in one line: `GET https://api.github.com/repos/*/* with any query and body`.
     pub covers: String,
+    /// How much of it: `exact` is one request with its query and body, `path` takes any query and body,
+    /// `host` is all that is asked of host and port, and of a raw tunnel all that it carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breadth: Option<Breadth>,
     /// The executable that it is for; absent for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,

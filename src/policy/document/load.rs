@@ -60,7 +60,7 @@ impl Document {
             LoadError { source_name: source.to_owned(), mistakes }
         };
         let document: Self = serde_saphyr::from_str_with_options(text, reading())
-            .map_err(|error| fail(vec![syntax(&error)]))?;
+            .map_err(|error| fail(vec![syntax(text, &error)]))?;
         let mut mistakes = super::check::mistakes(&document, options);
         if mistakes.is_empty() {
             return Ok(document);
@@ -79,18 +79,21 @@ fn reading() -> serde_saphyr::Options {
     serde_saphyr::options! { budget: Some(budget), with_snippet: false }
 }
 
-fn syntax(error: &serde_saphyr::Error) -> Mistake {
+fn syntax(text: &str, error: &serde_saphyr::Error) -> Mistake {
     let place = error.location();
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let options = serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off };
     let rendered = error.without_snippet().render_with_options(options);
     // The place is shown by the listing, once.
     let message = rendered.split(" at line ").next().unwrap_or(&rendered);
+    let line = place.map_or(0, |place| number(place.line()));
+    let column = place.map_or(0, |place| number(place.column()));
+    let slip = super::slip(text, (line as usize, column as usize), message);
     Mistake {
-        line: place.map_or(0, |place| number(place.line())),
-        column: place.map_or(0, |place| number(place.column())),
-        problem: Shown::new(message).to_string(),
-        right: hint(message).to_owned(),
+        line,
+        column,
+        problem: Shown::new(&slip.what).to_string(),
+        right: slip.fix.unwrap_or_else(|| hint(message).to_owned()),
         excerpt: String::new(),
     }
 }
@@ -142,7 +145,7 @@ impl fmt::Display for Listing<'_> {
                 write!(f, "\n{}", mistake.excerpt.trim_end())?;
             }
             if !mistake.right.is_empty() {
-                write!(f, "\n  right: {}", mistake.right)?;
+                write!(f, "\n  fix: {}", mistake.right)?;
             }
         }
         match mistakes.len().saturating_sub(MOST_SHOWN) {

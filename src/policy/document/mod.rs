@@ -7,10 +7,12 @@
 mod check;
 mod load;
 mod matcher;
+mod slip;
 
 pub use load::{LoadError, LoadOptions, Mistake};
 pub(in crate::policy) use matcher::Matched;
 pub use matcher::{Allow, AllowRule, AnyOf, DenyRule, Globs, OperationType, Params};
+pub(crate) use slip::slip;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -259,7 +259,8 @@ struct Asked<'a> {
     websocket: bool,
 }
 
-/// In one line: `GET https://api.github.com/repos/*/*`. Untrusted text is as it came: show it.
+/// In one line: `GET https://api.github.com/repos/*/* with any query and body`. Untrusted text is as it
+/// came: show it.
 impl fmt::Display for Cover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = match self.host.contains(':') {
@@ -294,8 +295,45 @@ impl fmt::Display for Cover {
                 }
                 if body.is_empty() { Ok(()) } else { f.write_str(" with the body shown") }
             }
-            What::Paths { methods, path, .. } if methods.is_empty() => write!(f, "* {at}{path}"),
-            What::Paths { methods, path, .. } => write!(f, "{} {at}{path}", methods.join(",")),
+            What::Paths { methods, path, websocket } => {
+                let methods = if methods.is_empty() { "*".to_owned() } else { methods.join(",") };
+                let any = if *websocket { "messages" } else { "body" };
+                write!(f, "{methods} {at}{path} with any query and {any}")
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(what: What) -> String {
+        let (scheme, host) = (Scheme::Https, "a.test".to_owned());
+        Cover { binary: None, scheme, host, port: 443, what }.to_string()
+    }
+
+    #[test]
+    fn a_cover_says_whether_it_is_for_one_request_or_for_any_query_and_body() {
+        let exact = |query: Option<&str>, body: &[u8]| What::Exact {
+            websocket: false,
+            method: "POST".into(),
+            path: "/x".into(),
+            query: query.map(str::to_owned),
+            body: Fingerprint::of(None, Some(body.len() as u64), body, false),
+        };
+        assert_eq!(line(exact(None, b"")), "POST https://a.test/x");
+        let whole = "POST https://a.test/x?a=1 with the body shown";
+        assert_eq!(line(exact(Some("a=1"), b"b")), whole);
+        let paths = |methods: &[&str], websocket| What::Paths {
+            websocket,
+            methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+            path: "/x".into(),
+        };
+        let wide = "GET,HEAD https://a.test/x with any query and body";
+        assert_eq!(line(paths(&["GET", "HEAD"], false)), wide);
+        assert_eq!(line(paths(&[], false)), "* https://a.test/x with any query and body");
+        assert_eq!(line(paths(&["GET"], true)), "GET wss://a.test/x with any query and messages");
+        assert_eq!(line(What::Host), "* https://a.test/**");
     }
 }

@@ -21,8 +21,10 @@ pub(super) fn written(
     presets: &[&str],
 ) -> (String, Vec<Wider>) {
     let mut out = String::from("# Suggested from recorded traffic: read it before you use it.\n");
-    let _ =
-        writeln!(out, "# {} records of {} hosts and ports", gathered.records, gathered.sites.len());
+    let records = if gathered.records == 1 { "record" } else { "records" };
+    let hosts = if gathered.sites.len() == 1 { "host and port" } else { "hosts and ports" };
+    let (many, sites_seen) = (gathered.records, gathered.sites.len());
+    let _ = writeln!(out, "# {many} {records} of {sites_seen} {hosts}");
     if !presets.is_empty() {
         let _ = writeln!(
             out,

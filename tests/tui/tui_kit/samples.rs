@@ -254,6 +254,7 @@ pub fn grants() -> Vec<Grant> {
         sandbox: "agent".into(),
         decision: Verdict::Approve,
         covers: covers.into(),
+        breadth: None,
         binary: Some("/usr/bin/curl".into()),
         made: "2026-11-24T09:40:00.000Z".into(),
         expires: Some("2026-11-24T21:40:00.000Z".into()),
@@ -268,7 +269,7 @@ pub fn grants() -> Vec<Grant> {
     no.expires = None;
     no.request = None;
     no.reason = Some("no telemetry".into());
-    vec![grant("g7", "GET https://api.github.com/repos/*/*"), no]
+    vec![grant("g7", "GET https://api.github.com/repos/*/* with any query and body"), no]
 }
 
 pub fn policy(sandbox: &str) -> EffectivePolicy {

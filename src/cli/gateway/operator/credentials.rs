@@ -24,6 +24,19 @@ impl Operator {
         all
     }
 
+    /// What is to be said of credentials that have no value: what needs one is answered 502.
+    pub(super) fn without_value(&self) -> Vec<String> {
+        let missing = self.vault.list().into_iter().filter(|each| each.fingerprint.is_none());
+        missing
+            .filter_map(|each| {
+                let (_, error) = each.error?;
+                let name = Shown::new(&each.name).to_string();
+                let why = Shown::new(&error.cause.to_string()).to_string();
+                Some(format!("the credential {name} has no value: {why}"))
+            })
+            .collect()
+    }
+
     pub(super) async fn check(&self, name: &str, keep: bool) -> Result<CredentialCheck, Problem> {
         let Some(credential) = self.vault.find(name) else {
             let shown = Shown::new(name);

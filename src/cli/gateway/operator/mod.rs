@@ -141,6 +141,8 @@ impl Backend for Operator {
             self.sandboxes.iter().map(|(name, s)| self.sandbox_status(name, s)).collect();
         let recording = self.recorder.writing() == Writing::Fine;
         let (at, since) = self.started;
+        let mut warnings = warnings(&sandboxes, recording, self.facts.observe);
+        warnings.extend(self.without_value());
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime: since.elapsed().as_secs(),
@@ -156,7 +158,7 @@ impl Backend for Operator {
             observe: self.facts.observe,
             attended: *self.attended.borrow() as u64
                 + self.facts.sandboxes.values().filter(|facts| facts.notifies).count() as u64,
-            warnings: warnings(&sandboxes, recording, self.facts.observe),
+            warnings,
             notes: self.facts.notes.clone(),
             sandboxes,
         }
@@ -320,11 +322,12 @@ fn warnings(sandboxes: &[SandboxStatus], recording: bool, observe: bool) -> Vec<
         }
         if let Some(version) = sandbox.pinned {
             warnings.push(format!(
-                "{name} is pinned to version {version} of its policy: `portcullis policy unpin`"
+                "{name} is pinned to version {version} of its policy: `portcullis policy unpin -s {name}`"
             ));
         }
         if sandbox.runtime > 0 {
-            warnings.push(format!("{name} has a runtime layer: `portcullis policy show`"));
+            warnings
+                .push(format!("{name} has a runtime layer: `portcullis policy show -s {name}`"));
         }
         if sandbox.dropped > 0 {
             let dropped = sandbox.dropped;

@@ -205,6 +205,11 @@ pub(super) fn grant(sandbox: &str, grant: &Grant) -> wire::Grant {
         sandbox: sandbox.to_owned(),
         decision: answer(grant.approval.decision),
         covers: covers(&grant.cover),
+        breadth: Some(match grant.cover.what {
+            What::Exact { .. } => wire::Breadth::Exact,
+            What::Paths { .. } => wire::Breadth::Path,
+            What::Host | What::Bytes | What::Opaque => wire::Breadth::Host,
+        }),
         binary: grant.cover.binary.clone(),
         made: rfc3339(grant.made),
         expires: grant.expires.map(rfc3339),
