@@ -339,11 +339,13 @@ fn the_file_of_answers_is_the_operators_to_edit_and_a_broken_one_changes_nothing
     let warnings = control.get("/v1/status")["warnings"].to_string();
     assert!(warnings.contains("not in force"), "{warnings}");
     // What can't be read is not written over.
-    let (entry, _client) = held(&gateway, port, "/three");
+    let (entry, client) = held(&gateway, port, "/three");
     let (status, problem) = control.decide(&entry, "approve", &json!({ "scope": "always" }));
     assert_eq!(status, 400, "{problem}");
     assert_eq!(common::text(&file), "version: 1\nnetwork_policies: [broken");
     assert_eq!(control.again(&entry)["state"], "pending");
+    // Whoever looks whether something passes waits until nobody is held.
+    drop(client);
     // Mended, it is in force, and another answer goes beside it.
     put(&text);
     wait_for(PATIENCE, || passes(&gateway, port, "/one").then_some(()));
