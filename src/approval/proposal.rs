@@ -157,11 +157,10 @@ pub fn rule(
 
 /// What a rule covers beyond the answer that it stands for.
 fn wider(cover: &Cover, spoken: bool, answer: Answer) -> Option<String> {
-    if answer == Answer::Deny {
-        return None;
-    }
+    let denies = answer == Answer::Deny;
     let started = cover.binary.is_some().then_some("the programs that it starts");
     let body = match &cover.what {
+        What::Bytes | What::Opaque if denies => Some("every request to this host and port"),
         What::Bytes | What::Opaque => Some("nothing in it is seen, whatever it is"),
         What::Exact { websocket: true, .. } => Some("any message"),
         What::Exact { .. } if spoken => Some("any arguments"),

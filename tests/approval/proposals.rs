@@ -220,10 +220,13 @@ fn every_kind_of_answer_for_good_parses_and_says_what_it_covers_beyond() {
         binary: "/bin/a".into(),
         websocket: false,
     };
-    let line = |what| {
-        let text = rule(7, (&wanted.cover(what), None), &approval(Answer::Approve));
+    let said = |what, answer| {
+        let text = rule(7, (&wanted.cover(what), None), &approval(answer));
         text.lines().find(|line| line.contains("wider")).map(str::to_owned).unwrap_or_default()
     };
+    let line = |what| said(what, Answer::Approve);
+    assert!(said(wanted.exact(), Answer::Deny).contains("any body; any query; the programs"));
+    assert!(said(What::Bytes, Answer::Deny).contains("every request to this host and port"));
     assert!(line(wanted.exact()).contains("any body; any query; the programs that it starts"));
     assert!(line(What::Opaque).contains("nothing in it is seen"));
     assert!(line(What::Bytes).contains("nothing in it is seen"));

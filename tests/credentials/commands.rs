@@ -103,13 +103,12 @@ fn a_value_is_stored_for_the_gateway_alone() {
     let (file, dir) =
         (std::fs::metadata(&path).unwrap(), std::fs::metadata(path.parent().unwrap()).unwrap());
     assert_eq!((file.mode() & 0o777, dir.mode() & 0o777), (0o600, 0o700));
-    assert!(
-        stored
-            .out
-            .contains("use it: gateway --credential github, or credentials: { github: { file:"),
-        "{}",
-        stored.out
-    );
+    for said in [
+        "use it: portcullis gateway --credential github --config ",
+        ", or credentials: { github: { file: ",
+    ] {
+        assert!(stored.out.contains(said), "{}", stored.out);
+    }
     // Again, in its place.
     assert_eq!(run(&gateway, &["set", "github"], "ghp_S3cret/second").status, 0);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "ghp_S3cret/second");

@@ -72,9 +72,9 @@ fn bodies_that_wait_for_their_answers_have_128_mib_and_who_finds_none_is_told_so
     let mut begins = hold("begins");
     let mut others = vec![hold("a"), hold("b"), hold("c")];
     let refused = chat(&gateway);
-    assert_eq!(refused.status, 408, "{refused:?}");
+    assert_eq!(refused.status, 429, "{refused:?}");
     assert!(refused.body.contains("hold all the room"), "{}", refused.body);
-    assert_eq!(gateway.record(1)["code"], "body_timeout");
+    assert_eq!(gateway.record(1)["code"], "no_room");
     // An answer that begins gives back the room of its call.
     tell.send(()).unwrap();
     assert!(read_head(&mut begins).contains("text/event-stream"));
