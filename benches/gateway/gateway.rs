@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,9 @@ const TICKS: u64 = 100;
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How gateways of this run are started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Choice {
+    pub(crate) program: PathBuf,
     pub(crate) workers: Option<usize>,
     pub(crate) binaries: bool,
 }
@@ -59,7 +60,7 @@ impl Gateway {
         write("policy.yaml", &policy(lab));
         write("origin-ca.pem", &lab.ca.pem);
         write("config.yaml", &config());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(&lab.choice.program);
         command.args(["gateway", "--config", "config.yaml"]).current_dir(dir.path());
         command.env_remove("RUST_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
         if let Some(workers) = lab.choice.workers {

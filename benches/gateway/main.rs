@@ -19,6 +19,7 @@ use clap::Parser;
 use gateway::Gateway;
 use load::{Lab, Target};
 use scenario::Scenario;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use table::Row;
@@ -43,6 +44,9 @@ struct Args {
     /// Rules name the executable, so that the process behind each connection is looked up.
     #[arg(long)]
     binaries: bool,
+    /// Another build of the gateway.
+    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_portcullis"))]
+    gateway: PathBuf,
     /// Leave the runs without the gateway out.
     #[arg(long)]
     no_direct: bool,
@@ -66,8 +70,9 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let good = runtime.block_on(async {
-        let lab =
-            Lab::new(gateway::Choice { workers: args.workers, binaries: args.binaries }).await;
+        let program = args.gateway.clone();
+        let choice = gateway::Choice { program, workers: args.workers, binaries: args.binaries };
+        let lab = Lab::new(choice).await;
         match args.soak {
             Some(minutes) => soak::run(&lab, minutes).await,
             None => measure(&lab, &args).await,
