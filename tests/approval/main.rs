@@ -14,6 +14,7 @@ mod bodies;
 mod bounds;
 mod hold;
 mod kinds;
+mod lives;
 mod model;
 mod observe;
 mod pane;

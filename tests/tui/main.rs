@@ -4,6 +4,7 @@
 mod tui_kit;
 
 mod live;
+mod queue;
 mod safety;
 mod sandboxes;
 mod view;
