@@ -259,3 +259,26 @@ fn a_class_holds_what_a_path_holds() {
         assert!(PathPattern::parse(pattern).is_ok(), "{pattern}");
     }
 }
+
+/// Some frameworks take a POST for the method that its query names, as they do a header's.
+#[test]
+fn a_method_in_the_query_hides_no_method_from_a_deny_rule() {
+    let policy = endpoint(
+        r#"protocol: rest, access: full, deny_rules: [ { method: DELETE, path: "/web/**" } ]"#,
+    );
+    for query in
+        ["_method=DELETE", "a=1&_METHOD=delete", "_method%5B%5D=DELETE", "_method=%44ELETE"]
+    {
+        let says = ask("POST", &format!("/web/users/1?{query}")).says(&policy);
+        assert!(says.starts_with("deny denied_by_rule"), "{query}: {says}");
+    }
+    for (method, path, query) in [
+        ("POST", "/web/users/1", "_method=PUT"),
+        ("POST", "/web/users/1", "a=DELETE"),
+        ("POST", "/api/users/1", "_method=DELETE"),
+        ("GET", "/web/users/1", "_method=DELETE"),
+    ] {
+        let says = ask(method, &format!("{path}?{query}")).says(&policy);
+        assert_eq!(says, "allow e/endpoints[0]/access", "{method} {path} {query}");
+    }
+}

@@ -92,13 +92,23 @@ pub(super) fn denied(endpoint: &Endpoint, asked: &Asked<'_>) -> Option<usize> {
 fn denies(endpoint: &Endpoint, rule: &Rule, asked: &Asked<'_>, method: &str) -> bool {
     match &rule.kind {
         RuleKind::Http { methods, path, query } => {
-            methods.cover(method)
+            (methods.cover(method) || overridden(methods, asked, method))
                 && path.matches(asked.path)
                 && query.iter().all(|(key, globs)| some(asked, key, globs))
         }
         RuleKind::Graphql { .. } | RuleKind::Rpc { .. } => messages::denies(endpoint, rule, asked),
         RuleKind::Sql => false,
     }
+}
+
+/// Whether the query of a POST names one of these methods as the one that is meant: frameworks (Symfony, and
+/// Laravel on it) read `_method` there as they read `X-HTTP-Method-Override`, which does not go up.
+fn overridden(methods: &Methods, asked: &Asked<'_>, method: &str) -> bool {
+    let Methods::One(denied) = methods else { return false };
+    let told = asked.query.filter(|query| query.contains('='));
+    told.is_some()
+        && method.eq_ignore_ascii_case("POST")
+        && values(told, "_method").any(|(value, _)| denied.eq_ignore_ascii_case(value.trim()))
 }
 
 /// Every value of the key matches, whoever reads it, and there is one that everyone reads.
