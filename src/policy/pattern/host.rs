@@ -45,7 +45,7 @@ pub enum HostPatternError {
     Bare,
     /// `*.com`.
     #[error(
-        "a wildcard host needs at least three labels: this one spans a whole top-level domain; use one like \"*.example.com\""
+        "a wildcard host ends in two labels or more without a wildcard: this one spans a whole top-level domain; use one like \"*.example.com\""
     )]
     TopLevel,
     /// `api.v*.example.com`.
@@ -153,6 +153,10 @@ fn wild(labels: &[&str]) -> Result<WildHost, HostPatternError> {
     let depth = compiled.iter().take_while(|label| matches!(label, Parsed::Exact(_))).count();
     if depth == 0 {
         return Err(HostPatternError::Last);
+    }
+    if depth == 1 {
+        // Whatever stands before it, some name under it is anyone's.
+        return Err(HostPatternError::TopLevel);
     }
     let tail: Vec<&str> = compiled[..depth]
         .iter()
