@@ -420,10 +420,10 @@ fn described(body: &OwnedBody) -> Vec<String> {
 pub(crate) fn opaque(connection: &Connection, target: &crate::addr::Authority) -> Option<u64> {
     let rules = connection.sandbox.rules();
     let now = SystemTime::now();
-    if rules.blind(&connection.client, target, now) {
+    if rules.blind(connection.client(), target, now) {
         return None;
     }
-    let question = match rules.judge_tunnel(&connection.client, target, now, None) {
+    let question = match rules.judge_tunnel(connection.client(), target, now, None) {
         crate::policy::TunnelVerdict::Unknown(question) => question,
         crate::policy::TunnelVerdict::Inspect => Question {
             code: Code::ClientDistrustsCa,
@@ -435,7 +435,7 @@ pub(crate) fn opaque(connection: &Connection, target: &crate::addr::Authority) -
         }
     };
     let intent = OwnedIntent {
-        client: connection.client.clone(),
+        client: connection.client().clone(),
         scheme: Scheme::Https,
         target: target.clone(),
         ask: OwnedAsk::Opaque,

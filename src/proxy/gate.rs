@@ -2,13 +2,14 @@
 
 use super::body::UpBody;
 use super::interim::Interim;
+use super::known::Known;
 use super::live::{Watch, Wheel};
 use super::sandbox::{Place, Sandbox};
 use super::target::Via;
 use crate::addr::Authority;
 use crate::identity::{Peers, Socket};
 use crate::metrics::Gauges;
-use crate::policy::{Client, Code};
+use crate::policy::Code;
 use crate::tasks::Tasks;
 use crate::tls::{Intercept, Origins};
 use crate::upstream::Upstream;
@@ -113,7 +114,7 @@ pub(crate) struct Connection {
     pub(crate) gate: Arc<Gate>,
     pub(crate) worker: Arc<Worker>,
     pub(crate) sandbox: Arc<Sandbox>,
-    pub(crate) client: Client,
+    pub(crate) known: Known,
     pub(crate) via: Via,
     /// Every request is refused with this: the connection is over a limit.
     pub(crate) refuses: Option<Code>,
@@ -295,6 +296,13 @@ impl Held {
     }
 }
 
+impl Held {
+    /// The client's end, where it is on this host.
+    pub(super) fn socket(&self) -> Option<Socket> {
+        self.socket
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.gate.gauges.connections.fetch_sub(1, Ordering::Relaxed);
@@ -311,7 +319,7 @@ impl Connection {
             gate: self.gate.clone(),
             worker: self.worker.clone(),
             sandbox: self.sandbox.clone(),
-            client: self.client.clone(),
+            known: self.known.clone(),
             via,
             refuses: self.refuses,
             watch: self.worker.wheel.connection(),

@@ -45,7 +45,7 @@ pub(super) async fn inspect(
     mut io: Prefixed,
 ) -> Option<(Arc<Connection>, Prefixed, Spoken)> {
     let now = std::time::SystemTime::now();
-    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, target, now);
+    let tcp = connection.sandbox.rules().covers_tcp(connection.client(), target, now);
     let inside = connection.inside(Via::Inside(Box::new(Inside::new(target.clone(), Scheme::Tcp))));
     drop(connection);
     inside.head_due();
@@ -201,10 +201,7 @@ async fn intercept(
 
 /// Bytes that are neither TLS nor HTTP: they pass only where an endpoint allows them.
 async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
-    let mut open = match opened(&connection, &target) {
-        Ok(open) => open,
-        Err(_) => return,
-    };
+    let Ok(mut open) = opened(&connection, &target) else { return };
     if let Err(refusal) = connection.sandbox.counted(open.started()) {
         return unrelayed(open, &target, io, refusal).await;
     }
@@ -213,12 +210,13 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         return unrelayed(open, &target, io, Refusal::unjudged(Code::NotServed, detail)).await;
     }
     let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
+    connection.ascertain_in(&mut open, Some(&rules)).await;
     let now = std::time::SystemTime::now();
     if let Some(refusal) = unscrubbed(&connection, &target, &rules, now) {
         return unrelayed(open, &target, io, refusal).await;
     }
     let intent = Intent {
-        client: &connection.client,
+        client: connection.client(),
         scheme: Scheme::Tcp,
         target: &target,
         ask: Ask::Bytes,
@@ -232,8 +230,9 @@ async fn bytes(connection: Arc<Connection>, target: Authority, io: Prefixed) {
         Verdict::Allow(permit) | Verdict::Audit(permit) => (permit, None),
         Verdict::Deny(denial) => return unrelayed(open, &target, io, denial.into()).await,
         Verdict::Unknown(question) => {
+            connection.ascertain_in(&mut open, None).await;
             let intent = OwnedIntent {
-                client: connection.client.clone(),
+                client: connection.client().clone(),
                 scheme: Scheme::Tcp,
                 target: target.clone(),
                 ask: OwnedAsk::Bytes,
@@ -268,7 +267,7 @@ fn unscrubbed(
     now: std::time::SystemTime,
 ) -> Option<Refusal> {
     let scrubs = connection.sandbox.injector().is_some_and(|i| i.scrubs(&target.host));
-    if !scrubs || rules.covers_tcp(&connection.client, target, now) {
+    if !scrubs || rules.covers_tcp(connection.client(), target, now) {
         return None;
     }
     let detail = "the host gets a credential, and what is neither TLS nor HTTP can't be looked through \

@@ -40,6 +40,7 @@ impl Exchange {
             return Err(Refusal::unjudged(Code::NotServed, detail));
         }
         let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
+        connection.ascertain_in(&mut self.open, Some(&rules)).await;
         let line = self.line();
         let canonical = Path::parse(line.target.path())?;
         let unread = line.intent(connection, &self.target, (&canonical, Body::Unread));
@@ -116,6 +117,7 @@ impl Exchange {
         if !queue.asks(connection.sandbox.rules().policy.names_host(&self.target.authority.host)) {
             return Err(question.into());
         }
+        connection.ascertain_in(&mut self.open, None).await;
         let seen = match seen {
             Some(seen) => seen,
             None => {
@@ -124,7 +126,7 @@ impl Exchange {
             }
         };
         let intent = OwnedIntent {
-            client: connection.client.clone(),
+            client: connection.client().clone(),
             scheme: self.target.scheme,
             target: self.target.authority.clone(),
             ask: OwnedAsk::Request {
@@ -148,7 +150,7 @@ impl Exchange {
         answered: Option<Answered>,
     ) {
         let subject = Subject {
-            client: connection.client.clone(),
+            client: connection.client().clone(),
             scheme: self.target.scheme,
             target: self.target.authority.clone(),
             asked: Asked::Request {
@@ -196,7 +198,7 @@ impl Line {
         target: &'a Target,
         (path, body): (&'a Path<'a>, Body<'a>),
     ) -> Intent<'a> {
-        let (client, scheme) = (&connection.client, target.scheme);
+        let (client, scheme) = (connection.client(), target.scheme);
         Intent { client, scheme, target: &target.authority, ask: self.ask(path, body) }
     }
 

@@ -8,9 +8,10 @@ use super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::hello;
 use super::http2;
 use super::io::{ClientIo, Prefixed, Raw};
+use super::known::{self, Known};
 use super::live::End;
 use super::refuse::Refusal;
-use super::sandbox::{Identity, Sandbox};
+use super::sandbox::Sandbox;
 use super::serve;
 use super::sniff::{Place, Spoken, sniff};
 use super::socks;
@@ -19,7 +20,7 @@ use super::tunnel;
 use super::unless::unless_ended;
 use crate::addr::{Authority, Host, Port};
 use crate::identity::Socket;
-use crate::policy::{Client, Code};
+use crate::policy::Code;
 use ipnet::IpNet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -239,7 +240,7 @@ impl Door {
             }
         }
         let socket = who.socket();
-        let client = self.identify(who).await;
+        let known = self.identify(who).await;
         let original = match (&raw, self.mode) {
             (Raw::Tcp(socket), Mode::Transparent) => original(socket),
             _ => None,
@@ -258,7 +259,7 @@ impl Door {
             gate: self.gate.clone(),
             worker: self.worker.clone(),
             sandbox: self.sandbox.clone(),
-            client,
+            known,
             via,
             refuses: over.then_some(Code::TooManyConnections),
             watch: self.worker.wheel.connection(),
@@ -282,16 +283,18 @@ impl Door {
     }
 
     /// The process behind a connection that was let in.
-    async fn identify(&self, who: Who) -> Client {
+    async fn identify(&self, who: Who) -> Known {
         let peers = &self.gate.peers;
+        let mut likely = false;
         let process = match who {
             Who::Remote => None,
             Who::Pid(pid) => pid.and_then(|pid| peers.process_of_pid(pid)),
             Who::Socket(socket) => {
                 // Where the policy tells processes apart, a second-old answer will not do.
                 let rules = self.sandbox.rules();
-                let certain = rules.policy.tells_processes_apart() || !rules.overlay.is_empty();
+                let certain = known::matters(&rules);
                 drop(rules);
+                likely = !certain;
                 let recent = if certain { None } else { peers.recent_process(socket) };
                 match recent {
                     Some(process) => Some(process),
@@ -310,11 +313,8 @@ impl Door {
                 }
             }
         };
-        match process {
-            Some(process) => Client::Seen(process),
-            None if self.sandbox.settings().identity == Identity::Ignore => Client::Ignored,
-            None => Client::Unseen,
-        }
+        let client = known::client(process, self.sandbox.settings().identity);
+        if likely { Known::likely(client) } else { Known::certain(client) }
     }
 
     /// What is known of the client, if it is served here.
@@ -425,7 +425,7 @@ async fn transparent(connection: Arc<Connection>, mut io: Prefixed, literal: Aut
     connection.head_due();
     let live = connection.watch.live().clone();
     let now = std::time::SystemTime::now();
-    let tcp = connection.sandbox.rules().covers_tcp(&connection.client, &literal, now);
+    let tcp = connection.sandbox.rules().covers_tcp(connection.client(), &literal, now);
     if tcp {
         // Its rule names the address: the server may be the one to speak first.
         return run(connection, literal, io).await;

@@ -100,7 +100,7 @@ impl Judge {
         let graphql = protocol.is_some_and(|p| p == "graphql-transport-ws" || p == "graphql-ws");
         Self {
             sandbox: connection.sandbox.clone(),
-            client: connection.client.clone(),
+            client: connection.client().clone(),
             target: target.clone(),
             path: open.record().target.clone().unwrap_or(PathAndQuery::from_static("/")),
             graphql,

@@ -36,6 +36,7 @@ mod interim;
 mod io;
 mod judge;
 mod judged;
+mod known;
 mod listener;
 mod live;
 mod local;

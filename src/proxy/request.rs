@@ -85,7 +85,7 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
         return Box::pin(std::future::ready(unrecorded(&connection)));
     };
     let name = connection.sandbox.name().clone();
-    let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
+    let mut open = OpenRecord::new(slot, name, connection.client().clone(), scheme);
     let form = form(&request);
     let understood = understand(&connection, &mut request, &mut open);
     // What is refused at once counts too: each has its line in the record.

@@ -177,7 +177,7 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
         Via::Forward | Via::Transparent(_) => (Scheme::Http, None),
     };
     let name = connection.sandbox.name().clone();
-    let mut open = OpenRecord::new(slot, name, connection.client.clone(), scheme);
+    let mut open = OpenRecord::new(slot, name, connection.client().clone(), scheme);
     let counted = connection.sandbox.counted(open.started());
     if let (Some(authority), Ok(())) = (authority, &counted) {
         open.asks(authority);

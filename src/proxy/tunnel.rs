@@ -55,7 +55,7 @@ pub(super) fn opened(connection: &Connection, target: &Authority) -> Result<Open
         Refusal::unjudged(Code::RecordFailure, "the traffic record can't be written").closing()
     })?;
     let name = connection.sandbox.name().clone();
-    let mut open = OpenRecord::new(slot, name, connection.client.clone(), Scheme::Tcp);
+    let mut open = OpenRecord::new(slot, name, connection.client().clone(), Scheme::Tcp);
     open.asks(target);
     Ok(open)
 }
@@ -89,12 +89,13 @@ pub(crate) async fn plan(
         return Ok(Next::Inspect(target));
     }
     let rules = arc_swap::Guard::into_inner(connection.sandbox.rules());
+    connection.ascertain(&rules).await;
     let policy = &rules.policy;
     let started = Instant::now();
     let now = std::time::SystemTime::now();
-    let ticket = connection.sandbox.queue().opaque_ticket(&connection.client, &target, now);
+    let ticket = connection.sandbox.queue().opaque_ticket(connection.client(), &target, now);
     let spent = ticket.as_deref().map(crate::policy::TicketUse::Spend);
-    let verdict = rules.judge_tunnel(&connection.client, &target, now, spent);
+    let verdict = rules.judge_tunnel(connection.client(), &target, now, spent);
     let took = started.elapsed();
     let refused = |refusal: Refusal| {
         let open = opened(connection, &target).ok().map(|mut open| {
@@ -150,7 +151,7 @@ pub(super) async fn dial(
     open: &mut OpenRecord,
 ) -> Result<(Dialed, Reach), Refusal> {
     take_name(connection, &connection.sandbox.rules(), permit)?;
-    let (client, target) = (connection.client.clone(), permit.target().clone());
+    let (client, target) = (connection.client().clone(), permit.target().clone());
     let answered = answered.map(Box::new);
     let subject = Subject { client, scheme: Scheme::Tcp, target, asked, answered };
     let wheel = &connection.worker.wheel;

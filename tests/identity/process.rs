@@ -347,3 +347,41 @@ fn where_the_process_can_not_be_seen_binaries_match_only_if_the_sandbox_ignores_
         assert_eq!(records[1]["code"], "process_not_allowed", "{identity}");
     }
 }
+
+/// A policy that tells no processes apart takes a second's memory for who connects; whoever is asked about
+/// is looked up.
+#[test]
+fn who_is_asked_about_is_who_asks_now_and_not_who_was_there_before() {
+    let (Some(python), Some(curl)) = (installed("python3"), installed("curl")) else {
+        eprintln!("skipped: python3 or curl is not installed");
+        return;
+    };
+    let origin = Origin::ok("hi");
+    let port = origin.port();
+    let gateway = Setup::policy(
+        "  known:\n    endpoints:\n      - { host: known.test, port: 443, access: full }",
+    )
+    .start();
+    let script = "import os, socket, sys\n\
+        host, port, url, curl = sys.argv[1:5]\n\
+        s = socket.create_connection((host, int(port)))\n\
+        s.sendall(('GET %s/before HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' % url).encode())\n\
+        while s.recv(4096): pass\n\
+        os.execv(curl, ['curl', '-s', '-x', '%s:%s' % (host, port), url + '/after'])\n";
+    let script = script.replace("Host: x", &format!("Host: origin.test:{port}"));
+    let ran = Command::new(&python)
+        .args(["-c", &script, "127.0.0.1", &gateway.proxy.port().to_string()])
+        .arg(format!("http://origin.test:{port}"))
+        .arg(&curl)
+        .env_remove("http_proxy")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(said.contains("approval_required"), "{said} {}", String::from_utf8_lossy(&ran.stderr));
+    let records = gateway.records(2);
+    let binary = |at: usize| PathBuf::from(records[at]["client"]["binary"].as_str().unwrap());
+    assert_eq!(records[0]["path"], "/before");
+    // Python may be another file than the one that was started (a shim).
+    assert!(binary(0) != curl, "{records:#?}");
+    assert_eq!(binary(1), curl);
+}

@@ -291,7 +291,7 @@ impl On<'_> {
             ttft: None,
         }));
         let subject = Subject {
-            client: connection.client.clone(),
+            client: connection.client().clone(),
             scheme: self.scheme(),
             target: permit.target().clone(),
             asked: Watched::Route(name.clone()),

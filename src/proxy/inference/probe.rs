@@ -3,6 +3,7 @@
 
 use super::super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::super::io::{ClientIo, Prefixed, Raw};
+use super::super::known::Known;
 use super::super::sandbox::Sandbox;
 use super::super::serve;
 use super::super::target::Via;
@@ -243,7 +244,7 @@ impl Prober {
             gate: gate.clone(),
             worker: worker.clone(),
             sandbox: sandbox.clone(),
-            client: Client::Unseen,
+            known: Known::certain(Client::Unseen),
             via: Via::Forward,
             refuses: None,
             watch: worker.wheel.connection(),
