@@ -76,8 +76,8 @@ impl Connection {
         }
     }
 
-    /// True where it was not certain before.
-    async fn look_up(&self) -> bool {
+    /// Makes certain who the client is; true where it was not before.
+    pub(super) async fn look_up(&self) -> bool {
         if self.known.is_certain() {
             return false;
         }

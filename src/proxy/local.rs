@@ -203,6 +203,7 @@ async fn ask(
         malformed(detail)
     })?;
     let reason = ahead.reason.clone().map(|text| text.chars().take(MOST_REASON).collect());
+    connection.look_up().await;
     let intent = intent(connection.client(), &ahead)?;
     if is_reserved(&intent.target.host) {
         return Err(malformed("that host is the gateway itself: no one need be asked"));
