@@ -4,6 +4,7 @@
 //! what would be allowed (security.md 7).
 
 use super::away::{SAY_AGAIN, TurnedAway};
+use super::bound::{Accepting, Bound};
 use super::gate::{Connection, Gate, Held, Phase, Worker};
 use super::hello;
 use super::http2;
@@ -21,14 +22,14 @@ use super::unless::unless_ended;
 use crate::addr::{Authority, Host, Port};
 use crate::identity::Socket;
 use crate::policy::Code;
+use crate::upstream::stream::stays_here;
 use ipnet::IpNet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections over a sandbox's limit that are still told why; beyond them they are closed.
@@ -67,15 +68,6 @@ pub struct Listener {
     pub sandbox: Arc<Sandbox>,
 }
 
-/// A bound socket.
-#[derive(Debug)]
-pub enum Bound {
-    /// TCP.
-    Tcp(std::net::TcpListener),
-    /// A Unix socket, with its path.
-    Unix(std::os::unix::net::UnixListener, PathBuf),
-}
-
 /// What is known of a client that is served.
 enum Who {
     /// A local TCP client.
@@ -97,7 +89,7 @@ impl Who {
 
 /// One worker's end of a listener.
 pub(crate) struct Door {
-    pub(crate) socket: Socketed,
+    pub(crate) socket: Accepting,
     pub(crate) mode: Mode,
     pub(crate) served: Arc<Served>,
     pub(crate) sandbox: Arc<Sandbox>,
@@ -105,31 +97,6 @@ pub(crate) struct Door {
     pub(crate) worker: Arc<Worker>,
     pub(crate) slots: Arc<Semaphore>,
     away: TurnedAway,
-}
-
-pub(crate) enum Socketed {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Bound {
-    /// The address of a TCP listener.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(..) => None,
-        }
-    }
-
-    /// Where it listens, for people.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Tcp(socket) => {
-                socket.local_addr().map_or_else(|e| e.to_string(), |at| at.to_string())
-            }
-            Self::Unix(_, path) => format!("unix:{}", path.display()),
-        }
-    }
 }
 
 impl Listener {
@@ -140,20 +107,8 @@ impl Listener {
         worker: &Arc<Worker>,
         slots: &Arc<Semaphore>,
     ) -> io::Result<Door> {
-        let socket = match &self.socket {
-            Bound::Tcp(socket) => {
-                let socket = socket.try_clone()?;
-                socket.set_nonblocking(true)?;
-                Socketed::Tcp(TcpListener::from_std(socket)?)
-            }
-            Bound::Unix(socket, _) => {
-                let socket = socket.try_clone()?;
-                socket.set_nonblocking(true)?;
-                Socketed::Unix(UnixListener::from_std(socket)?)
-            }
-        };
         Ok(Door {
-            socket,
+            socket: self.socket.accepting()?,
             mode: self.mode,
             served: Arc::new(self.served.clone()),
             sandbox: self.sandbox.clone(),
@@ -180,11 +135,7 @@ impl Door {
         let mut said: Option<Instant> = None;
         loop {
             let Some(slot) = door.slot().await else { return };
-            let accepted = match &door.socket {
-                Socketed::Tcp(socket) => socket.accept().await.map(|(s, a)| (Raw::Tcp(s), Some(a))),
-                Socketed::Unix(socket) => socket.accept().await.map(|(s, _)| (Raw::Unix(s), None)),
-            };
-            match accepted {
+            match door.socket.accept().await {
                 Ok((raw, from)) => {
                     let (door, tasks) = (door.clone(), door.gate.tasks.clone());
                     tasks.spawn(door.serve(raw, from, slot));
@@ -326,7 +277,6 @@ impl Door {
                 Ok(Who::Pid(peer.pid))
             }
             Raw::Tcp(socket) => {
-                socket.set_nodelay(true).map_err(|_| "its socket is broken")?;
                 let from = from.ok_or("it has no address")?;
                 let local = socket.local_addr().map_err(|_| "its socket is broken")?;
                 let ip = from.ip().to_canonical();
@@ -338,6 +288,10 @@ impl Door {
                 };
                 if let Some(peer) = self.local(to, from)? {
                     self.uid(peer.uid)?;
+                    // A listener of the loopback has said so already.
+                    if !local.ip().is_loopback() {
+                        stays_here(socket2::SockRef::from(socket));
+                    }
                     return Ok(Who::Socket(peer));
                 }
                 if ip.is_loopback() || is_here(ip) {

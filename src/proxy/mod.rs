@@ -14,7 +14,7 @@
 //! carry       Permit → Pinned → connection → response head   (I2)
 //! scrub       what comes back, without it                      (I4)
 //! body        what goes up and down, counted; its end closes the record (I5)
-//! upgrade, messages   WebSockets        relay   raw bytes, splice(2)
+//! upgrade, messages   WebSockets        relay   raw bytes; bulk: splice(2)
 //! hello       TLS before its handshake: one name, or an alert
 //! refuse      every other way out
 //! live        one clock a worker: deadlines (I6), reloads (I7), drain
@@ -24,6 +24,8 @@ mod again;
 mod asking;
 mod away;
 mod body;
+mod bound;
+mod bulk;
 mod carry;
 mod gate;
 mod headers;
@@ -62,8 +64,9 @@ mod upgrade;
 pub mod websocket;
 mod workers;
 
+pub use bound::Bound;
 pub use gate::{Gate, Parts, Settings, Timeouts, loop_mark};
-pub use listener::{Bound, Listener, Mode, Served};
+pub use listener::{Listener, Mode, Served};
 pub use ruling::Ruling;
 pub use sandbox::{Identity, Limits, Sandbox, SandboxSettings, Unknown};
 pub use workers::Workers;

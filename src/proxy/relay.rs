@@ -1,16 +1,16 @@
 //! Raw tunnels: bytes both ways, half-close kept, idle time bounded, cut when policy says so.
 //!
-//! What is bulk moves inside the kernel: after 256 KiB one way, `splice(2)` through a pipe.
+//! What is bulk moves inside the kernel (`bulk`): after 256 KiB one way.
 
+use super::bulk::{Pipe, Source};
 use super::io::Raw;
 use super::live::{End, Live};
 use super::sandbox::Reach;
 use crate::policy::Code;
 use bytes::{Buf, BytesMut};
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -22,8 +22,6 @@ use tokio::net::{TcpStream, UnixStream};
 const BULK: u64 = 256 * 1024;
 /// The buffer of a direction that is not bulk yet.
 const BUFFER: usize = 16 * 1024;
-/// The capacity asked for a pipe; the kernel may grant less.
-const PIPE: usize = 1024 * 1024;
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -145,46 +143,17 @@ async fn write_all(
     Ok(bytes)
 }
 
-/// A pipe, and the places of its two descriptors among those of connections to origins: they are
-/// bounded, and shared fairly, as sockets are.
-struct Pipe {
-    out: OwnedFd,
-    into: OwnedFd,
-    places: [Reach; 2],
-}
-
-impl Pipe {
-    fn open(reach: &Reach) -> Option<Self> {
-        let places = reach.two_to_spare()?;
-        // Pipes are a budget of the user's too.
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        Some(Self { out, into, places })
-    }
-}
-
-/// Moves bytes through a pipe inside the kernel until `from` ends.
+/// Moves bytes through `pipe` until `from` ends.
 async fn spliced(from: &Raw, to: &Raw, pipe: Pipe, counter: &Counter<'_>) -> Result<(), Ended> {
-    let Pipe { out, into, places: _places } = pipe;
-    let capacity = rustix::pipe::fcntl_setpipe_size(&into, PIPE).unwrap_or(64 * 1024);
-    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    let mut source = Source::new(from);
     loop {
-        let mut held = from
-            .async_io(Interest::READABLE, |fd| {
-                splice(fd, None, into.as_fd(), None, capacity, flags).map_err(io::Error::from)
-            })
-            .await
-            .map_err(|_| counter.no_more())?;
+        let mut held = source.fill(&pipe).await.map_err(|_| counter.no_more())?;
         if held == 0 {
             return to.shut_write().map_err(|_| counter.not_taken());
         }
         counter.take(held)?;
         while held > 0 {
-            let moved = to
-                .async_io(Interest::WRITABLE, |fd| {
-                    splice(out.as_fd(), None, fd, None, held, flags).map_err(io::Error::from)
-                })
-                .await
-                .map_err(|_| counter.not_taken())?;
+            let moved = pipe.empty(to, held).await.map_err(|_| counter.not_taken())?;
             held -= moved;
             counter.moved(moved);
         }
@@ -235,7 +204,7 @@ impl Raw {
         }
     }
 
-    async fn async_io<R>(
+    pub(super) async fn async_io<R>(
         &self,
         interest: Interest,
         mut io: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
@@ -246,13 +215,16 @@ impl Raw {
         }
     }
 
-    /// Says the end in one direction; the other goes on.
-    pub(crate) fn shut_write(&self) -> io::Result<()> {
-        let fd = match self {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        match self {
             Self::Tcp(s) => s.as_fd(),
             Self::Unix(s) => s.as_fd(),
-        };
-        match rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
+        }
+    }
+
+    /// Says the end in one direction; the other goes on.
+    pub(crate) fn shut_write(&self) -> io::Result<()> {
+        match rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Write) {
             // It is gone already: the other direction will say how.
             Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
             Err(error) => Err(error.into()),

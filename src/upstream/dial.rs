@@ -8,13 +8,15 @@ use super::Upstream;
 use super::error::DialError;
 use super::parent::{Answer, Hop, ReplyError};
 use super::pinned::{Addresses, Pinned, Way};
+use super::stream::stays_here;
 use crate::addr::{Authority, Host};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// RFC 8305 §5: the connection attempt delay.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -263,10 +265,26 @@ async fn race(addresses: &[IpAddr], port: u16) -> Result<(TcpStream, SocketAddr)
 }
 
 async fn connect(address: SocketAddr) -> Result<(TcpStream, SocketAddr), (SocketAddr, io::Error)> {
+    dial(address).await.map(|stream| (stream, address)).map_err(|error| (address, error))
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_nodelay(true)?;
+    let loopback = address.ip().to_canonical().is_loopback();
+    if loopback {
+        stays_here(SockRef::from(&socket));
+    }
     #[expect(clippy::disallowed_methods, reason = "the one place that dials: what was checked")]
-    let stream = TcpStream::connect(address).await.map_err(|error| (address, error))?;
-    stream.set_nodelay(true).map_err(|error| (address, error))?;
-    Ok((stream, address))
+    let stream = socket.connect(address).await?;
+    // Which other addresses are this host's is known when one was reached from itself.
+    if !loopback && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
+        stays_here(SockRef::from(&stream));
+    }
+    Ok(stream)
 }
 
 /// RFC 8305 §4: the families by turns, IPv6 first, each in the order of the answer.
@@ -312,6 +330,7 @@ mod tests {
             race(&ips(&["127.0.0.3", "127.0.0.2", "127.0.0.1"]), port).await.unwrap();
         assert_eq!(at, listener.local_addr().unwrap());
         assert!(stream.nodelay().unwrap());
+        assert!(SockRef::from(&stream).tcp_congestion().unwrap().starts_with(b"reno\0"));
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! A TCP stream that takes the shorter way through the kernel where there is one.
 
+use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,6 +11,15 @@ use tokio::net::TcpStream;
 /// takes longer for the same bytes.
 #[derive(Debug)]
 pub struct Stream(pub TcpStream);
+
+/// Chooses Reno for a socket whose other end is on this host, or that accepts from this host alone. Nothing
+/// on that way can be congested, and what a system has chosen against congestion costs all the same: BBR
+/// paces what it sends by timers. Reno is there in every kernel, and open to everybody. Best before the
+/// connection stands: a paced one stays paced.
+pub fn stays_here(socket: SockRef<'_>) {
+    // Where the kernel is none of Linux's own, it is its business.
+    drop(socket.set_tcp_congestion(b"reno"));
+}
 
 /// What is copied together rather than handed to the kernel in pieces: a head and a small body.
 const SMALL: usize = 2048;

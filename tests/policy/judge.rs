@@ -259,6 +259,30 @@ fn an_endpoint_without_a_host_takes_any_name_and_binds_its_addresses() {
 }
 
 #[test]
+fn an_endpoint_without_a_host_silences_none_that_names_its_host() {
+    let policy = policy(
+        "inside: { endpoints: [ { port: 443, allowed_ips: [10.0.5.0/24], protocol: rest, access: read-only } ] }
+l4: { endpoints: [ { host: l4.test, port: 443 } ] }
+skip: { endpoints: [ { host: skip.test, port: 443, tls: skip } ] }
+both: { endpoints: [ { host: both.test, port: 443 }, { host: both.test, port: 443, protocol: rest, access: read-only } ] }
+bare: { endpoints: [ { port: 443, allowed_ips: [10.0.6.0/24] } ] }",
+    );
+    let says = |method, host: &str| ask(method, "/").on(&format!("{host}:443")).says(&policy);
+    assert_eq!(says("POST", "l4.test"), "allow l4/endpoints[0]");
+    assert_eq!(says("BYTES", "l4.test"), "allow l4/endpoints[0]");
+    assert_eq!(says("GET", "skip.test"), "allow skip/endpoints[0]");
+    assert_eq!(tunnel(&policy, "skip.test:443"), "relay skip/endpoints[0] sni=true");
+    // The permit is of the endpoint that names the host: it opens nothing inside.
+    let permit = ask("POST", "/").on("l4.test:443").permit(&policy);
+    assert!(permit.allowed_ips().is_empty() && !permit.only_allowed_ips());
+    // One that names the host speaks for it as ever; so does one without for its like.
+    assert_eq!(says("POST", "both.test"), "unknown method_not_allowed -");
+    assert_eq!(says("POST", "any.test"), "unknown method_not_allowed -");
+    assert_eq!(says("BYTES", "any.test"), "unknown not_http -");
+    assert_eq!(tunnel(&policy, "any.test:443"), "inspect");
+}
+
+#[test]
 fn a_permit_carries_target_addresses_and_epoch() {
     let policy = endpoint("allowed_ips: [10.1.2.3, 10.2.0.0/16]");
     let permit = ask("GET", "/").permit(&policy);

@@ -133,6 +133,7 @@ fn observes(args: &GatewayArgs, loaded: &Loaded) -> anyhow::Result<()> {
 
 /// Runs the gateway until it is told to stop.
 pub fn run(args: GatewayArgs) -> anyhow::Result<ExitCode> {
+    memory::small_pages();
     let _logging = logs::start(args.verbose, args.log_format)?;
     // What changes while it is read is read again: the files are noted first.
     let watched = watch::Watched::new(&settings(&args)?.files);

@@ -1,0 +1,142 @@
+//! Bulk through a pipe, inside the kernel (`splice(2)`): pages change hands, and nothing is copied.
+//!
+//! What is left is what it takes to be woken: the sender of a fast stream wakes whoever reads it for every
+//! few packets, and each time costs as much as the pages do. So a socket that has brought much without a
+//! pause is asked to tell only when much is there (`SO_RCVLOWAT`, socket(7)).
+
+use super::io::Raw;
+use super::sandbox::Reach;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// The capacity asked for a pipe; the kernel may grant less.
+const PIPE: usize = 1024 * 1024;
+
+/// What a source brings before it is asked to gather.
+const STREAM: usize = 4 * 1024 * 1024;
+/// How much it gathers.
+const GATHERED: usize = 512 * 1024;
+/// How long that is waited for. A stream that takes longer is slow, or at its end: what is there goes on, and
+/// the next byte is told of.
+const PAUSE: Duration = Duration::from_millis(1);
+
+const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+/// A pipe, and the places of its two descriptors among those of connections to origins: they are
+/// bounded, and shared fairly, as sockets are.
+pub(super) struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+    capacity: usize,
+    #[expect(dead_code, reason = "held for their drop, after the descriptors'")]
+    places: [Reach; 2],
+}
+
+impl Pipe {
+    /// `None` where there are no places, or no pipes: they are a budget of the user's too.
+    pub(super) fn open(reach: &Reach) -> Option<Self> {
+        let places = reach.two_to_spare()?;
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        let capacity = rustix::pipe::fcntl_setpipe_size(&into, PIPE).unwrap_or(64 * 1024);
+        Some(Self { out, into, capacity, places })
+    }
+
+    fn take(&self, from: BorrowedFd<'_>) -> io::Result<usize> {
+        splice(from, None, self.into.as_fd(), None, self.capacity, FLAGS).map_err(io::Error::from)
+    }
+
+    /// Moves some of the `held` bytes in it to `to`.
+    pub(super) async fn empty(&self, to: &Raw, held: usize) -> io::Result<usize> {
+        let out = self.out.as_fd();
+        let give = |to: BorrowedFd<'_>| splice(out, None, to, None, held, FLAGS);
+        to.async_io(Interest::WRITABLE, |to| give(to).map_err(io::Error::from)).await
+    }
+}
+
+/// Where bulk comes from.
+pub(super) struct Source<'a> {
+    raw: &'a Raw,
+    /// It tells only when [`GATHERED`] bytes are there.
+    gathers: bool,
+    /// What it has brought since it last began to tell of every byte.
+    brought: usize,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(raw: &'a Raw) -> Self {
+        Self { raw, gathers: false, brought: 0 }
+    }
+
+    /// Moves what is there into `pipe`, which is empty. 0 is the end.
+    pub(super) async fn fill(&mut self, pipe: &Pipe) -> io::Result<usize> {
+        if self.gathers {
+            let gathered = self.raw.async_io(Interest::READABLE, |from| {
+                if is_readable(from) {
+                    pipe.take(from)
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+            });
+            match tokio::time::timeout(PAUSE, gathered).await {
+                Ok(taken) => return taken,
+                Err(_) => self.tell_all(),
+            }
+            // What was there before is not told of again.
+            match pipe.take(self.raw.fd()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                taken => return taken,
+            }
+        }
+        let taken = self.raw.async_io(Interest::READABLE, |from| pipe.take(from)).await?;
+        self.brought = self.brought.saturating_add(taken);
+        if self.brought >= STREAM {
+            self.gathers = pipe.capacity >= GATHERED && self.tells_of(GATHERED);
+            self.brought = 0;
+        }
+        Ok(taken)
+    }
+
+    fn tell_all(&mut self) {
+        self.gathers = false;
+        self.tells_of(1);
+    }
+
+    /// How many bytes it is to tell of; whether it does.
+    fn tells_of(&self, bytes: usize) -> bool {
+        match self.raw {
+            Raw::Tcp(socket) => set_low_water(socket, bytes).is_ok(),
+            Raw::Unix(_) => false,
+        }
+    }
+}
+
+/// Whether a socket has what it tells of, or its end.
+fn is_readable(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Where it can't be told, to read is to see.
+    poll(&mut fds, Some(&zero)).map_or(true, |ready| ready > 0)
+}
+
+fn set_low_water(socket: &TcpStream, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).map_err(io::Error::other)?;
+    let length = libc::socklen_t::try_from(size_of_val(&bytes)).expect("a few bytes");
+    #[expect(unsafe_code, reason = "no safe interface has SO_RCVLOWAT")]
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the option is an integer, of which
+    // the pointer and the length are (setsockopt(2)).
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const bytes).cast(),
+            length,
+        )
+    };
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
