@@ -274,17 +274,11 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_nodelay(true)?;
-    let loopback = address.ip().to_canonical().is_loopback();
-    if loopback {
+    if address.ip().to_canonical().is_loopback() {
         stays_here(SockRef::from(&socket));
     }
     #[expect(clippy::disallowed_methods, reason = "the one place that dials: what was checked")]
-    let stream = socket.connect(address).await?;
-    // Which other addresses are this host's is known when one was reached from itself.
-    if !loopback && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
-        stays_here(SockRef::from(&stream));
-    }
-    Ok(stream)
+    socket.connect(address).await
 }
 
 /// RFC 8305 §4: the families by turns, IPv6 first, each in the order of the answer.

@@ -172,6 +172,17 @@ fn a_client_that_reads_slowly_holds_the_origin_back_and_not_the_memory() {
     assert!(grown < GROWTH, "grew by {grown} KiB");
 }
 
+/// A huge page is resident as a whole once a byte of it is used (ADR 0032).
+#[test]
+fn the_gateway_takes_no_huge_pages() {
+    let gateway = Setup::allow_all(&["origin.test"], 443).start();
+    let status = text(format!("/proc/{}/status", gateway.pid()).as_ref());
+    let Some(line) = status.lines().find_map(|l| l.strip_prefix("THP_enabled:")) else {
+        return eprintln!("skipped: /proc/PID/status says nothing of huge pages (Linux 5.0)");
+    };
+    assert_eq!(line.trim(), "0");
+}
+
 /// Behind bulk, which goes through a pipe inside the kernel, what is small is not waited with.
 #[test]
 fn what_follows_bulk_in_a_tunnel_is_not_late() {

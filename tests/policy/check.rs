@@ -99,6 +99,18 @@ fn each_trap_is_found_in_its_endpoint() {
             "never_matches",
         ),
         (
+            "{ host: a.test, port: 443, protocol: rest, access: full, deny_rules: [{ method: \"*\", path: \"/search?q=secret\" }] }",
+            "never_matches",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, access: full, deny_rules: [{ method: \"*\", path: \"/**\", query: { \"utm_*\": \"*\" } }] }",
+            "never_matches",
+        ),
+        (
+            "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: /a } }, { allow: { method: websocket_text, path: /a } }] }",
+            "never_matches",
+        ),
+        (
             "{ host: a.test, port: 443, protocol: rest, rules: [{ allow: { method: GET, path: \"/**\" } }, { allow: { method: HEAD, path: /x } }] }",
             "shadowed",
         ),
@@ -364,6 +376,29 @@ fn a_rule_about_a_tool_of_a_method_that_calls_none() {
     for method in ["tools/call", "tools/*", "\"*\""] {
         let allow = format!("rules: [ {{ allow: {{ method: {method}, tool: p }} }} ]");
         assert_eq!(mcp(&allow), Vec::<String>::new(), "{method}");
+    }
+}
+
+#[test]
+fn a_rule_that_only_looks_as_if_it_matched_says_what_would() {
+    let says = |rule: &str| {
+        let found = endpoint(&format!(
+            "{{ host: a.test, port: 443, protocol: rest, access: full, deny_rules: [ {rule} ] }}"
+        ));
+        let never = found.iter().filter(|f| f.code.as_str() == "never_matches");
+        never.map(|f| f.fix.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        says("{ method: GET, path: \"/search?q=a*&page=1\" }"),
+        ["path: \"/search\", query: { q: \"a*\" }"]
+    );
+    // A `?` that is one, and keys that are meant as they stand.
+    for rule in [
+        "{ method: GET, path: \"/v?/items\" }",
+        "{ method: GET, path: \"/a?/b=c\" }",
+        "{ method: GET, path: \"/**\", query: { \"tags[]\": \"*\", q: \"a*\" } }",
+    ] {
+        assert_eq!(says(rule), Vec::<String>::new(), "{rule}");
     }
 }
 

@@ -276,9 +276,9 @@ bare: { endpoints: [ { port: 443, allowed_ips: [10.0.6.0/24] } ] }",
     let permit = ask("POST", "/").on("l4.test:443").permit(&policy);
     assert!(permit.allowed_ips().is_empty() && !permit.only_allowed_ips());
     // One that names the host speaks for it as ever; so does one without for its like.
-    assert_eq!(says("POST", "both.test"), "unknown method_not_allowed -");
-    assert_eq!(says("POST", "any.test"), "unknown method_not_allowed -");
-    assert_eq!(says("BYTES", "any.test"), "unknown not_http -");
+    assert_eq!(says("POST", "both.test"), "unknown method_not_allowed both/endpoints[1]");
+    assert_eq!(says("POST", "any.test"), "unknown method_not_allowed inside/endpoints[0]");
+    assert!(says("BYTES", "any.test").starts_with("unknown "));
     assert_eq!(tunnel(&policy, "any.test:443"), "inspect");
 }
 

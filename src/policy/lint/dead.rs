@@ -7,11 +7,11 @@ use crate::policy::pattern::{HostPattern, TextPattern};
 
 /// A rule about HTTP, allow or deny.
 #[derive(Clone, Copy, Debug)]
-struct Http<'d> {
-    method: &'d str,
-    path: &'d str,
+pub(super) struct Http<'d> {
+    pub(super) method: &'d str,
+    pub(super) path: &'d str,
     queries: bool,
-    matched: Matched<'d>,
+    pub(super) matched: Matched<'d>,
 }
 
 /// Looks at the rules of one endpoint, beside all others.
@@ -28,13 +28,13 @@ pub(super) fn check(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
 }
 
 /// The HTTP rules of an endpoint that allow, with their index and place.
-fn allows<'d>(spot: &Spot<'d>) -> Vec<(usize, Place<'d>, Http<'d>)> {
+pub(super) fn allows<'d>(spot: &Spot<'d>) -> Vec<(usize, Place<'d>, Http<'d>)> {
     let rules = spot.endpoint.rules.iter().flat_map(|rules| rules.iter()).enumerate();
     rules.filter_map(|(i, rule)| Some((i, spot.at(rule), http(rule.allow.matched())?))).collect()
 }
 
 /// The HTTP rules of an endpoint that deny.
-fn denies<'d>(spot: &Spot<'d>) -> Vec<(usize, Place<'d>, Http<'d>)> {
+pub(super) fn denies<'d>(spot: &Spot<'d>) -> Vec<(usize, Place<'d>, Http<'d>)> {
     let rules = spot.endpoint.deny_rules.iter().flat_map(|rules| rules.iter()).enumerate();
     rules.filter_map(|(i, rule)| Some((i, spot.at(rule), http(rule.matched())?))).collect()
 }

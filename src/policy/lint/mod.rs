@@ -7,6 +7,7 @@
 mod dead;
 mod endpoint;
 mod hosts;
+mod looks;
 mod openshell;
 mod overlap;
 
@@ -172,6 +173,7 @@ pub fn lint(checked: &[Checked<'_>], written_for: WrittenFor) -> Vec<Finding> {
         endpoint::check(spot, &spots, &mut found);
         hosts::check(spot, &mut found);
         dead::check(spot, &spots, &mut found);
+        looks::check(spot, &mut found);
         if written_for == WrittenFor::Openshell {
             openshell::endpoint(spot, &mut found);
         }
