@@ -10,6 +10,7 @@
 mod alpn;
 mod ca;
 mod cache;
+mod chains;
 mod failure;
 mod files;
 pub mod hello;

@@ -19,6 +19,7 @@ use rustls::server::VerifierBuilderError;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::AlpnSet;
+use super::chains::Chains;
 
 /// Sessions kept for resumption. rustls keeps up to eight for each of an eighth as many names.
 const SESSIONS: usize = 2048;
@@ -192,10 +193,11 @@ pub fn system_roots() -> Vec<CertificateDer<'static>> {
 fn client_config(roots: Arc<RootCertStore>, crls: Vec<Crl>) -> Result<ClientConfig, RootsError> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&UPSTREAM))
         .with_safe_default_protocol_versions()?;
-    let builder = if roots.is_empty() || crls.is_empty() {
+    let builder = if roots.is_empty() {
         builder.with_root_certificates(roots)
     } else {
-        builder.with_webpki_verifier(verifier(&roots, crls)?)
+        let chains = Chains::new(verifier(&roots, crls)?);
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(chains))
     };
     let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
