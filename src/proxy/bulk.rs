@@ -1,12 +1,13 @@
 //! Bulk through a pipe, inside the kernel (`splice(2)`): pages change hands, and nothing is copied.
 //!
 //! What is left is what it takes to be woken: the sender of a fast stream wakes whoever reads it for every
-//! few packets, and each time costs as much as the pages do. So a socket that has brought much without a
-//! pause is asked to tell only when much is there (`SO_RCVLOWAT`, socket(7)).
+//! few packets, and each time costs as much as the pages do. So a socket that has brought much is asked to tell
+//! only when much is there (`SO_RCVLOWAT`, socket(7)), as long as that never takes long (ADR 0031).
 
 use super::io::Raw;
 use super::sandbox::Reach;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,12 +18,14 @@ use tokio::net::TcpStream;
 /// The capacity asked for a pipe; the kernel may grant less.
 const PIPE: usize = 1024 * 1024;
 
-/// What a source brings before it is asked to gather.
+/// What a source brings before it is asked to gather: of one whose bytes never came to be that many in time,
+/// twice as much each time, up to the most.
 const STREAM: usize = 4 * 1024 * 1024;
+const STREAM_MOST: usize = 1024 * 1024 * 1024;
 /// How much it gathers.
 const GATHERED: usize = 512 * 1024;
-/// How long that is waited for. A stream that takes longer is slow, or at its end: what is there goes on, and
-/// the next byte is told of.
+/// How long that is waited for; the runtime's clock makes two of it. A stream that takes longer is slow, or at
+/// its end, or waits for what its answers say: what is there goes on, and the next byte is told of.
 const PAUSE: Duration = Duration::from_millis(1);
 
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
@@ -63,47 +66,78 @@ pub(super) struct Source<'a> {
     raw: &'a Raw,
     /// It tells only when [`GATHERED`] bytes are there.
     gathers: bool,
-    /// What it has brought since it last began to tell of every byte.
+    /// What it has brought since it last began to gather, or to tell of every byte.
     brought: usize,
+    /// How much it brings before it gathers.
+    stream: usize,
+}
+
+/// What became of an attempt to take bytes out of a socket without copying them.
+pub(super) enum Filled {
+    /// So many are in the pipe.
+    Some(usize),
+    /// There will be no more.
+    End,
+    /// There are some that a pipe does not take: what follows urgent data (RFC 6093) is only read.
+    Stuck,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(raw: &'a Raw) -> Self {
-        Self { raw, gathers: false, brought: 0 }
+        Self { raw, gathers: false, brought: 0, stream: STREAM }
     }
 
-    /// Moves what is there into `pipe`, which is empty. 0 is the end.
-    pub(super) async fn fill(&mut self, pipe: &Pipe) -> io::Result<usize> {
+    /// Moves what is there into `pipe`, which is empty.
+    pub(super) async fn fill(&mut self, pipe: &Pipe) -> io::Result<Filled> {
         if self.gathers {
             let gathered = self.raw.async_io(Interest::READABLE, |from| {
                 if is_readable(from) {
-                    pipe.take(from)
+                    take(pipe, from)
                 } else {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
             });
             match tokio::time::timeout(PAUSE, gathered).await {
-                Ok(taken) => return taken,
+                Ok(taken) => return taken.inspect(|taken| self.brings(taken)),
                 Err(_) => self.tell_all(),
             }
             // What was there before is not told of again.
-            match pipe.take(self.raw.fd()) {
+            match take(pipe, self.raw.fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 taken => return taken,
             }
         }
-        let taken = self.raw.async_io(Interest::READABLE, |from| pipe.take(from)).await?;
-        self.brought = self.brought.saturating_add(taken);
-        if self.brought >= STREAM {
+        let taken = self.raw.async_io(Interest::READABLE, |from| take(pipe, from)).await?;
+        self.brings(&taken);
+        if !self.gathers && self.brought >= self.stream {
             self.gathers = pipe.capacity >= GATHERED && self.tells_of(GATHERED);
             self.brought = 0;
         }
         Ok(taken)
     }
 
+    fn brings(&mut self, taken: &Filled) {
+        let Filled::Some(bytes) = taken else { return };
+        self.brought = self.brought.saturating_add(*bytes);
+        // It has gathered as much as it was waited for.
+        if self.gathers && self.brought >= self.stream {
+            self.stream = (self.stream / 2).max(STREAM);
+            self.brought = 0;
+        }
+    }
+
     fn tell_all(&mut self) {
         self.gathers = false;
+        self.brought = 0;
+        self.stream = (self.stream * 2).min(STREAM_MOST);
         self.tells_of(1);
+    }
+
+    /// From now on it is read from by others.
+    pub(super) fn tell_of_each(self) {
+        if self.gathers {
+            self.tells_of(1);
+        }
     }
 
     /// How many bytes it is to tell of; whether it does.
@@ -112,6 +146,25 @@ impl<'a> Source<'a> {
             Raw::Tcp(socket) => set_low_water(socket, bytes).is_ok(),
             Raw::Unix(_) => false,
         }
+    }
+}
+
+/// Takes what is there. A pipe takes nothing that stands behind urgent data, and says so as if nothing were
+/// there, or nothing came any more.
+fn take(pipe: &Pipe, from: BorrowedFd<'_>) -> io::Result<Filled> {
+    let taken = match pipe.take(from) {
+        Ok(0) => Ok(Filled::End),
+        Ok(bytes) => return Ok(Filled::Some(bytes)),
+        Err(error) => Err(error),
+    };
+    let mut first = [0; 1];
+    match recv(from, &mut first, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        // It may have come in between.
+        Ok((n, _)) if n > 0 => match pipe.take(from) {
+            Ok(bytes) if bytes > 0 => Ok(Filled::Some(bytes)),
+            _ => Ok(Filled::Stuck),
+        },
+        Ok(_) | Err(_) => taken,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What is bulk moves inside the kernel (`bulk`): after 256 KiB one way.
 
-use super::bulk::{Pipe, Source};
+use super::bulk::{Filled, Pipe, Source};
 use super::io::Raw;
 use super::live::{End, Live};
 use super::sandbox::Reach;
@@ -100,7 +100,12 @@ async fn one_way(from: &Raw, to: &Raw, first: BytesMut, counter: Counter<'_>) ->
     loop {
         if counter.bytes.load(Ordering::Relaxed) >= BULK && most == BUFFER {
             match Pipe::open(counter.reach) {
-                Some(pipe) => return spliced(from, to, pipe, &counter).await,
+                Some(pipe) => {
+                    if let Filled::End = spliced(from, to, pipe, &counter).await? {
+                        break;
+                    }
+                    most = 4 * BUFFER;
+                }
                 // Without one the bytes go through the buffer.
                 None => most = 4 * BUFFER,
             }
@@ -143,14 +148,17 @@ async fn write_all(
     Ok(bytes)
 }
 
-/// Moves bytes through `pipe` until `from` ends.
-async fn spliced(from: &Raw, to: &Raw, pipe: Pipe, counter: &Counter<'_>) -> Result<(), Ended> {
+/// Moves bytes through `pipe` until `from` ends, or what it has goes through none.
+async fn spliced(from: &Raw, to: &Raw, pipe: Pipe, counter: &Counter<'_>) -> Result<Filled, Ended> {
     let mut source = Source::new(from);
     loop {
-        let mut held = source.fill(&pipe).await.map_err(|_| counter.no_more())?;
-        if held == 0 {
-            return to.shut_write().map_err(|_| counter.not_taken());
-        }
+        let mut held = match source.fill(&pipe).await.map_err(|_| counter.no_more())? {
+            Filled::Some(bytes) => bytes,
+            filled => {
+                source.tell_of_each();
+                return Ok(filled);
+            }
+        };
         counter.take(held)?;
         while held > 0 {
             let moved = pipe.empty(to, held).await.map_err(|_| counter.not_taken())?;

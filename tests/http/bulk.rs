@@ -172,6 +172,39 @@ fn a_client_that_reads_slowly_holds_the_origin_back_and_not_the_memory() {
     assert!(grown < GROWTH, "grew by {grown} KiB");
 }
 
+/// What follows urgent data goes through no pipe, and is not lost with it.
+#[test]
+fn urgent_data_in_bulk_holds_nothing_up() {
+    const MIB: usize = 1024 * 1024;
+    let (bulk, tail) = (6 * MIB, 5000);
+    let origin = Origin::plain(move |mut recorded| {
+        let stream = &mut recorded.stream;
+        let mut asked = [0; 1];
+        stream.read_exact(&mut asked).unwrap();
+        stream.write_all(&vec![0x5a; bulk]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        socket2::SockRef::from(&*stream).send_out_of_band(b"!").unwrap();
+        stream.write_all(&vec![0x5a; tail]).unwrap();
+        // It does not end before it was asked again.
+        stream.read_exact(&mut asked).unwrap();
+        stream.write_all(&vec![0x5a; bulk]).unwrap();
+    });
+    let port = origin.port();
+    let gateway = Setup::policy(&format!(
+        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: tcp, allowed_ips: [\"127.0.0.0/8\"] }}\n"
+    ))
+    .start();
+    let mut client = gateway.tunnel(&format!("origin.test:{port}"));
+    client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    for size in [bulk + tail, bulk] {
+        client.write_all(b"?").unwrap();
+        let mut got = vec![0; size];
+        client.read_exact(&mut got).unwrap();
+        assert!(got.iter().all(|b| *b == 0x5a));
+    }
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+}
+
 /// A huge page is resident as a whole once a byte of it is used (ADR 0032).
 #[test]
 fn the_gateway_takes_no_huge_pages() {

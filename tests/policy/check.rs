@@ -411,6 +411,16 @@ fn what_is_not_inspected_beside_what_is() {
     // What is neither TLS nor HTTP passes all the same: it is not for nothing.
     assert_eq!(beside(&[rest, tcp]), Vec::<String>::new());
     assert_eq!(beside(&[rest, "{ host: a.test, port: 443 }"]), ["shadowed e/endpoints[1]"]);
+    // One without a host speaks for every name on its port (ADR 0030).
+    let inside = "{ port: 443, allowed_ips: [10.0.5.0/24], protocol: rest, enforcement: enforce, access: read-only }";
+    let skip = "{ host: a.test, port: 443, tls: skip }";
+    assert!(beside(&[inside, skip]).contains(&"shadowed e/endpoints[1]".to_owned()));
+    assert!(
+        !beside(&[inside, "{ host: a.test, port: 8443, tls: skip }"])
+            .iter()
+            .any(|f| f.starts_with("shadowed"))
+    );
+    assert!(!beside(&[inside, rest]).iter().any(|f| f.starts_with("shadowed")));
 }
 
 #[test]

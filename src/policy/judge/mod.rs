@@ -12,7 +12,6 @@ mod readings;
 mod reason;
 mod route;
 mod rules;
-mod speaking;
 mod tunnel;
 
 pub(in crate::policy) use messages::KNOWN_MCP;
@@ -328,11 +327,11 @@ impl Policy {
         if let Some(why) = self.denied(covering, &asked) {
             return Decision::Deny(why);
         }
-        let speaking = self.speaking(covering);
+        let inspected = self.speaks(covering);
         let counts = |endpoint: &&Endpoint| {
             !endpoint.flags.deny_only
                 && endpoint.kind != Kind::Tcp
-                && (endpoint.kind.inspected() || !speaking.silences(endpoint))
+                && (endpoint.kind.inspected() || !inspected)
                 && endpoint.in_scope(path)
                 && endpoint.keeps(subject.path)
         };
@@ -367,14 +366,14 @@ impl Policy {
         if let Some((endpoint, rule)) = self.denied_whole(covering) {
             return Decision::Deny(Why::Rule(endpoint, rule));
         }
-        let speaking = self.speaking(covering);
+        let inspected = self.speaks(covering);
         // What a deny rule denies may be in bytes that nobody reads: only `tcp` says that it does
         // not matter.
         let hides = self.hides(covering);
         let counts = |endpoint: &&Endpoint| !endpoint.flags.deny_only && endpoint.scope.is_none();
         let allows = |endpoint: &Endpoint| match endpoint.kind {
             Kind::Tcp => true,
-            Kind::L4 | Kind::Skip { .. } => !speaking.silences(endpoint) && !hides,
+            Kind::L4 | Kind::Skip { .. } => !inspected && !hides,
             Kind::Rest | Kind::Websocket | Kind::Graphql | Kind::Rpc { .. } | Kind::Sql => false,
         };
         if let Some(endpoint) = self.covered(covering).filter(counts).find(|e| allows(e)) {
@@ -397,6 +396,11 @@ impl Policy {
     /// Whether a deny rule stands on host, port and process.
     fn hides(&self, covering: &Covering) -> bool {
         self.covered(covering).any(|endpoint| !endpoint.denies.is_empty())
+    }
+
+    /// Whether an inspected endpoint covers host, port and process, whatever its path.
+    fn speaks(&self, covering: &Covering) -> bool {
+        self.covered(covering).any(|e| e.kind.inspected() && !e.flags.deny_only)
     }
 
     fn covered<'p>(&'p self, covering: &Covering) -> impl Iterator<Item = &'p Endpoint> {

@@ -158,9 +158,9 @@ impl Policy {
     /// HTTPS comes in a tunnel, and what is in one that is relayed is not looked at. Plain HTTP may
     /// have come either way.
     fn by_entrance(&self, covering: &Covering, asked: &Partial<'_>) -> Possible {
-        let mut tunnelling = self.tunnelling(covering).peekable();
-        let relayed = tunnelling.peek().is_some()
-            && tunnelling.all(|endpoint| endpoint.kind.raw())
+        let mut speaking = self.covered(covering).filter(|e| !e.flags.deny_only).peekable();
+        let relayed = speaking.peek().is_some()
+            && speaking.all(|endpoint| endpoint.kind.raw())
             && self.covered(covering).all(|endpoint| endpoint.denies.is_empty());
         let request = self.with_covering(covering, asked);
         match (&request, asked.intent.scheme) {
@@ -267,8 +267,7 @@ impl Policy {
                         && matches!(endpoint.kind, Kind::L4 | Kind::Skip { .. })
                         && endpoint.scope.is_none()
                 });
-                let speaking = self.speaking(covering);
-                let Some(endpoint) = open.filter(|open| !hides && !speaking.silences(open)) else {
+                let Some(endpoint) = open.filter(|_| !hides && !self.speaks(covering)) else {
                     return Possible::Open(Missing::Inside);
                 };
                 let code = (crate::policy::Code::Allowed, &endpoint.name);

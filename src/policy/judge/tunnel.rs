@@ -42,8 +42,9 @@ impl Policy {
         }
         // A deny rule must be able to see what it denies: a raw tunnel would hide it.
         let hides = self.hides(covering);
-        let known = self.tunnelling(covering).next().is_some();
-        if !hides && known && self.tunnelling(covering).all(|e| e.kind.raw()) {
+        let mut speaking = self.covered(covering).filter(|e| !e.flags.deny_only).peekable();
+        let known = speaking.peek().is_some();
+        if !hides && known && speaking.all(|e| e.kind.raw()) {
             return self.relay(covering, (target, standing.epoch));
         }
         let denied = standing.overlay.denies_some(client, target, standing.now);
@@ -75,7 +76,7 @@ impl Policy {
     /// Every covering endpoint is `tls: skip` or `tcp`. Where one is `tcp`, whatever is sent may
     /// pass, so no SNI is asked for.
     fn relay(&self, covering: &Covering, (target, epoch): (&Authority, u64)) -> TunnelVerdict {
-        let speaking = || self.tunnelling(covering);
+        let speaking = || self.covered(covering).filter(|e| !e.flags.deny_only);
         let tcp = speaking().find(|endpoint| endpoint.kind == Kind::Tcp);
         let Some(endpoint) = tcp.or_else(|| speaking().next()) else {
             return TunnelVerdict::Inspect;

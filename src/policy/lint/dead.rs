@@ -71,7 +71,25 @@ fn uninspected(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
         );
         let fix = "remove this endpoint, or widen that one's rules";
         found.push(FindingCode::Shadowed, spot.place(), spot.name(), Says::new(what, fix));
+    } else if let Some(speaker) = hostless_speaker(spot, all) {
+        let what = format!(
+            "{} names no host, so it inspects every name on its ports and speaks alone: this endpoint does not count there",
+            speaker.name()
+        );
+        let fix = "give this endpoint a `protocol`, or that one its hosts";
+        found.push(FindingCode::Shadowed, spot.place(), spot.name(), Says::new(what, fix));
     }
+}
+
+/// The inspected endpoint without a host on a port of one that has a host (ADR 0030).
+fn hostless_speaker<'s, 'd>(spot: &Spot<'d>, all: &'s [Spot<'d>]) -> Option<&'s Spot<'d>> {
+    spot.endpoint.host.as_ref()?;
+    all.iter().find(|other| {
+        other.endpoint.host.is_none()
+            && !matches!(other.endpoint.protocol_meant(), None | Some(Protocol::Tcp))
+            && ports_meet(spot, other)
+            && (any_process(other) || same_entry(spot, other))
+    })
 }
 
 /// A rule about tools that names another method than the one that calls them.
