@@ -133,6 +133,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use rustls::RootCertStore;
     use rustls::crypto::aws_lc_rs::default_provider;
+    use std::slice::from_ref;
     use std::time::Duration;
 
     const DAY: u64 = 24 * HOUR;
@@ -197,7 +198,7 @@ mod tests {
         }
 
         fn remembers(&self, leaf: &CertificateDer<'_>) -> Option<Span> {
-            *self.chains.verified.entry(&digest(leaf, &[self.issuer.clone()])).lock().unwrap()
+            *self.chains.verified.entry(&digest(leaf, from_ref(&self.issuer))).lock().unwrap()
         }
     }
 
@@ -213,7 +214,7 @@ mod tests {
             assert!(house.ask(&house.leaf, other, noon + 1).is_err(), "{other}");
         }
         // What is known is not verified again: were another known, it would pass.
-        let known = house.chains.verified.entry(&digest(&house.forged, &[house.issuer.clone()]));
+        let known = house.chains.verified.entry(&digest(&house.forged, from_ref(&house.issuer)));
         *known.lock().unwrap() = Some(Span { from: noon, until: noon + 1 });
         house.ask(&house.forged, "a.test", noon).unwrap();
         assert!(house.ask(&house.forged, "c.test", noon).is_err());
@@ -247,7 +248,7 @@ mod tests {
         // A clock that was set back is not in what was seen.
         assert!(house.ask(&house.leaf, "a.test", THEN - 1).is_err());
         // What one of its issuers outlives counts too.
-        let span = span_from(THEN + DAY, &house.issuer, &[house.leaf.clone()]);
+        let span = span_from(THEN + DAY, &house.issuer, from_ref(&house.leaf));
         assert_eq!(span, Some(Span { from: THEN + DAY, until: THEN + DAY }));
     }
 
