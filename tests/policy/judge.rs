@@ -269,7 +269,7 @@ skip: { endpoints: [ { host: skip.test, port: 443, tls: skip } ] }",
     assert_eq!(says("POST", "l4.test"), "unknown method_not_allowed inside/endpoints[0]");
     // The permit is of the endpoint that speaks: it leads into its addresses, and nowhere else.
     let permit = ask("GET", "/").on("l4.test:443").permit(&policy);
-    assert_eq!(permit.rule().as_ref(), "inside/endpoints[0]");
+    assert_eq!(permit.rule().as_ref(), "inside/endpoints[0]/access");
     assert!(permit.only_allowed_ips());
     assert_eq!(tunnel(&policy, "skip.test:443"), "inspect");
 }
