@@ -285,8 +285,10 @@ impl Relayed {
     /// Relays, after the client's first bytes have passed the SNI check where there is one.
     pub(super) async fn run(self, mut io: Prefixed, idle: Duration) {
         let Self { mut open, dialed, reach, demand } = self;
-        let Some(live) = open.watch().map(|w| w.live().clone()) else { return };
-        live.extend(idle);
+        let Some(watch) = open.watch() else { return };
+        // The dial's deadline may be a later one, and is over.
+        watch.due(idle);
+        let live = watch.live().clone();
         let mut origin = Raw::Tcp(dialed.stream);
         let mut leftover = BytesMut::from(&dialed.leftover[..]);
         if let Some(demand) = &demand {

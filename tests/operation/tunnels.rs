@@ -264,6 +264,23 @@ async fn a_busy_websocket_over_http2_is_not_idle() {
     assert_eq!(gateway.record(1)["outcome"], "passed");
 }
 
+/// The dial may take longer than a tunnel may be idle: what is left of its time is not the tunnel's.
+#[test]
+fn a_tunnel_that_is_idle_from_its_beginning_is_cut() {
+    let origin = echo();
+    let port = origin.port();
+    let gateway = Setup::policy(&entry("a", "origin.test", port, "protocol: tcp"))
+        .more("timeout: { idle: 1s }\n")
+        .start();
+    let mut client = operation_kit::open_tunnel(&gateway, &format!("origin.test:{port}"));
+    let began = Instant::now();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Cut, by an end or a reset.
+    assert!(client.read(&mut [0; 1]).map_or(true, |n| n == 0));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(gateway.record(1)["code"], "idle_timeout");
+}
+
 #[test]
 fn a_place_is_free_when_its_tunnel_has_ended() {
     let origin = echo();
