@@ -5,7 +5,7 @@ use crate::upstream::stream::stays_here;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// A bound socket.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub enum Bound {
 
 /// One worker's handle of it.
 pub(crate) enum Accepting {
-    Tcp(TcpListener),
+    /// With whether it is of the loopback: all that it accepts then stays on this host.
+    Tcp(TcpListener, bool),
     Unix(UnixListener),
 }
 
@@ -47,8 +48,8 @@ impl Bound {
             Self::Tcp(socket) => {
                 let socket = socket.try_clone()?;
                 socket.set_nonblocking(true)?;
-                inherited(&socket)?;
-                TcpListener::from_std(socket).map(Accepting::Tcp)
+                let loopback = inherited(&socket)?;
+                TcpListener::from_std(socket).map(|socket| Accepting::Tcp(socket, loopback))
             }
             Self::Unix(socket, _) => {
                 let socket = socket.try_clone()?;
@@ -60,10 +61,18 @@ impl Bound {
 }
 
 impl Accepting {
+    /// A client that was accepted here is on this host: its connection is as one of the loopback's.
+    pub(crate) fn is_local(&self, client: &TcpStream) {
+        // One of the loopback's has it from its listener.
+        if let Self::Tcp(_, false) = self {
+            stays_here(socket2::SockRef::from(client));
+        }
+    }
+
     /// The next connection, and where it comes from.
     pub(crate) async fn accept(&self) -> io::Result<(Raw, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(socket) => {
+            Self::Tcp(socket, _) => {
                 socket.accept().await.map(|(socket, from)| (Raw::Tcp(socket), Some(from)))
             }
             Self::Unix(socket) => {
@@ -73,14 +82,15 @@ impl Accepting {
     }
 }
 
-/// Sets what an accepted socket has from the one that it was accepted on.
-fn inherited(listener: &std::net::TcpListener) -> io::Result<()> {
+/// Sets what an accepted socket has from the one that it was accepted on. Whether that is of the loopback.
+fn inherited(listener: &std::net::TcpListener) -> io::Result<bool> {
     let socket = socket2::SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
-    if listener.local_addr()?.ip().to_canonical().is_loopback() {
+    let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    if loopback {
         stays_here(socket);
     }
-    Ok(())
+    Ok(loopback)
 }
 
 #[cfg(test)]
@@ -101,6 +111,10 @@ mod tests {
             assert!(socket.nodelay().unwrap());
             let congestion = SockRef::from(&socket).tcp_congestion().unwrap();
             assert_eq!(congestion.starts_with(b"reno\0"), here || usual.starts_with(b"reno\0"));
+            // Over the loopback too, where the listener is of every address.
+            accepting.is_local(&socket);
+            let congestion = SockRef::from(&socket).tcp_congestion().unwrap();
+            assert!(congestion.starts_with(b"reno\0"), "{address}");
         }
     }
 }

@@ -32,18 +32,23 @@ const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 /// A pipe, and the places of its two descriptors among those of connections to origins: they are
 /// bounded, and shared fairly, as sockets are.
-pub(super) struct Pipe {
+pub(super) struct Pipe<P = [Reach; 2]> {
     out: OwnedFd,
     into: OwnedFd,
     capacity: usize,
     #[expect(dead_code, reason = "held for their drop, after the descriptors'")]
-    places: [Reach; 2],
+    places: P,
 }
 
 impl Pipe {
     /// `None` where there are no places, or no pipes: they are a budget of the user's too.
     pub(super) fn open(reach: &Reach) -> Option<Self> {
-        let places = reach.two_to_spare()?;
+        Self::in_places(reach.two_to_spare()?)
+    }
+}
+
+impl<P> Pipe<P> {
+    fn in_places(places: P) -> Option<Self> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         let capacity = rustix::pipe::fcntl_setpipe_size(&into, PIPE).unwrap_or(64 * 1024);
         Some(Self { out, into, capacity, places })
@@ -88,7 +93,7 @@ impl<'a> Source<'a> {
     }
 
     /// Moves what is there into `pipe`, which is empty.
-    pub(super) async fn fill(&mut self, pipe: &Pipe) -> io::Result<Filled> {
+    pub(super) async fn fill<P>(&mut self, pipe: &Pipe<P>) -> io::Result<Filled> {
         if self.gathers {
             let gathered = self.raw.async_io(Interest::READABLE, |from| {
                 if is_readable(from) {
@@ -151,7 +156,7 @@ impl<'a> Source<'a> {
 
 /// Takes what is there. A pipe takes nothing that stands behind urgent data, and says so as if nothing were
 /// there, or nothing came any more.
-fn take(pipe: &Pipe, from: BorrowedFd<'_>) -> io::Result<Filled> {
+fn take<P>(pipe: &Pipe<P>, from: BorrowedFd<'_>) -> io::Result<Filled> {
     let taken = match pipe.take(from) {
         Ok(0) => Ok(Filled::End),
         Ok(bytes) => return Ok(Filled::Some(bytes)),
@@ -192,4 +197,90 @@ fn set_low_water(socket: &TcpStream, bytes: usize) -> io::Result<()> {
         )
     };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// A client, and what was accepted of it.
+    async fn pair() -> (TcpStream, Raw) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test dials itself")]
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        (client, Raw::Tcp(accepted))
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_gathers_tells_of_much_or_of_its_end() {
+        let (mut client, raw) = pair().await;
+        let source = Source::new(&raw);
+        assert!(source.tells_of(1000));
+        client.write_all(&[0; 999]).await.unwrap();
+        // It is there, and not told of.
+        while !matches!(recv(raw.fd(), &mut [0; 1000], RecvFlags::PEEK), Ok((999, _))) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        assert!(!is_readable(raw.fd()));
+        source.tells_of(1);
+        assert!(is_readable(raw.fd()));
+        source.tells_of(1000);
+        assert!(!is_readable(raw.fd()));
+        drop(client);
+        while !is_readable(raw.fd()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_gathered_and_what_comes_behind_it_is_not_waited_for() {
+        let (mut client, raw) = pair().await;
+        let pipe = Pipe::in_places(()).unwrap();
+        assert!(pipe.capacity >= GATHERED, "a pipe of {} bytes", pipe.capacity);
+        let mut source = Source::new(&raw);
+        let (sent, mut taken, mut gathered) = (3 * STREAM, 0, false);
+        let writes = async {
+            client.write_all(&vec![0; sent]).await.unwrap();
+            tokio::time::sleep(10 * PAUSE).await;
+            client.write_all(&[0; 10]).await.unwrap();
+            client
+        };
+        let takes = async {
+            let mut sink = vec![0; PIPE];
+            while taken < sent + 10 {
+                let Filled::Some(mut held) = source.fill(&pipe).await.unwrap() else { panic!() };
+                (taken, gathered) = (taken + held, gathered || source.gathers);
+                while held > 0 {
+                    held -= rustix::io::read(&pipe.out, &mut sink[..held]).unwrap();
+                }
+            }
+        };
+        let both = futures_util::future::join(writes, takes);
+        let (_client, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+        assert!(gathered && !source.gathers);
+        assert_eq!(taken, sent + 10);
+    }
+
+    #[tokio::test]
+    async fn what_never_gathers_in_time_is_asked_to_ever_later() {
+        let (_client, raw) = pair().await;
+        let mut source = Source::new(&raw);
+        for times in [2, 4, 8] {
+            source.gathers = true;
+            source.tell_all();
+            assert_eq!((source.stream, source.gathers), (times * STREAM, false));
+        }
+        (source.gathers, source.stream) = (true, STREAM_MOST);
+        source.tell_all();
+        assert_eq!(source.stream, STREAM_MOST);
+        // And sooner again when it has gathered as much as was waited for, and not before.
+        (source.gathers, source.stream) = (true, 4 * STREAM);
+        source.brings(&Filled::Some(4 * STREAM - 1));
+        assert_eq!(source.stream, 4 * STREAM);
+        source.brings(&Filled::Some(1));
+        assert_eq!((source.stream, source.brought), (2 * STREAM, 0));
+    }
 }

@@ -22,7 +22,6 @@ use super::unless::unless_ended;
 use crate::addr::{Authority, Host, Port};
 use crate::identity::Socket;
 use crate::policy::Code;
-use crate::upstream::stream::stays_here;
 use ipnet::IpNet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -288,10 +287,7 @@ impl Door {
                 };
                 if let Some(peer) = self.local(to, from)? {
                     self.uid(peer.uid)?;
-                    // A listener of the loopback has said so already.
-                    if !local.ip().is_loopback() {
-                        stays_here(socket2::SockRef::from(socket));
-                    }
+                    self.socket.is_local(socket);
                     return Ok(Who::Socket(peer));
                 }
                 if ip.is_loopback() || is_here(ip) {

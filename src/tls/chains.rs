@@ -57,8 +57,13 @@ impl ServerCertVerifier for Chains {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
-        let all = (end_entity, intermediates, server_name, ocsp_response);
-        let said = self.webpki.verify_server_cert(all.0, all.1, all.2, all.3, now)?;
+        let said = self.webpki.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
         *verified.lock().unwrap_or_else(PoisonError::into_inner) =
             span_from(now.as_secs(), end_entity, intermediates);
         Ok(said)

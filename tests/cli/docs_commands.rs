@@ -7,7 +7,7 @@
 use crate::docs_kit::{self, Page, Shown, agrees};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -132,6 +132,9 @@ fn free() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = socket.local_addr().unwrap();
     drop(socket);
+    // A socket that is given the very port that it asks connects to itself: that is nobody, too.
+    let itself = |asked: TcpStream| asked.local_addr().unwrap() == at;
+    assert!(TcpStream::connect(at).map_or(true, itself));
     at
 }
 

@@ -172,6 +172,14 @@ fn a_client_that_reads_slowly_holds_the_origin_back_and_not_the_memory() {
     assert!(grown < GROWTH, "grew by {grown} KiB");
 }
 
+/// A gateway that relays to the origin what nobody looks at.
+fn raw(port: u16, how: &str) -> Gateway {
+    Setup::policy(&format!(
+        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, {how}, allowed_ips: [\"127.0.0.0/8\"] }}\n"
+    ))
+    .start()
+}
+
 /// What follows urgent data goes through no pipe, and is not lost with it.
 #[test]
 fn urgent_data_in_bulk_holds_nothing_up() {
@@ -190,10 +198,7 @@ fn urgent_data_in_bulk_holds_nothing_up() {
         stream.write_all(&vec![0x5a; bulk]).unwrap();
     });
     let port = origin.port();
-    let gateway = Setup::policy(&format!(
-        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, protocol: tcp, allowed_ips: [\"127.0.0.0/8\"] }}\n"
-    ))
-    .start();
+    let gateway = raw(port, "protocol: tcp");
     let mut client = gateway.tunnel(&format!("origin.test:{port}"));
     client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     for size in [bulk + tail, bulk] {
@@ -230,10 +235,7 @@ fn what_follows_bulk_in_a_tunnel_is_not_late() {
         }
     });
     let port = origin.port();
-    let gateway = Setup::policy(&format!(
-        "  t:\n    endpoints:\n      - {{ host: origin.test, port: {port}, tls: skip, allowed_ips: [\"127.0.0.0/8\"] }}\n"
-    ))
-    .start();
+    let gateway = raw(port, "tls: skip");
     let mut client = gateway.tunnel(&format!("origin.test:{port}"));
     let mut ask = |size: usize| {
         let began = std::time::Instant::now();

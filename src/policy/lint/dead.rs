@@ -50,12 +50,14 @@ fn speaks_http(spot: &Spot<'_>) -> bool {
 
 /// The inspected endpoint that covers all that this one does, which then does not count for HTTP.
 pub(super) fn speaker<'s, 'd>(spot: &Spot<'d>, all: &'s [Spot<'d>]) -> Option<&'s Spot<'d>> {
-    all.iter().find(|other| {
-        !matches!(other.endpoint.protocol_meant(), None | Some(Protocol::Tcp))
-            && same_host(spot, other)
-            && every_port(spot, other)
-            && (any_process(other) || same_entry(spot, other))
-    })
+    all.iter()
+        .find(|other| speaks(other, spot) && same_host(spot, other) && every_port(spot, other))
+}
+
+/// Whether an endpoint is inspected, and is for all processes that `spot` is for.
+fn speaks(other: &Spot<'_>, spot: &Spot<'_>) -> bool {
+    !matches!(other.endpoint.protocol_meant(), None | Some(Protocol::Tcp))
+        && (any_process(other) || same_entry(spot, other))
 }
 
 /// An endpoint without a protocol does not count where an inspected one covers the same host and port; of
@@ -85,10 +87,7 @@ fn uninspected(spot: &Spot<'_>, all: &[Spot<'_>], found: &mut Found) {
 fn hostless_speaker<'s, 'd>(spot: &Spot<'d>, all: &'s [Spot<'d>]) -> Option<&'s Spot<'d>> {
     spot.endpoint.host.as_ref()?;
     all.iter().find(|other| {
-        other.endpoint.host.is_none()
-            && !matches!(other.endpoint.protocol_meant(), None | Some(Protocol::Tcp))
-            && ports_meet(spot, other)
-            && (any_process(other) || same_entry(spot, other))
+        other.endpoint.host.is_none() && speaks(other, spot) && ports_meet(spot, other)
     })
 }
 
