@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: portcullis::cli::Allocator = portcullis::cli::Allocator;
 
 fn main() -> ExitCode {
     portcullis::cli::main()

@@ -3,6 +3,7 @@
 //! Owns what users type and what they read. Exit status: 0 done, 1 a finding or a refusal, 2 wrong
 //! usage or unreadable input, 3 no running gateway. Errors go to stderr and end with the fix.
 
+mod allocator;
 mod asking;
 mod audit;
 mod ca;
@@ -37,6 +38,7 @@ mod yaml;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
+pub use allocator::Allocator;
 pub use gateway::GatewayArgs;
 pub use settings::ConfigArgs;
 
