@@ -80,11 +80,9 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), AuthorityError> {
             None => Err(HostError::Ipv6.into()),
         };
     }
-    match text.split_once(':') {
-        Some((_, port)) if port.contains(':') => Err(HostError::Ipv6.into()),
-        Some((host, port)) => Ok((host, Some(port))),
-        None => Ok((text, None)),
-    }
+    let Some(colon) = text.bytes().position(|byte| byte == b':') else { return Ok((text, None)) };
+    let (host, port) = (&text[..colon], &text[colon + 1..]);
+    if port.contains(':') { Err(HostError::Ipv6.into()) } else { Ok((host, Some(port))) }
 }
 
 fn parse_port(digits: &str) -> Result<Port, AuthorityError> {

@@ -153,27 +153,51 @@ fn ascii_host(text: &str) -> Result<Host, HostError> {
     if name.len() > MAX_NAME {
         return Err(HostError::TooLong);
     }
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err(HostError::Byte);
-    }
-    if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
-        return Err(HostError::Label);
-    }
-    let last = name.rsplit('.').next().unwrap_or(name);
-    if is_number(last) {
+    let labels = Labels::of(name)?;
+    if is_number(&name[labels.last..]) {
         // The whole text: a dot after an address is another spelling of it.
         let ip = Ipv4Addr::from_str(text).map_err(|_| HostError::OddIpv4)?;
         return Ok(Host::Ip(IpAddr::V4(ip)));
     }
-    let name: Arc<str> = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        name.to_ascii_lowercase().into()
-    } else {
-        name.into()
-    };
-    if name.split('.').any(|label| label.starts_with("xn--")) {
+    let name: Arc<str> =
+        if labels.capitals { name.to_ascii_lowercase().into() } else { name.into() };
+    if labels.encoded {
         round_trips(&name)?;
     }
     Ok(Host::Name(Name(name)))
+}
+
+/// What there is to know of the labels of a name, from one look at each of its bytes.
+struct Labels {
+    /// Where the last one begins.
+    last: usize,
+    /// Some letter is upper case.
+    capitals: bool,
+    /// There is an A-label, in whatever case.
+    encoded: bool,
+}
+
+impl Labels {
+    /// Refuses what no name may have: another byte sooner than a label that is too short or too long.
+    fn of(name: &str) -> Result<Self, HostError> {
+        let bytes = name.as_bytes();
+        let mut labels = Self { last: 0, capitals: false, encoded: false };
+        let mut fits = true;
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'_' => {}
+                b'A'..=b'Z' => labels.capitals = true,
+                b'-' => labels.encoded |= bytes[labels.last..=at].eq_ignore_ascii_case(b"xn--"),
+                b'.' => {
+                    fits &= (1..=63).contains(&(at - labels.last));
+                    labels.last = at + 1;
+                }
+                _ => return Err(HostError::Byte),
+            }
+        }
+        fits &= (1..=63).contains(&(bytes.len() - labels.last));
+        if fits { Ok(labels) } else { Err(HostError::Label) }
+    }
 }
 
 /// What some IPv4 parser reads as a number: decimal, octal or hex digits, also `0x` alone.

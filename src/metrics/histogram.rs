@@ -56,7 +56,8 @@ impl Histogram {
     }
 
     pub(super) fn observe(&mut self, time: Duration) {
-        let bucket = self.bounds.partition_point(|(bound, _)| Duration::from_micros(*bound) < time);
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = self.bounds.partition_point(|(bound, _)| bound * 1000 < nanos);
         self.counts[bucket] += 1;
         self.sum = self.sum.saturating_add(time);
     }

@@ -152,7 +152,7 @@ impl Exchange {
         carrier: &Carrier,
     ) -> Result<Request<UpBody>, Refusal> {
         let (mut head, body) = request.into_parts();
-        carrier.takes(&head.headers)?;
+        carrier.takes(headers::is_grpc(&head.headers))?;
         // The first try may have gone through a parent proxy: they are for it alone.
         head.headers.remove(headers::LOOP);
         head.headers.remove(header::PROXY_AUTHORIZATION);

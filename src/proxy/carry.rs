@@ -2,7 +2,6 @@
 
 use super::body::{self, Lease, Pace, UpBody};
 use super::gate::Connection;
-use super::headers;
 use super::inject::Plan;
 use super::live::{End, Live};
 use super::open::OpenRecord;
@@ -19,7 +18,7 @@ use crate::upstream::http2::OnInterim;
 use crate::upstream::pool::{self, Join, Key, Opened, Profile};
 use crate::upstream::{DialError, Payload, PinError, Pinned, Route};
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use rustls::pki_types::ServerName;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -75,9 +74,9 @@ impl Carrier {
         matches!(self.lease.connection.sender, Sender::Http2(_))
     }
 
-    /// Whether a request with these fields may go over it.
-    pub(crate) fn takes(&self, fields: &HeaderMap) -> Result<(), Refusal> {
-        if headers::is_grpc(fields) && !self.is_http2() {
+    /// Whether a request that is gRPC, or not, may go over it.
+    pub(crate) fn takes(&self, grpc: bool) -> Result<(), Refusal> {
+        if grpc && !self.is_http2() {
             let detail = "gRPC needs an origin that speaks HTTP/2";
             return Err(Refusal::unjudged(Code::GrpcNeedsH2, detail));
         }
@@ -94,18 +93,21 @@ impl Carrier {
 }
 
 impl From<PinError> for Refusal {
+    #[cold]
     fn from(error: PinError) -> Self {
         Self::unjudged(error.code(), error.to_string())
     }
 }
 
 impl From<DialError> for Refusal {
+    #[cold]
     fn from(error: DialError) -> Self {
         Self::unjudged(error.code(), error.to_string())
     }
 }
 
 /// The refusal for something cut while it waited for the origin.
+#[cold]
 pub(crate) fn cut(end: End, late: Code) -> Refusal {
     match end {
         End::Deadline => {

@@ -2,10 +2,13 @@
 //!
 //! RFC 9110 §7.6.1 (connection-specific fields), RFC 9112 §6 (framing).
 
+mod marks;
+
 use super::refuse::Refusal;
 use crate::policy::Code;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
+pub(crate) use marks::Marks;
 
 /// The most that an HTTP/2 head may be, counted as RFC 9113 §6.5.2 says: 32 bytes beside each field.
 const HEADER_LIST: usize = 32 * 1024;
@@ -56,76 +59,7 @@ static NOT_IN_TRAILERS: [HeaderName; 12] = [
     header::CACHE_CONTROL,
 ];
 
-/// What the names of a head's fields ask for, found in one pass: most heads ask for little.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marks(u32);
-
 impl Marks {
-    /// The fields of [`HOP_BY_HOP`], each the bit of its place.
-    const HOP: u32 = 0xff;
-    /// A field that says how the body is framed or awaited.
-    const FRAMING: u32 = 1 << 8;
-    /// `TE`.
-    const TE: u32 = 1 << 9;
-    /// A method in disguise, which would be judged as another than the origin acts on, or a field
-    /// that makes an origin act on another path than was judged.
-    const DISGUISE: u32 = 1 << 10;
-    /// The gateway's own namespace.
-    const OWN: u32 = 1 << 11;
-    /// A cookie.
-    const COOKIE: u32 = 1 << 12;
-    /// What else is between a client and its proxy (`Proxy-Authentication-Info`), or takes a server's own
-    /// proxy for it (`Proxy`, which CGI makes `HTTP_PROXY`).
-    const PROXY: u32 = 1 << 13;
-
-    fn of(headers: &HeaderMap) -> Self {
-        Self(headers.keys().fold(0, |marks, name| marks | Self::name(name.as_str())))
-    }
-
-    fn has(self, marks: u32) -> bool {
-        self.0 & marks != 0
-    }
-
-    /// What a name asks for where `_` is read as `-`: of that only what is in disguise, or the
-    /// gateway's own.
-    #[cold]
-    fn name_dashed(name: &str) -> u32 {
-        let dashed = name.replace('_', "-");
-        let kept = Self::name(&dashed) & (Self::DISGUISE | Self::OWN);
-        if is_proxys(&dashed) { kept | Self::PROXY } else { kept }
-    }
-
-    fn name(name: &str) -> u32 {
-        match name {
-            "connection" => 1,
-            "keep-alive" => 1 << 1,
-            "proxy-connection" => 1 << 2,
-            "proxy-authenticate" => 1 << 3,
-            "proxy-authorization" => 1 << 4,
-            "transfer-encoding" => 1 << 5 | Self::FRAMING,
-            "upgrade" => 1 << 6,
-            "http2-settings" => 1 << 7,
-            "content-length" | "expect" => Self::FRAMING,
-            "te" => Self::TE,
-            "cookie" => Self::COOKIE,
-            "x-http-method-override"
-            | "x-http-method"
-            | "x-method-override"
-            | "x-http-verb"
-            | "x-original-method"
-            | "x-forwarded-method"
-            | "x-original-url"
-            | "x-original-uri"
-            | "x-forwarded-uri"
-            | "x-rewrite-url" => Self::DISGUISE,
-            _ if name.starts_with(OWN_PREFIX) => Self::OWN,
-            _ if is_proxys(name) => Self::PROXY,
-            // To CGI and its heirs the two are one.
-            _ if name.contains('_') => Self::name_dashed(name),
-            _ => 0,
-        }
-    }
-
     /// Removes the hop-by-hop fields that were found, and those that `Connection` names.
     fn remove_hops(self, headers: &mut HeaderMap) {
         if self.has(1) {
@@ -145,13 +79,6 @@ impl Marks {
     }
 }
 
-/// Whether a field is between a client and its proxy. `Proxy-Status` is for whoever reads the answer
-/// (RFC 9209).
-fn is_proxys(name: &str) -> bool {
-    let rest = name.strip_prefix("proxy");
-    rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && rest != "-status"))
-}
-
 /// What a request says of its framing and its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Framing {
@@ -161,14 +88,32 @@ pub(crate) struct Framing {
     pub(crate) expects: bool,
     /// The client takes trailers.
     pub(crate) trailers: bool,
+    marks: Marks,
+}
+
+impl Framing {
+    /// It is gRPC, whose answers must be gRPC too.
+    pub(crate) fn grpc(&self) -> bool {
+        self.marks.has(Marks::GRPC)
+    }
+
+    /// Some field is in the gateway's own namespace.
+    pub(crate) fn own(&self) -> bool {
+        self.marks.has(Marks::OWN)
+    }
+
+    /// It authenticates the connection that it goes over, which then is nobody else's.
+    pub(crate) fn bound(&self) -> bool {
+        self.marks.has(Marks::BOUND)
+    }
 }
 
 /// Checks the framing fields of a request as hyper shows them: what two parsers could read
 /// differently is refused.
 pub(crate) fn framing(version: http::Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
-    let marks = Marks::of(headers);
+    let marks = Marks::of(headers).read(headers);
     if version != http::Version::HTTP_2 && !marks.has(Marks::FRAMING | Marks::TE) {
-        return Ok(Framing { length: None, expects: false, trailers: false });
+        return Ok(Framing { length: None, expects: false, trailers: false, marks });
     }
     let bad = |what: &str| Err(Refusal::unjudged(Code::BadFraming, what));
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -203,7 +148,7 @@ pub(crate) fn framing(version: http::Version, headers: &HeaderMap) -> Result<Fra
         .get(header::EXPECT)
         .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let trailers = version == http::Version::HTTP_2 || lists(headers, &header::TE, "trailers");
-    Ok(Framing { length, expects, trailers })
+    Ok(Framing { length, expects, trailers, marks })
 }
 
 /// HTTP/2 knows no connection-specific fields (RFC 9113 §8.2.2).
@@ -242,6 +187,17 @@ pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, item: &str) -> bool 
                 .any(|e| e.split(';').next().unwrap_or(e).trim().eq_ignore_ascii_case(item))
         })
     })
+}
+
+/// Whether a scheme of the field `name` authenticates the connection rather than the request (RFC 4559 §6, and
+/// NTLM, which knows no other way): it can't be shared then.
+pub(crate) fn binds(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let bound = |item: &[u8]| {
+        let scheme = item.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
+    };
+    let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    values.flat_map(|value| value.split(|byte| *byte == b',')).any(bound)
 }
 
 /// Removes what belongs to the client's connection, before anything is injected. That the client
@@ -284,8 +240,12 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Removes what belongs to the origin's connection, and what only the gateway may say.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    let marks = Marks::of(headers);
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    clean_marked_response(Marks::of(headers), headers);
+}
+
+/// As [`clean_response`], of fields whose marks are known.
+pub(crate) fn clean_marked_response(marks: Marks, headers: &mut HeaderMap) {
+    if marks.has(Marks::CODINGS) {
         // The length beside it is not the body's (RFC 9112 §6.3).
         headers.remove(header::CONTENT_LENGTH);
     }

@@ -16,7 +16,7 @@ use super::sandbox::Sandbox;
 use super::serve;
 use super::sniff::{Place, Spoken, sniff};
 use super::socks;
-use super::target::Via;
+use super::target::{Last, Via};
 use super::tunnel;
 use super::unless::unless_ended;
 use crate::addr::{Authority, Host, Port};
@@ -202,7 +202,7 @@ impl Door {
         let meant = meant.flatten();
         let via = match &meant {
             Some(literal) => Via::Transparent(Box::new(literal.clone())),
-            None => Via::Forward,
+            None => Via::Forward(Last::default()),
         };
         let held = Held::new(self.gate.clone(), socket, (place, slot));
         let connection = Arc::new(Connection {

@@ -104,6 +104,7 @@ impl OpenRecord {
     }
 
     /// Puts the record so far into the journal, as if the gateway died now.
+    #[cold]
     pub(crate) fn draft(&self) {
         let inner = self.inner();
         let mut draft = inner.record.clone();

@@ -100,7 +100,8 @@ impl Exchange {
             return Ok(());
         }
         head.version = Version::HTTP_11;
-        if fields.contains_key(header::TE) {
+        // Left of it is only what says that trailers are taken (`clean_request`).
+        if self.framing.trailers && fields.contains_key(header::TE) {
             // Whoever sends TE says that it is of this connection (RFC 9110 §10.1.4).
             fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
         }

@@ -109,6 +109,9 @@ fn within_sandbox(rule: &str) -> &str {
 
 impl Refusal {
     /// A request that was never judged.
+    ///
+    /// Cold, as is every way to a refusal: the compiler moves these out of the way of what passes.
+    #[cold]
     pub(crate) fn unjudged(code: Code, detail: impl Into<String>) -> Self {
         let by = match code.error() {
             Some(ErrorKind::LimitExceeded) => By::Limit,
@@ -381,6 +384,7 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
 }
 
 impl From<Denial> for Refusal {
+    #[cold]
     fn from(denial: Denial) -> Self {
         let Denial { code, rule, detail, quiet: _, answer } = denial;
         if let Some((id, approval)) = answer {
@@ -407,6 +411,7 @@ impl From<Denial> for Refusal {
 }
 
 impl From<Question> for Refusal {
+    #[cold]
     fn from(question: Question) -> Self {
         let Question { code, detail, nearest } = question;
         let judged = Judged::Unknown;
@@ -424,6 +429,7 @@ impl From<Question> for Refusal {
 }
 
 impl From<PathError> for Refusal {
+    #[cold]
     fn from(error: PathError) -> Self {
         let code = match error {
             PathError::DotSegment => Code::DotSegment,
@@ -439,6 +445,7 @@ impl From<PathError> for Refusal {
 }
 
 impl From<AuthorityError> for Refusal {
+    #[cold]
     fn from(error: AuthorityError) -> Self {
         Self::unjudged(Code::BadHost, error.to_string())
     }

@@ -86,7 +86,6 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
     };
     let name = connection.sandbox.name().clone();
     let mut open = OpenRecord::new(slot, name, connection.client().clone(), scheme);
-    let form = form(&request);
     let understood = understand(&connection, &mut request, &mut open);
     // What is refused at once counts too: each has its line in the record.
     let understood = match connection.sandbox.counted(open.started()) {
@@ -105,6 +104,7 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
             }
             // To read would be to say `100 Continue`.
             let rest = (!head.headers.contains_key(header::EXPECT)).then_some(body);
+            let form = form(headers::is_grpc(&head.headers));
             return Box::pin(async move {
                 let refusal = skip(rest, refusal).await;
                 refuse(open, None, &refusal, &form)
@@ -114,6 +114,7 @@ fn begin(connection: Arc<Connection>, mut request: Request<ClientBody>) -> Answe
     if local::is_policy(&target.authority.host) {
         return Box::pin(to_policy(connection, (head, body), target, open));
     }
+    let form = form(framing.grpc());
     let (body, peeked) = (Some(body), None);
     let exchange = Exchange { head, body, stream, target, framing, upgrade, open, peeked };
     let exchange = Box::new(exchange);
@@ -153,8 +154,8 @@ fn unrecorded(connection: &Connection) -> Response<DownBody> {
     refusal.closing().response(&asker, &Form::Problem)
 }
 
-fn form(request: &Request<ClientBody>) -> Form {
-    if headers::is_grpc(request.headers()) { Form::Grpc } else { Form::Problem }
+fn form(grpc: bool) -> Form {
+    if grpc { Form::Grpc } else { Form::Problem }
 }
 
 pub(super) fn refuse(
@@ -189,8 +190,9 @@ fn understand(
     let upgrade = upgrade::Handshake::of(request)?;
     let fields = request.headers();
     let framing = headers::framing(version, fields).map_err(Refusal::closing)?;
-    let bodied = framing.length.unwrap_or(0) > 0 || fields.contains_key(header::TRANSFER_ENCODING);
-    if upgrade.is_some() && bodied {
+    let bodied =
+        || framing.length.unwrap_or(0) > 0 || fields.contains_key(header::TRANSFER_ENCODING);
+    if upgrade.is_some() && bodied() {
         // Its length would go up without its bytes.
         let detail = "a WebSocket handshake has no body";
         return Err(Refusal::unjudged(Code::BadFraming, detail).closing());
@@ -213,7 +215,7 @@ fn understand(
         let detail = format!("{} is never forwarded", request.method());
         return Err(Refusal::unjudged(Code::MethodRefused, detail));
     }
-    if fields.get(headers::LOOP) == Some(&connection.gate.loop_token) {
+    if framing.own() && fields.get(headers::LOOP) == Some(&connection.gate.loop_token) {
         let detail = "the request came through this gateway before";
         return Err(Refusal::unjudged(Code::Loop, detail));
     }
@@ -324,7 +326,7 @@ impl Exchange {
         let first_byte = connection.gate.settings.timeouts.first_byte;
         let pace = Pace::new(live, connection.sandbox.clone(), self.framing.expects, first_byte);
         let head = self.head(connection, &carrier)?;
-        carrier.takes(&head.headers)?;
+        carrier.takes(self.framing.grpc())?;
         let (outbound, spare) = match plan {
             None => self.outbound(head, body, &pace, &carrier)?,
             Some(plan) => self.injected((permit, plan), (head, body), &pace, &carrier)?,
@@ -364,9 +366,13 @@ impl Exchange {
     /// is carried over HTTP/2 (ADR 0003).
     fn versions(&self, connection: &Connection, body: &JudgedBody) -> Versions {
         let (gate, origin) = (&connection.gate, &self.target.authority);
+        if self.framing.bound() {
+            // Over HTTP/2 others are on the connection already.
+            return Versions::Http1;
+        }
         if self.head.version == Version::HTTP_2 {
             // What requires HTTP/1.1 may be another part of the host: gRPC is tried all the same.
-            let required = gate.requires_http1(origin) && !headers::is_grpc(&self.head.headers);
+            let required = gate.requires_http1(origin) && !self.framing.grpc();
             return if required { Versions::Http1 } else { Versions::Http2 };
         }
         let bare = |body: &ClientBody| http_body::Body::is_end_stream(body);

@@ -3,7 +3,7 @@
 use super::body::{DownBody, Lease, Streaming, Upload};
 use super::carry::sentence;
 use super::gate::Connection;
-use super::headers;
+use super::headers::{self, Marks};
 use super::inject::Plan;
 use super::refuse::Refusal;
 use super::request::Exchange;
@@ -32,13 +32,14 @@ impl Exchange {
             let detail = "the origin switched protocols without being asked";
             return Err(Refusal::unjudged(Code::BadUpgrade, detail));
         }
-        if !headers::decoded(&head.headers) {
+        let marks = Marks::of(&head.headers);
+        if marks.codings() && !headers::decoded(&head.headers) {
             let detail = "the origin's answer has a transfer coding beside `chunked`";
             return Err(Refusal::unjudged(Code::UpstreamProtocol, detail));
         }
-        let negotiates =
-            head.headers.get_all(header::WWW_AUTHENTICATE).iter().any(connection_bound);
-        headers::clean_response(&mut head.headers);
+        let bound = self.framing.bound()
+            || (marks.challenge() && headers::binds(&head.headers, &header::WWW_AUTHENTICATE));
+        headers::clean_marked_response(marks, &mut head.headers);
         one_length(&mut head)?;
         head.version = Version::HTTP_11;
         head.extensions = hyper_reason(&head.extensions);
@@ -54,7 +55,7 @@ impl Exchange {
             first: None,
             broken: None,
             open: None,
-            lease: lease.filter(|_| !negotiates),
+            lease: lease.filter(|_| !bound),
             upload,
             idle: connection.gate.settings.timeouts.idle,
             tee: None,
@@ -135,16 +136,6 @@ pub(super) async fn ahead(streaming: &mut Streaming) {
         Poll::Pending
     })
     .await;
-}
-
-/// Schemes that authenticate the connection rather than the request: it can't be shared.
-fn connection_bound(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|value| {
-        value.split(',').any(|challenge| {
-            let scheme = challenge.trim().split(' ').next().unwrap_or("");
-            scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
-        })
-    })
 }
 
 /// Of the origin's extensions only the reason phrase goes on.

@@ -122,7 +122,7 @@ async fn one(
     mut request: Request<Incoming>,
     next: Pending,
 ) -> Result<Response<DownBody>, Infallible> {
-    let entrance = matches!(connection.via, Via::Forward);
+    let entrance = matches!(connection.via, Via::Forward(_));
     if entrance && *request.method() == Method::CONNECT && request.version() != Version::HTTP_2 {
         let on = hyper::upgrade::on(&mut request);
         let serving = connection.serving(!http_body::Body::is_end_stream(request.body()));
@@ -174,7 +174,7 @@ pub(crate) fn record(connection: &Connection, refusal: &Refusal, status: Option<
     };
     let (scheme, authority) = match &connection.via {
         Via::Inside(inside) => (inside.scheme, Some(&inside.authority)),
-        Via::Forward | Via::Transparent(_) => (Scheme::Http, None),
+        Via::Forward(_) | Via::Transparent(_) => (Scheme::Http, None),
     };
     let name = connection.sandbox.name().clone();
     let mut open = OpenRecord::new(slot, name, connection.client().clone(), scheme);

@@ -6,12 +6,13 @@ use crate::policy::{Code, Scheme};
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri, Version};
+use std::sync::{Mutex, PoisonError};
 
 /// How a connection entered, and so what its requests may name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Via {
     /// A proxy request in absolute-form: each one names its target.
-    Forward,
+    Forward(Last),
     /// Inside a tunnel: the authority stands, every request must name the same.
     Inside(Box<Inside>),
     /// Transparent plain HTTP: `Host` names the target, on the port that the client meant. Where
@@ -19,8 +20,13 @@ pub(crate) enum Via {
     Transparent(Box<Authority>),
 }
 
+/// The target that the last request of a connection named, by the text in which it did: most name the
+/// same again.
+#[derive(Debug, Default)]
+pub(crate) struct Last(Mutex<Option<(Box<str>, Target)>>);
+
 /// What a tunnel leads to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Inside {
     pub(crate) authority: Authority,
     pub(crate) scheme: Scheme,
@@ -70,7 +76,7 @@ impl Via {
         let host = one_host(version, headers)?;
         match self {
             Self::Inside(inside) => inside.target(uri, host),
-            Self::Forward => forward(uri, host),
+            Self::Forward(last) => last.forward(uri, host),
             Self::Transparent(meant) => transparent(meant, uri, host),
         }
     }
@@ -96,6 +102,7 @@ fn parse(value: &HeaderValue, scheme: Scheme) -> Result<Authority, Refusal> {
     Ok(Authority::parse(text, Some(default_port(scheme)))?)
 }
 
+#[cold]
 fn mismatch(named: &Authority, tunnel: &Authority) -> Refusal {
     let detail = format!("the request names {named}, the connection leads to {tunnel}");
     Refusal::unjudged(Code::HostMismatch, detail).closing()
@@ -141,7 +148,35 @@ impl Inside {
     }
 }
 
-fn forward(uri: &Uri, host: Option<&HeaderValue>) -> Result<Target, Refusal> {
+impl Last {
+    fn forward(&self, uri: &Uri, host: Option<&HeaderValue>) -> Result<Target, Refusal> {
+        let named = http_authority(uri)?;
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = match &*last {
+            Some((text, target)) if **text == *named => target.clone(),
+            _ => {
+                let authority = Authority::parse(named, Some(Port::HTTP))?;
+                let host = host_value(&authority, Scheme::Http);
+                let target = Target { authority, scheme: Scheme::Http, host };
+                *last = Some((named.into(), target.clone()));
+                target
+            }
+        };
+        drop(last);
+        if let Some(host) = host
+            && host.as_bytes() != named.as_bytes()
+        {
+            let other = parse(host, Scheme::Http)?;
+            if other != target.authority {
+                return Err(mismatch(&other, &target.authority));
+            }
+        }
+        Ok(target)
+    }
+}
+
+/// The authority in a proxy request, which must be for `http`.
+fn http_authority(uri: &Uri) -> Result<&str, Refusal> {
     let (Some(scheme), Some(named)) = (uri.scheme_str(), uri.authority()) else {
         return Err(Refusal::unjudged(
             Code::BadTarget,
@@ -154,17 +189,7 @@ fn forward(uri: &Uri, host: Option<&HeaderValue>) -> Result<Target, Refusal> {
             "only http:// is forwarded; use CONNECT for https://",
         ));
     }
-    let authority = Authority::parse(named.as_str(), Some(Port::HTTP))?;
-    if let Some(host) = host
-        && host.as_bytes() != named.as_str().as_bytes()
-    {
-        let other = parse(host, Scheme::Http)?;
-        if other != authority {
-            return Err(mismatch(&other, &authority));
-        }
-    }
-    let value = host_value(&authority, Scheme::Http);
-    Ok(Target { authority, scheme: Scheme::Http, host: value })
+    Ok(named.as_str())
 }
 
 fn transparent(
@@ -213,4 +238,31 @@ pub(crate) fn canonical(uri: &Uri) -> Result<PathAndQuery, Refusal> {
     };
     PathAndQuery::try_from(text)
         .map_err(|_| Refusal::unjudged(Code::BadTarget, "the path is not a valid request target"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_named_one_target_may_name_another() {
+        let last = Last::default();
+        let ask = |uri: &str, host: &'static str| {
+            let host = HeaderValue::from_static(host);
+            let target = last.forward(&uri.parse().unwrap(), Some(&host));
+            target.map(|t| (t.authority.to_string(), t.host)).map_err(|refusal| refusal.code)
+        };
+        let a = Ok(("a.test:80".to_owned(), HeaderValue::from_static("a.test")));
+        let b = Ok(("b.test:8080".to_owned(), HeaderValue::from_static("b.test:8080")));
+        for _ in 0..2 {
+            assert_eq!(ask("http://a.test/x", "a.test"), a);
+            assert_eq!(ask("http://a.test/y", "a.test"), a);
+            assert_eq!(ask("http://A.test:80/", "a.test"), a);
+            assert_eq!(ask("http://a.test/", "b.test:8080"), Err(Code::HostMismatch));
+            assert_eq!(ask("http://b.test:8080/", "b.test:8080"), b);
+            assert_eq!(ask("http://b.test:8080/", "a.test"), Err(Code::HostMismatch));
+            assert_eq!(ask("http://b.test:08080/", "b.test:8080"), Err(Code::BadHost));
+            assert_eq!(ask("https://b.test:8080/", "b.test:8080"), Err(Code::BadTarget));
+        }
+    }
 }

@@ -33,20 +33,7 @@ pub(super) fn json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
 
 /// A decimal number.
 pub(super) fn number(value: u64, out: &mut Vec<u8>) {
-    if let Ok(digit @ 0..=9) = u8::try_from(value) {
-        return out.push(b'0' + digit);
-    }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit is below 10");
-        rest /= 10;
-        if rest == 0 {
-            return out.extend_from_slice(&digits[at..]);
-        }
-    }
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// An address as the standard library spells it, without quotes.
@@ -66,15 +53,30 @@ pub(super) fn ip(address: IpAddr, out: &mut Vec<u8>) {
 
 /// Milliseconds with up to three decimals, rounded to the microsecond.
 pub(super) fn millis(time: Duration, out: &mut Vec<u8>) {
-    let micros = u64::try_from((time.as_nanos() + 500) / 1000).unwrap_or(u64::MAX);
-    number(micros / 1000, out);
-    let rest = micros % 1000;
-    if rest > 0 {
-        let digits = [rest / 100, rest / 10 % 10, rest % 10];
-        let kept = digits.iter().rposition(|digit| *digit > 0).map_or(0, |last| last + 1);
-        out.push(b'.');
-        digits[..kept].iter().for_each(|digit| number(*digit, out));
+    let micros = micros(time);
+    if micros < 1000 {
+        out.push(b'0');
+    } else {
+        number(micros / 1000, out);
     }
+    // Below 1000: three digits.
+    let rest = (micros % 1000) as u16;
+    if rest > 0 {
+        let digit = |of: u16| b'0' + (of % 10) as u8;
+        let point = [b'.', digit(rest / 100), digit(rest / 10), digit(rest)];
+        let kept = match rest {
+            _ if rest.is_multiple_of(100) => 2,
+            _ if rest.is_multiple_of(10) => 3,
+            _ => 4,
+        };
+        out.extend_from_slice(&point[..kept]);
+    }
+}
+
+/// Rounded to the microsecond; at most what a `u64` holds.
+fn micros(time: Duration) -> u64 {
+    let rest = u64::from(time.subsec_nanos() + 500) / 1000;
+    time.as_secs().saturating_mul(1_000_000).saturating_add(rest)
 }
 
 /// An RFC 3339 time in UTC with microseconds, without quotes. A time that RFC 3339 has no

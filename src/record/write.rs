@@ -57,7 +57,7 @@ impl Record {
             Scheme::Tcp => b",\"scheme\":\"tcp\"",
         });
         if let Some(version) = self.http {
-            word("http", version.as_str(), out);
+            word(b",\"http\":\"", version.as_str(), out);
         }
         if let Some(host) = &self.host {
             out.extend_from_slice(b",\"host\":\"");
@@ -86,14 +86,14 @@ impl Record {
     }
 
     fn write_verdict(&self, out: &mut Vec<u8>) {
-        word("verdict", self.verdict.as_str(), out);
-        word("code", self.code.as_str(), out);
+        word(b",\"verdict\":\"", self.verdict.as_str(), out);
+        word(b",\"code\":\"", self.code.as_str(), out);
         if let Some(rule) = &self.rule {
             out.extend_from_slice(b",\"rule\":");
             string(rule, out);
         }
-        word("outcome", self.outcome.as_str(), out);
-        word("by", &self.by.text(), out);
+        word(b",\"outcome\":\"", self.outcome.as_str(), out);
+        word(b",\"by\":\"", &self.by.text(), out);
         if let Some(approval) = &self.approval {
             write_approval(approval, out);
         }
@@ -119,11 +119,9 @@ impl Record {
     }
 }
 
-/// A key and a value that are both known to need no escape.
-fn word(key: &str, value: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":\"");
+/// A key, as far as the quote before its value, and a value that is known to need no escape.
+fn word(key: &[u8], value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(key);
     out.extend_from_slice(value.as_bytes());
     out.push(b'"');
 }

@@ -230,15 +230,13 @@ pub(super) fn unsaid_length<B: Body>(
     headers: &HeaderMap,
     body: &B,
 ) -> Option<u64> {
-    let said = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    if said.iter().any(|name| headers.contains_key(name)) {
-        return None;
-    }
     let means_something = !matches!(
         *method,
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::CONNECT
     );
-    body.size_hint().exact().filter(|length| *length > 0 || means_something)
+    let length = body.size_hint().exact().filter(|length| *length > 0 || means_something)?;
+    let said = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    (!said.iter().any(|name| headers.contains_key(name))).then_some(length)
 }
 
 impl Body for Received {

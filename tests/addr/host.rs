@@ -226,6 +226,26 @@ proptest! {
     }
 
     #[test]
+    fn a_name_is_what_its_labels_let_it_be(
+        labels in prop::collection::vec("[a-zA-Z_-]{0,3}|[a-z]{62,65}|[a-z!/ ]{1,2}", 1..6)
+    ) {
+        let text = labels.join(".");
+        let name = text.strip_suffix('.').unwrap_or(&text);
+        let expected = if name.is_empty() {
+            Err(HostError::Empty)
+        } else if name.len() > 253 {
+            Err(HostError::TooLong)
+        } else if name.contains(['!', '/', ' ']) {
+            Err(HostError::Byte)
+        } else if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
+            Err(HostError::Label)
+        } else {
+            Ok(name.to_ascii_lowercase())
+        };
+        prop_assert_eq!(Host::parse(&text).map(|host| host.to_string()), expected);
+    }
+
+    #[test]
     fn every_address_is_its_own_host(n: u128, short: u32) {
         let v6 = std::net::IpAddr::from(n.to_be_bytes());
         let v4 = std::net::IpAddr::from(short.to_be_bytes());

@@ -324,6 +324,8 @@ fn a_connection_that_an_origin_authenticates_itself_is_never_another_requests() 
         ("Negotiate", 2),
         ("Basic realm=\"a, b\", NTLM", 2),
         ("nEGOTIATE oYG1MIG", 2),
+        ("NTLM\tTlRMTVNT", 2),
+        ("NTLM TlRMTVNT, Basic realm=\"caf\u{e9}\"", 2),
     ] {
         let origin = says(
             format!(
@@ -342,6 +344,29 @@ fn a_connection_that_an_origin_authenticates_itself_is_never_another_requests() 
             assert_eq!(body, b"no");
         }
         assert_eq!(origin.connections(), connections, "{challenge}");
+    }
+}
+
+/// RFC 4559 §6: what authenticates itself unasked is answered without a challenge.
+#[test]
+fn a_connection_that_a_client_authenticates_is_never_another_requests() {
+    for (authorization, connections) in [
+        ("Basic YTpi", 1),
+        ("Bearer ntlm", 1),
+        ("Negotiate YIIB", 2),
+        ("ntlm TlRMTVNT", 2),
+        ("Negotiate\tYIIB", 2),
+    ] {
+        let origin = Origin::ok("yours");
+        let port = origin.port();
+        let gateway = allowing(port);
+        let mut stream = gateway.connect();
+        for fields in [format!("Authorization: {authorization}\r\n"), String::new()] {
+            stream.write_all(ask(port, "GET", "/", "1.1", &fields).as_bytes()).unwrap();
+            let (head, _) = read_response(&mut stream);
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        }
+        assert_eq!(origin.connections(), connections, "{authorization}");
     }
 }
 

@@ -114,6 +114,11 @@ impl Kind {
         !matches!(self, Self::L4 | Self::Skip { .. } | Self::Tcp)
     }
 
+    /// It may have to look into a body or a message before it can be judged.
+    pub(in crate::policy) fn reads_bodies(self) -> bool {
+        matches!(self, Self::Websocket | Self::Graphql | Self::Rpc { .. })
+    }
+
     /// A raw tunnel: nothing in it is seen.
     pub(in crate::policy) fn raw(self) -> bool {
         matches!(self, Self::Skip { .. } | Self::Tcp)

@@ -41,6 +41,8 @@ pub struct Policy {
     pub(super) endpoints: Box<[Endpoint]>,
     pub(super) table: Table,
     pub(super) limits: BodyLimits,
+    /// Some endpoint looks into bodies or messages: most policies have none.
+    pub(super) reads_bodies: bool,
     id: [u8; 32],
     epoch: u64,
 }
@@ -138,6 +140,7 @@ impl Policy {
         let endpoints: Box<[Endpoint]> = building.endpoints.into();
         Ok(Self {
             table: Table::new(&endpoints),
+            reads_bodies: endpoints.iter().any(|endpoint| endpoint.kind.reads_bodies()),
             entries: building.entries.into(),
             endpoints,
             limits: BodyLimits::default(),
@@ -152,6 +155,7 @@ impl Policy {
             entries: Box::default(),
             endpoints: Box::default(),
             table: Table::new(&[]),
+            reads_bodies: false,
             limits: BodyLimits::default(),
             id: Sha256::digest(b"").into(),
             epoch,

@@ -59,7 +59,11 @@ impl Table {
             return;
         }
         let name = name.as_str();
-        for (labels, (dot, _)) in (1..).zip(name.rmatch_indices('.')) {
+        let dots = name.bytes().enumerate().rev().filter(|(_, byte)| *byte == b'.');
+        for (labels, (dot, _)) in (1..).zip(dots) {
+            if self.depths >> labels.min(63) == 0 {
+                return; // No tail is as long as that.
+            }
             if self.depths & bit(labels) != 0
                 && let Some(ids) = self.suffixes.get(&name[dot + 1..])
             {

@@ -3,7 +3,6 @@
 use crate::addr::{Authority, Host};
 use crate::policy::compile::{Endpoint, Entry, Policy};
 use crate::policy::intent::Client;
-use crate::policy::pattern::HostPattern;
 
 /// Up to this many covering endpoints are kept without allocating.
 const INLINE: usize = 32;
@@ -111,16 +110,16 @@ impl Policy {
     /// so that its labels are the client's to choose: the caller caps distinct names.
     pub fn covered_by_wildcard(&self, target: &Authority) -> bool {
         let port = target.port.get();
-        let (mut exact, mut wild) = (false, false);
-        each(self, &target.host, port, |id| {
+        let speaks = |id: u32| {
             let endpoint = &self.endpoints[id as usize];
-            if !endpoint.flags.deny_only && endpoint.is_on(port) {
-                match &endpoint.host {
-                    Some(HostPattern::Exact(_)) => exact = true,
-                    Some(HostPattern::Wild(_)) | None => wild = true,
-                }
-            }
-        });
-        wild && !exact
+            !endpoint.flags.deny_only && endpoint.is_on(port)
+        };
+        if self.table.exact(&target.host).iter().any(|id| speaks(*id)) {
+            return false;
+        }
+        // Of exact names there is none that counts.
+        let mut wild = false;
+        each(self, &target.host, port, |id| wild |= speaks(id));
+        wild
     }
 }

@@ -87,6 +87,9 @@ impl Policy {
     /// looks into bodies. What was read goes into the intent's `body`. The intent's own `body` is
     /// not looked at.
     pub fn body_need(&self, intent: &Intent<'_>) -> Option<BodyNeed> {
+        if !self.reads_bodies {
+            return None;
+        }
         let subject = Subject::of(&intent.ask)?;
         self.need_in(&Covering::of(self, intent.client, intent.target), &subject)
     }

@@ -429,6 +429,7 @@ impl Policy {
 }
 
 /// What the operator does not want. The code stays that of the question.
+#[cold]
 fn refused(
     intent: &Intent<'_>,
     code: Code,
@@ -443,6 +444,7 @@ fn refused(
     Denial { code, rule: None, detail, quiet: true, answer: Some((id, approval)) }
 }
 
+#[cold]
 fn denial(intent: &Intent<'_>, why: &Why<'_>) -> Denial {
     let asked = reason::asked(intent);
     let target = intent.target;

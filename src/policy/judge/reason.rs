@@ -47,6 +47,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Why nothing allowed it.
+#[cold]
 pub(super) fn question(policy: &Policy, intent: &Intent<'_>, covering: &Covering) -> Question {
     let covered: Vec<&Endpoint> =
         policy.covered(covering).filter(|endpoint| !endpoint.flags.deny_only).collect();

@@ -6,7 +6,7 @@ use super::super::io::{ClientIo, Prefixed, Raw};
 use super::super::known::Known;
 use super::super::sandbox::Sandbox;
 use super::super::serve;
-use super::super::target::Via;
+use super::super::target::{Last, Via};
 use crate::inference::{Models, Provider, Route, Routes, Shape, read_listing};
 use crate::policy::Client;
 use bytes::Bytes;
@@ -245,7 +245,7 @@ impl Prober {
             worker: worker.clone(),
             sandbox: sandbox.clone(),
             known: Known::certain(Client::Unseen),
-            via: Via::Forward,
+            via: Via::Forward(Last::default()),
             refuses: None,
             watch: worker.wheel.connection(),
             phase: Phase::default(),
