@@ -86,6 +86,25 @@ fn allowing(port: u16) -> Gateway {
     Setup::allow_all(&["origin.test"], port).start()
 }
 
+/// RFC 4559 §6: others are on an HTTP/2 connection, and would be who authenticated it.
+#[test]
+fn what_authenticates_its_connection_has_one_of_its_own() {
+    let (origin, told) = both(ok);
+    let gateway = allowing(origin.port());
+    let port = origin.port();
+    let mut client = client(&gateway, port);
+    for (fields, answer) in [
+        ("", "over h2"),
+        ("Authorization: Negotiate YIIB\r\n", "GET /a HTTP/1.1"),
+        ("Authorization: NTLM TlRM\r\n", "GET /a HTTP/1.1"),
+        ("", "over h2"),
+    ] {
+        assert_eq!(asks(&mut client, port, "GET /a", &format!("{fields}\r\n")), answer);
+    }
+    drop(gateway);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["h2", "http/1.1", "http/1.1"]);
+}
+
 #[test]
 fn what_has_no_body_shares_an_http2_connection_and_all_else_keeps_http1() {
     let (origin, told) = both(ok);
