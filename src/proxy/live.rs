@@ -384,7 +384,8 @@ impl Watch {
     pub(crate) fn in_all(&self, started: Instant, after: Option<Duration>) {
         let at = after.map_or(NO_DEADLINE, |after| {
             let began = started.saturating_duration_since(*BEGAN.get_or_init(Instant::now));
-            millis(began).saturating_add(millis(after))
+            // It began within a millisecond: nothing ends before its time.
+            millis(began).saturating_add(1).saturating_add(millis(after))
         });
         self.live.total.store(at, Ordering::Relaxed);
     }
