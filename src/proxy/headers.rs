@@ -353,6 +353,24 @@ mod tests {
     }
 
     #[test]
+    fn every_name_that_asks_for_something_is_looked_at() {
+        for (name, mark) in [
+            ("authorization", Marks::AUTHORIZATION),
+            ("content-length", Marks::FRAMING),
+            ("content-type", Marks::TYPE),
+            ("cookie", Marks::COOKIE),
+            ("expect", Marks::FRAMING),
+            ("proxy-anything", Marks::PROXY),
+            ("te", Marks::TE),
+            ("transfer-encoding", Marks::CODINGS),
+            ("www-authenticate", Marks::CHALLENGE),
+            ("x-portcullis-loop", Marks::OWN),
+        ] {
+            assert_ne!(Marks::name(name) & mark, 0, "{name}");
+        }
+    }
+
+    #[test]
     fn a_disguise_goes_in_either_spelling_of_its_name() {
         for name in [
             "x-http-method-override",

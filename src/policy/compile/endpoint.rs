@@ -116,7 +116,10 @@ impl Kind {
 
     /// It may have to look into a body or a message before it can be judged.
     pub(in crate::policy) fn reads_bodies(self) -> bool {
-        matches!(self, Self::Websocket | Self::Graphql | Self::Rpc { .. })
+        match self {
+            Self::Websocket | Self::Graphql | Self::Rpc { .. } => true,
+            Self::L4 | Self::Skip { .. } | Self::Tcp | Self::Rest | Self::Sql => false,
+        }
     }
 
     /// A raw tunnel: nothing in it is seen.
