@@ -78,7 +78,6 @@ mod tests {
         1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 48, 100, 161, 1023, 1025, 4097, 8192, 100_000, 3_000_000,
     ];
 
-    /// Fills a block, and says where it begins.
     fn fill(block: *mut u8, size: usize, with: u8) {
         // SAFETY: the block has `size` bytes.
         unsafe { block.write_bytes(with, size) };
@@ -87,6 +86,21 @@ mod tests {
     fn holds(block: *const u8, size: usize, what: u8) -> bool {
         // SAFETY: the block has `size` bytes, all of which were written.
         unsafe { std::slice::from_raw_parts(block, size) }.iter().all(|byte| *byte == what)
+    }
+
+    #[test]
+    fn a_block_is_no_larger_than_its_size_needs() {
+        for size in [48, 80, 112, 160, 320] {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            // SAFETY: the layout has a size; the block is freed once, by its own layout.
+            let usable = unsafe {
+                let block = Allocator.alloc(layout);
+                let usable = mi::mi_usable_size(block.cast());
+                Allocator.dealloc(block, layout);
+                usable
+            };
+            assert_eq!(usable, size);
+        }
     }
 
     #[test]

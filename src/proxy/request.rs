@@ -366,8 +366,8 @@ impl Exchange {
     /// is carried over HTTP/2 (ADR 0003).
     fn versions(&self, connection: &Connection, body: &JudgedBody) -> Versions {
         let (gate, origin) = (&connection.gate, &self.target.authority);
-        if self.framing.bound() {
-            // Over HTTP/2 others are on the connection already.
+        if self.framing.bound() && !self.framing.grpc() {
+            // Over HTTP/2 others are on the connection already. gRPC knows nothing else.
             return Versions::Http1;
         }
         if self.head.version == Version::HTTP_2 {

@@ -72,6 +72,19 @@ async fn both_directions_of_a_call_stream_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_says_who_makes_it_by_kerberos_passes() {
+    let origin = echo();
+    let port = origin.port();
+    let gateway = allowing(port);
+    let mut client = client(&gateway, port).await;
+    let mut call = call(port, "/a.B/C");
+    call.headers_mut().insert("authorization", "Negotiate YIIB".parse().unwrap());
+    let (head, body, _) = exchange(&mut client, call, b"\0\0\0\0\0").await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(&body[..], b"\0\0\0\0\0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_of_trailers_alone_keeps_its_status() {
     let origin = H2Origin::tls(async |_, mut respond: h2::server::SendResponse<Bytes>| {
         let response = Response::builder()

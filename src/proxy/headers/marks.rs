@@ -10,6 +10,8 @@ pub(crate) struct Marks(u32);
 impl Marks {
     /// The fields of [`HOP_BY_HOP`], each the bit of its place.
     pub(super) const HOP: u32 = 0xff;
+    /// `Transfer-Encoding`, one of them.
+    pub(super) const CODINGS: u32 = 1 << 5;
     /// A field that says how the body is framed or awaited.
     pub(super) const FRAMING: u32 = 1 << 8;
     /// `TE`.
@@ -26,8 +28,6 @@ impl Marks {
     pub(super) const PROXY: u32 = 1 << 13;
     /// What the body is.
     pub(super) const TYPE: u32 = 1 << 14;
-    /// `Transfer-Encoding`.
-    pub(super) const CODINGS: u32 = 1 << 5;
     /// `WWW-Authenticate`.
     pub(super) const CHALLENGE: u32 = 1 << 15;
     /// `Authorization`.
@@ -87,7 +87,7 @@ impl Marks {
             "proxy-connection" => 1 << 2,
             "proxy-authenticate" => 1 << 3,
             "proxy-authorization" => 1 << 4,
-            "transfer-encoding" => 1 << 5 | Self::FRAMING,
+            "transfer-encoding" => Self::CODINGS | Self::FRAMING,
             "upgrade" => 1 << 6,
             "http2-settings" => 1 << 7,
             "content-length" | "expect" => Self::FRAMING,
