@@ -43,6 +43,8 @@ pub struct Policy {
     pub(super) limits: BodyLimits,
     /// Some endpoint looks into bodies or messages: most policies have none.
     pub(super) reads_bodies: bool,
+    /// Asked of each connection and request.
+    tells_processes_apart: bool,
     id: [u8; 32],
     epoch: u64,
 }
@@ -54,6 +56,14 @@ pub(super) struct Entry {
     pub(super) binaries: Option<Box<[Arc<PathPattern>]>>,
     /// The binaries as written, for sentences.
     pub(super) written: Arc<[Box<str>]>,
+}
+
+impl Entry {
+    /// Its binaries are not simply every path.
+    fn tells_processes_apart(&self) -> bool {
+        let all = |binaries: &[Arc<PathPattern>]| binaries.iter().any(|b| b.is_everything());
+        self.binaries.as_ref().is_some_and(|binaries| !all(binaries))
+    }
 }
 
 /// How much of a body is read in order to judge it, where the endpoint does not say. Bytes.
@@ -141,6 +151,7 @@ impl Policy {
         Ok(Self {
             table: Table::new(&endpoints),
             reads_bodies: endpoints.iter().any(|endpoint| endpoint.kind.reads_bodies()),
+            tells_processes_apart: building.entries.iter().any(Entry::tells_processes_apart),
             entries: building.entries.into(),
             endpoints,
             limits: BodyLimits::default(),
@@ -156,6 +167,7 @@ impl Policy {
             endpoints: Box::default(),
             table: Table::new(&[]),
             reads_bodies: false,
+            tells_processes_apart: false,
             limits: BodyLimits::default(),
             id: Sha256::digest(b"").into(),
             epoch,
@@ -181,8 +193,7 @@ impl Policy {
 
     /// Whether any entry tells processes apart: its `binaries` are not simply every path.
     pub fn tells_processes_apart(&self) -> bool {
-        let all = |binaries: &[Arc<PathPattern>]| binaries.iter().any(|b| b.is_everything());
-        self.entries.iter().any(|entry| entry.binaries.as_ref().is_some_and(|b| !all(b)))
+        self.tells_processes_apart
     }
 
     /// The hosts that entries name, deny rules aside; of a wildcard the domain that it stands below.
