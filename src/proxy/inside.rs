@@ -20,6 +20,7 @@ use super::unless::unless_ended;
 use crate::addr::Authority;
 use crate::policy::{Ask, Code, Intent, OwnedAsk, OwnedIntent, Rules, Scheme, Verdict};
 use crate::tls::{AlpnSet, ClientFailure};
+use crate::upstream::flights::Flights;
 use crate::upstream::http::Version;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -165,9 +166,11 @@ async fn intercept(
     };
     connection.head_due();
     let live = connection.watch.live().clone();
-    let tls = match unless_ended(&live, TlsAcceptor::from(config).accept(io)).await {
+    let accept = TlsAcceptor::from(config).accept(Flights::new(io)).into_fallible();
+    let mut tls = match unless_ended(&live, accept).await {
         Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => {
+        Ok(Err((error, mut io))) => {
+            io.release().await;
             let code = match crate::tls::client_failure(&error) {
                 ClientFailure::DistrustsCa => Code::ClientDistrustsCa,
                 ClientFailure::Other => Code::ClientTls,
@@ -196,6 +199,13 @@ async fn intercept(
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,
     };
+    let stream = tls.get_mut().0;
+    stream.ended();
+    // Session tickets leave with HTTP/2's SETTINGS. Over HTTP/1 nothing follows before the client asks,
+    // and some wait for them, or for the acknowledgement that comes along, to do so.
+    if version == Version::Http1 {
+        stream.release().await;
+    }
     Some((ClientIo::Tls(Box::new(tls)), version))
 }
 

@@ -1,6 +1,7 @@
 //! The byte streams under a connection: the client's socket, with bytes that were read to tell
 //! what it speaks given back first, and TLS over it.
 
+use crate::upstream::flights::Flights;
 use crate::upstream::stream::poll_write_bufs;
 use bytes::{Buf, BytesMut};
 use std::io;
@@ -44,7 +45,7 @@ pub(crate) enum ClientIo {
     /// The socket itself.
     Plain(Prefixed),
     /// TLS that the gateway ended.
-    Tls(Box<TlsStream<Prefixed>>),
+    Tls(Box<TlsStream<Flights<Prefixed>>>),
 }
 
 impl Prefixed {
@@ -125,7 +126,7 @@ impl AsMut<Raw> for ClientIo {
     fn as_mut(&mut self) -> &mut Raw {
         match self {
             Self::Plain(s) => &mut s.raw,
-            Self::Tls(s) => &mut s.get_mut().0.raw,
+            Self::Tls(s) => &mut s.get_mut().0.get_mut().raw,
         }
     }
 }
@@ -135,7 +136,7 @@ impl ClientIo {
     pub(crate) fn raw(&self) -> &Raw {
         match self {
             Self::Plain(s) => &s.raw,
-            Self::Tls(s) => &s.get_ref().0.raw,
+            Self::Tls(s) => &s.get_ref().0.get_ref().raw,
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The TLS configuration is handed in by the house; names were resolved and checked before.
 
+use super::corked::Corked;
+use super::flights::Flights;
 use super::http2::{self, OnInterim, Revocable};
 use super::stream::Stream;
 use crate::tasks::Stall;
@@ -32,6 +34,9 @@ const BUFFER: usize = 96 * 1024;
 #[derive(Debug)]
 pub struct UpstreamIo {
     socket: Socket,
+    /// What leaves with the next write, and whether what is written now is that.
+    corked: Corked,
+    corks: bool,
     /// The origin has closed, and what is written is dropped: what it said before is still read.
     deaf: bool,
     /// The origin takes nothing, and says nothing, while something waits for it.
@@ -47,7 +52,7 @@ pub type Held = Box<dyn std::any::Any + Send + Sync>;
 enum Socket {
     Plain(Stream),
     /// Verified.
-    Tls(Box<TlsStream<Stream>>),
+    Tls(Box<TlsStream<Flights<Stream>>>),
 }
 
 /// The HTTP version of a connection to an origin.
@@ -276,8 +281,18 @@ pub async fn tls(
     name: ServerName<'static>,
     (patience, held): (Duration, Held),
 ) -> io::Result<UpstreamIo> {
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, Stream(stream)).await?;
-    Ok(UpstreamIo::new(Socket::Tls(Box::new(stream)), patience, held))
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let shaking = connector.connect(name, Flights::new(Stream(stream))).into_fallible();
+    match shaking.await {
+        Ok(mut stream) => {
+            stream.get_mut().0.ended();
+            Ok(UpstreamIo::new(Socket::Tls(Box::new(stream)), patience, held))
+        }
+        Err((error, mut stream)) => {
+            stream.release().await;
+            Err(error)
+        }
+    }
 }
 
 impl UpstreamIo {
@@ -287,7 +302,13 @@ impl UpstreamIo {
     }
 
     fn new(socket: Socket, patience: Duration, held: Held) -> Self {
-        Self { socket, deaf: false, stall: Stall::new(patience), held }
+        let (corked, stall) = (Corked::default(), Stall::new(patience));
+        Self { socket, corked, corks: false, deaf: false, stall, held }
+    }
+
+    /// Has the next write wait for the one behind it, or for a flush.
+    pub(super) fn cork(&mut self) {
+        self.corks = true;
     }
 
     /// An origin that answers before a request is whole and closes makes the writing of the rest
@@ -371,9 +392,16 @@ impl AsyncWrite for UpstreamIo {
         if this.deaf {
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = match &mut this.socket {
-            Socket::Plain(s) => Pin::new(s).poll_write(cx, buf),
-            Socket::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        if std::mem::take(&mut this.corks) {
+            this.corked.take(&[io::IoSlice::new(buf)]);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = match this.corked.is_empty() {
+            true => Pin::new(&mut this.socket).poll_write(cx, buf),
+            false => {
+                let bufs = [io::IoSlice::new(buf)];
+                this.corked.poll_write(Pin::new(&mut this.socket), cx, &bufs)
+            }
         };
         let written = this.stall.watch(written, cx);
         written.map(|written| this.unless_closed(written, buf.len()))
@@ -389,9 +417,9 @@ impl AsyncWrite for UpstreamIo {
         if this.deaf {
             return Poll::Ready(Ok(all));
         }
-        let written = match &mut this.socket {
-            Socket::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            Socket::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        let written = match this.corked.is_empty() {
+            true => Pin::new(&mut this.socket).poll_write_vectored(cx, bufs),
+            false => this.corked.poll_write(Pin::new(&mut this.socket), cx, bufs),
         };
         let written = this.stall.watch(written, cx);
         written.map(|written| this.unless_closed(written, all))
@@ -406,18 +434,57 @@ impl AsyncWrite for UpstreamIo {
         if this.deaf {
             return Poll::Ready(Ok(()));
         }
-        let flushed = match &mut this.socket {
-            Socket::Plain(s) => Pin::new(s).poll_flush(cx),
-            Socket::Tls(s) => Pin::new(s).poll_flush(cx),
+        let flushed = match this.corked.poll_flush(Pin::new(&mut this.socket), cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.socket).poll_flush(cx),
+            other => other,
         };
         let flushed = this.stall.watch(flushed, cx);
         flushed.map(|flushed| this.unless_closed(flushed, ()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
-            Socket::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Socket::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }

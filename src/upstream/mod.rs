@@ -14,9 +14,11 @@
 //! recheck(&Permit, Reached)     a pooled connection, before it is used again
 //! ```
 
+mod corked;
 mod dial;
 mod dns;
 mod error;
+pub mod flights;
 mod guard;
 mod hosts;
 pub mod http;

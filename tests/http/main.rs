@@ -26,6 +26,7 @@ mod origin_h2;
 mod pairs;
 mod stream;
 mod streams_h2;
+mod tickets;
 mod trailers;
 mod uploads;
 mod vanish;

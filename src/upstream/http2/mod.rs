@@ -94,10 +94,12 @@ type Hear = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
 /// The HTTP/2 handshake over `io`. The second value carries the connection: it must be polled until it
 /// ends. `spawn` runs what is left of request bodies.
 pub(super) async fn handshake(
-    io: UpstreamIo,
+    mut io: UpstreamIo,
     windows: Windows,
     spawn: Box<dyn Fn(Rest) + Send + Sync>,
 ) -> Result<(SendRequest, impl Future<Output = Result<(), HttpError>> + Send), HttpError> {
+    // h2 writes the preface by itself: it leaves with the SETTINGS and the first request.
+    io.cork();
     let (h2, mut connection) = h2::client::Builder::new()
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
@@ -348,6 +350,28 @@ mod tests {
         fn poll_revoked(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
             Poll::Pending
         }
+    }
+
+    #[tokio::test]
+    async fn the_preface_leaves_with_the_settings_behind_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let origin = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut first = [0; 1024];
+            let length = stream.read(&mut first).unwrap();
+            first[..length].to_vec()
+        });
+        #[expect(clippy::disallowed_methods, reason = "a test dials its own origin")]
+        let stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let io = UpstreamIo::plain(stream, (Duration::from_secs(60), Box::new(())));
+        let (sender, carried) = handshake(io, Windows::NARROW, Box::new(|_| {})).await.unwrap();
+        let carried = tokio::spawn(carried);
+        let first = tokio::task::spawn_blocking(|| origin.join().unwrap()).await.unwrap();
+        let behind = first.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        assert_eq!(behind.get(3), Some(&4), "SETTINGS in the same segment: {behind:?}");
+        drop(sender);
+        carried.abort();
     }
 
     #[tokio::test(start_paused = true)]
