@@ -4,8 +4,10 @@ use super::asking::{AskArgs, block_on, one_sandbox};
 use super::table::Table;
 use super::words::{distance, maybe, shown, word};
 use crate::addr::Shown;
+use crate::catalog::is_shared;
 use crate::config::Span;
 use crate::control::wire::{Grant, GrantRequest};
+use crate::policy::HostPattern;
 use anyhow::Context;
 use std::process::ExitCode;
 
@@ -137,6 +139,7 @@ fn add(args: AddArgs) -> anyhow::Result<ExitCode> {
         lasts.parse::<Span>().with_context(|| format!("--for {}", Shown::new(lasts)))?;
     }
     let client = args.ask.client()?;
+    let shared = shared_domain(&args.url);
     let grant = block_on(async {
         let sandbox = one_sandbox(&client, args.sandbox.as_deref()).await?;
         let ask = GrantRequest {
@@ -150,6 +153,13 @@ fn add(args: AddArgs) -> anyhow::Result<ExitCode> {
         };
         Ok(client.grant(&ask).await?)
     })?;
+    if let Some(domain) = shared {
+        let number = shown(&grant.grant);
+        eprintln!(
+            "warning: anyone can have a name under {domain}: this grant spans other people's\n  \
+             fix: portcullis grants revoke {number}, and name your own: my-project.{domain}"
+        );
+    }
     args.ask.shape.one(&grant, |grant| {
         let left = grant.expires.as_deref().map_or_else(
             || "until its session ends".to_owned(),
@@ -162,4 +172,30 @@ fn add(args: AddArgs) -> anyhow::Result<ExitCode> {
             shown(&grant.covers)
         )
     })
+}
+
+/// The domain that a URL's host is a pattern over, where the names right under it belong to different people.
+fn shared_domain(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    match HostPattern::parse(host).ok()? {
+        HostPattern::Wild(wild) if is_shared(wild.suffix()) => Some(wild.suffix().to_owned()),
+        HostPattern::Wild(_) | HostPattern::Exact(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_over_other_people_s_names_is_one_over_a_public_suffix() {
+        for url in ["https://*.co.uk/**", "https://**.github.io:8443"] {
+            assert!(shared_domain(url).is_some(), "{url}");
+        }
+        for url in ["https://*.corp.co.uk/", "https://co.uk/", "https://*.build.corp/**", "co.uk"] {
+            assert_eq!(shared_domain(url), None, "{url}");
+        }
+    }
 }

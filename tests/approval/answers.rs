@@ -314,10 +314,14 @@ fn a_grant_ahead_lets_through_and_releases_those_who_wait_and_ends_at_its_time()
         ("GET", "https://origin.test/../a"),
         ("G T", "https://origin.test/a"),
         ("GET", "https://origin.test:http/a"),
+        ("POST", "wss://origin.test/a"),
     ] {
         let (status, problem) =
             control.call("POST", "/v1/grants", Some(&json!({ "method": method, "url": url })));
         assert_eq!(status, 400, "{method} {url}: {problem}");
+    }
+    for method in ["GET", "get", "*"] {
+        control.grant(&json!({ "method": method, "url": "wss://origin.test/a" }));
     }
 }
 

@@ -209,6 +209,18 @@ async fn a_change_for_one_of_several_sandboxes_says_which() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grant_over_other_people_s_names_is_warned_of() {
+    let served = served();
+    let grant = async |url| run(&served, &["grants", "add", "GET", url, "-s", "ci"]).await;
+    let wide = grant("https://*.co.uk/**").await;
+    assert_eq!(wide.status, 0, "{wide:?}");
+    assert!(wide.err.contains("anyone can have a name under co.uk"), "{wide:?}");
+    assert!(wide.err.contains("grants revoke g"), "{wide:?}");
+    let own = grant("https://*.corp.co.uk/**").await;
+    assert!(own.status == 0 && own.err.is_empty(), "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_sandbox_alone_is_shown_where_it_is_named() {
     let served = served();
     for command in ["status", "sandboxes"] {

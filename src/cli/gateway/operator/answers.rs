@@ -390,6 +390,11 @@ fn cover(ask: &wire::GrantRequest) -> Result<Cover, Problem> {
     HostPattern::parse(&host).map_err(|error| bad(&format!("names no host ({error})")))?;
     let methods =
         approval::methods_of(std::slice::from_ref(&ask.method)).map_err(|error| refused(&error))?;
+    if websocket && !methods.is_empty() && methods != ["GET"] {
+        let method = Shown::new(&ask.method);
+        let detail = format!("a WebSocket opens with GET, never with {method}: write GET {shown}");
+        return Err(Problem::bad_request(detail));
+    }
     let what = What::Paths { websocket, methods, path: path.to_owned() };
     Ok(Cover { binary: ask.binary.clone(), scheme, host, port, what })
 }
