@@ -6,12 +6,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "a load generator dials, and its tasks end with it")]
 
+#[path = "gateway/stop.rs"]
+mod stop;
 #[path = "gateway/tls.rs"]
 mod tls;
 
 use clap::Parser;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,6 +42,9 @@ struct Args {
     /// How long the streams run.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
+    /// Another build of the gateway.
+    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_portcullis"))]
+    gateway: PathBuf,
     /// What cargo passes; of no meaning.
     #[arg(long, hide = true)]
     bench: bool,
@@ -48,7 +54,7 @@ fn main() {
     let args = Args::parse();
     let ca = tls::OriginCa::new(&["origin.test"]);
     let origin = Origin::start(&ca, args.events, args.seconds);
-    let gateway = Gateway::start(&ca, &origin);
+    let gateway = Gateway::start(&args.gateway, &ca, &origin);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         calls(&gateway, &origin, args.requests).await;
@@ -304,7 +310,9 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(ca: &tls::OriginCa, origin: &Origin) -> Self {
+    fn start(program: &Path, ca: &tls::OriginCa, origin: &Origin) -> Self {
+        // It is started in another directory.
+        let program = std::path::absolute(program).expect("a path");
         let dir = tempfile::tempdir().expect("a directory");
         let write = |name: &str, text: &str| {
             std::fs::write(dir.path().join(name), text).expect("a file");
@@ -328,7 +336,7 @@ impl Gateway {
              upstream:\n  ca_files: [origin-ca.pem]\n  allow_internal: [127.0.0.1/32]\n  hosts: {{ origin.test: [127.0.0.1] }}\n"
             ),
         );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(program);
         command.args(["gateway", "--config", "config.yaml"]).current_dir(dir.path());
         command.env("BENCH_KEY", "sk-bench-0123456789").env("NO_COLOR", "1").stdin(Stdio::null());
         let errors = std::fs::File::create(dir.path().join("stderr.log")).expect("a file");
@@ -382,8 +390,6 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Nothing to do where it is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        stop::stop(&mut self.child);
     }
 }

@@ -3,14 +3,15 @@
 //! on two cores, and memory that does not grow with the file.
 //!
 //! `cargo bench --bench replay -- --records 10000000`: 10 million records are some 7.5 GB in the
-//! directory for temporary files; `--no-others` leaves `jq` and Python out.
+//! directory for temporary files; `--no-others` leaves `jq` and Python out, `--program PATH` measures another
+//! build.
 
 use portcullis::addr::{Host, Port};
 use portcullis::policy::{Client, Code, Process, Scheme};
 use portcullis::record::{By, Http, Id, Judged, Outcome, PolicyId, Record, Timings};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -51,10 +52,12 @@ network_policies:
 struct Args {
     records: u64,
     others: bool,
+    program: PathBuf,
 }
 
 fn args() -> Args {
-    let mut args = Args { records: 1_000_000, others: true };
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_portcullis"));
+    let mut args = Args { records: 1_000_000, others: true, program };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
         match arg.as_str() {
@@ -63,8 +66,9 @@ fn args() -> Args {
                 args.records = count.expect("--records takes a number");
             }
             "--no-others" => args.others = false,
+            "--program" => args.program = given.next().expect("--program takes a path").into(),
             "--bench" => {}
-            other => panic!("{other} is not known: --records N, --no-others"),
+            other => panic!("{other} is not known: --records N, --no-others, --program PATH"),
         }
     }
     args
@@ -195,7 +199,7 @@ fn main() {
     let size = std::fs::metadata(&lines).map_or(0, |meta| meta.len());
     println!("{count} records, {} MiB, {} bytes each", size >> 20, size / count.max(1));
     let dry_run = |more: &[&str], file: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(&args.program);
         command.arg("dry-run").arg("--policy").arg(&policy).args(more).arg(file);
         timed(&mut command)
     };

@@ -1,21 +1,18 @@
 //! The gateway as a process of its own: its config, its start, and what `/proc` says of it.
 
 use crate::load::Lab;
-use rustix::process::{Pid, Signal, kill_process};
+use crate::stop::stop;
 use std::fmt::Write;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Names for first visits; each has an entry of its own, which makes the policy one of a thousand.
 pub(crate) const NAMES: usize = 1000;
 /// Clock ticks a second in `/proc`: fixed for user space on Linux (`USER_HZ`).
 const TICKS: u64 = 100;
-
-/// How long a gateway may take to end by itself.
-const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How gateways of this run are started.
 #[derive(Clone, Debug)]
@@ -109,15 +106,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // By itself: what it counted for a profile (benches/pgo) it writes at its end.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let until = Instant::now() + STOPS_WITHIN;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        // Nothing to do where it is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        stop(&mut self.child);
         let complaints = self.complaints();
         if !complaints.is_empty() {
             eprintln!("the gateway said:\n{complaints}");

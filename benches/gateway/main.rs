@@ -11,6 +11,7 @@ mod load;
 mod origin;
 mod scenario;
 mod soak;
+mod stop;
 mod streams;
 mod table;
 mod tls;
