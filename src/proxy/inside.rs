@@ -166,27 +166,18 @@ async fn intercept(
     };
     connection.head_due();
     let live = connection.watch.live().clone();
-    let accept = TlsAcceptor::from(config).accept(Flights::new(io)).into_fallible();
+    let mut io = Flights::new(io);
+    // Session tickets leave with HTTP/2's SETTINGS. Over HTTP/1 nothing follows before the client asks,
+    // and some wait for them, or for the acknowledgement that comes along, to do so.
+    if matches!(offer, AlpnSet::None | AlpnSet::Http1) {
+        io.ended();
+    }
+    let accept = TlsAcceptor::from(config).accept(io).into_fallible();
     let mut tls = match unless_ended(&live, accept).await {
         Ok(Ok(tls)) => tls,
         Ok(Err((error, mut io))) => {
             io.release().await;
-            let code = match crate::tls::client_failure(&error) {
-                ClientFailure::DistrustsCa => Code::ClientDistrustsCa,
-                ClientFailure::Other => Code::ClientTls,
-            };
-            let shown = error.to_string();
-            let detail = crate::addr::Shown::new(&shown).to_string();
-            let mut refusal = Refusal::unjudged(code, detail);
-            if code == Code::ClientDistrustsCa
-                && let Some(number) = asking::opaque(connection, target)
-            {
-                refusal.asked = Some(super::refuse::Asked {
-                    number: Some(number),
-                    came: super::refuse::Came::Required,
-                });
-            }
-            serve::record(connection, &refusal, None);
+            serve::record(connection, &unshaken(connection, target, &error), None);
             return None;
         }
         Err(_) => {
@@ -195,18 +186,35 @@ async fn intercept(
             return None;
         }
     };
+    tls.get_mut().0.ended();
     let version = match tls.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,
-        _ => Version::Http1,
+        _ => {
+            tls.get_mut().0.release().await;
+            Version::Http1
+        }
     };
-    let stream = tls.get_mut().0;
-    stream.ended();
-    // Session tickets leave with HTTP/2's SETTINGS. Over HTTP/1 nothing follows before the client asks,
-    // and some wait for them, or for the acknowledgement that comes along, to do so.
-    if version == Version::Http1 {
-        stream.release().await;
-    }
     Some((ClientIo::Tls(Box::new(tls)), version))
+}
+
+/// Why a handshake came to nothing. A client that distrusts the CA may be asked about: it could be relayed.
+fn unshaken(connection: &Connection, target: &Authority, error: &std::io::Error) -> Refusal {
+    let code = match crate::tls::client_failure(error) {
+        ClientFailure::DistrustsCa => Code::ClientDistrustsCa,
+        ClientFailure::Other => Code::ClientTls,
+    };
+    let shown = error.to_string();
+    let detail = crate::addr::Shown::new(&shown).to_string();
+    let mut refusal = Refusal::unjudged(code, detail);
+    if code == Code::ClientDistrustsCa
+        && let Some(number) = asking::opaque(connection, target)
+    {
+        refusal.asked = Some(super::refuse::Asked {
+            number: Some(number),
+            came: super::refuse::Came::Required,
+        });
+    }
+    refusal
 }
 
 /// Bytes that are neither TLS nor HTTP: they pass only where an endpoint allows them.

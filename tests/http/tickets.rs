@@ -117,7 +117,7 @@ fn over_http2_tickets_leave_with_the_settings_and_are_good() {
 #[test]
 fn a_handshake_that_fails_at_its_end_is_told_so() {
     let gateway = Setup::allow_all(&["origin.test"], 443).start();
-    let mut client = client(&config(&gateway, "http/1.1"));
+    let mut client = client(&config(&gateway, "h2"));
     let mut stream = gateway.tunnel("origin.test:443");
     client.write_tls(&mut stream).unwrap();
     let flight = came(&mut stream);
