@@ -1,13 +1,21 @@
 //! Bytes that leave with the next write: what nobody waits for needs no packet of its own.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 /// Bytes that were taken for a stream and are not written yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Corked(Vec<u8>);
+
+/// How many: what they are is nothing for a log.
+impl fmt::Debug for Corked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Corked({} bytes)", self.0.len())
+    }
+}
 
 impl Corked {
     /// Whether all has left.
@@ -121,6 +129,7 @@ mod tests {
     fn what_was_taken_leaves_first_in_one_write_and_is_not_counted() {
         let (mut corked, mut takes) = (Corked::default(), stream(&[Some(100), Some(100)]));
         corked.take(&[IoSlice::new(b"tick"), IoSlice::new(b"ets")]);
+        assert_eq!(format!("{corked:?}"), "Corked(7 bytes)");
         assert_eq!(write(&mut corked, &mut takes, &[b"head", b"body"]).unwrap().unwrap(), 8);
         assert!(corked.is_empty());
         assert_eq!(write(&mut corked, &mut takes, &[b"more"]).unwrap().unwrap(), 4);
